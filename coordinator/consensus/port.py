@@ -1,0 +1,155 @@
+"""What the rest of a node needs of consensus, and what consensus needs of it. Nothing here knows PySyncObj.
+
+Log indexes start at 1, which is the empty entry that every log begins with; the first index of real entries is 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+
+class Role(StrEnum):
+    """What a node is in its term."""
+
+    FOLLOWER = "follower"
+    CANDIDATE = "candidate"
+    LEADER = "leader"
+
+
+class Member(msgspec.Struct, frozen=True):
+    """A node of the cluster. Its identity is `id`; addresses ("host:port") may change."""
+
+    id: str
+    raft: str
+    grpc: str
+
+
+class Committed(NamedTuple):
+    """An entry that a majority holds. `payload` is empty for entries of consensus itself."""
+
+    index: int
+    term: int
+    payload: bytes
+
+
+class SnapshotMeta(msgspec.Struct, frozen=True, array_like=True):
+    """The state after the entry `index` of `term`; `digest` is the rolling digest there."""
+
+    index: int
+    term: int
+    digest: bytes
+
+
+class SnapshotReader(Protocol):
+    """The state at one applied index, as a run of chunks. Close it when done: it pins old data."""
+
+    meta: SnapshotMeta
+
+    def chunks(self) -> Iterator[bytes]:
+        """The content, in order, each chunk of bounded size."""
+
+    def close(self) -> None:
+        """Let go."""
+
+
+class SnapshotWriter(Protocol):
+    """Takes a snapshot's chunks into a place of its own; nothing of the present state changes before `install`."""
+
+    def write(self, chunk: bytes) -> None:
+        """Take the next chunk. Raises StateCorrupt if it cannot be read."""
+
+    def install(self) -> None:
+        """Verify the whole and put it in place of the present state, atomically. Raises StateCorrupt if it does not verify."""
+
+    def abort(self) -> None:
+        """Forget it."""
+
+
+class Replica(Protocol):
+    """The state machine, as consensus drives it. Everything is called on the event loop, from one task at a time."""
+
+    @property
+    def applied(self) -> SnapshotMeta:
+        """Index, term and digest of the last entry whose effect is in the state."""
+
+    def apply(self, entries: Sequence[Committed]) -> None:
+        """Apply a run of committed entries that begins at `applied.index + 1`. An exception stops the node."""
+
+    def on_role(self, role: Role, term: int, leader: str | None) -> None:
+        """The node's role, term or known leader changed. LEADER: elected; entries of earlier terms may not be applied yet."""
+
+    def on_fatal(self, error: Exception) -> None:
+        """Consensus has stopped for good: the node must not serve."""
+
+    def read_snapshot(self) -> SnapshotReader:
+        """A consistent reading of the state at `applied`."""
+
+    def write_snapshot(self, meta: SnapshotMeta) -> SnapshotWriter:
+        """Begin to receive the state at `meta`."""
+
+    def flush(self) -> None:
+        """Make the applied state durable, so that the log before it may go. Blocking; called in a thread."""
+
+
+class PeerStatus(msgspec.Struct, frozen=True):
+    """A member as the leader last heard of it; `age_s` seconds ago, -1 if never."""
+
+    id: str
+    connected: bool
+    match_index: int
+    applied: SnapshotMeta
+    age_s: float
+
+
+class Status(msgspec.Struct, frozen=True):
+    """Where this node stands."""
+
+    id: str
+    role: Role
+    term: int
+    leader: str | None
+    commit_index: int
+    last_index: int
+    first_index: int
+    durable_index: int
+    applied: SnapshotMeta
+    peers: list[PeerStatus]
+    counters: dict[str, int]
+
+
+class Consensus(Protocol):
+    """One node's part in the cluster."""
+
+    async def start(self) -> None:
+        """Open the listening port and begin to take part. Raises StartFailed if the port cannot be had."""
+
+    async def stop(self) -> None:
+        """Leave: hand leadership over if there is somebody to take it, then close."""
+
+    def propose(self, payload: bytes) -> tuple[int, int]:
+        """Append an entry as the leader; returns its (index, term). It is committed when `Replica.apply` meets that index
+        with that term; met with another term, or after leadership is lost and regained elsewhere, it was replaced.
+
+        Raises:
+            NotLeader: this node does not lead.
+            QueueFull: too much is in flight already.
+            LimitExceeded: the payload is larger than one entry may be.
+        """
+
+    async def read_index(self) -> int:
+        """An index such that a read of the state applied up to it is linearizable. Raises NotLeader."""
+
+    async def transfer_leadership(self, target: str | None = None) -> str:
+        """Hand leadership to `target`, or to the most caught-up member; returns its id.
+
+        Raises:
+            NotLeader: this node does not lead.
+            WrongState: nobody is caught up, or the target is not a member.
+        """
+
+    def status(self) -> Status:
+        """Where this node stands now."""

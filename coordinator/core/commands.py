@@ -1,0 +1,226 @@
+"""What may be asked of the state machine. One log entry carries a list of commands and the time at which the leader made it.
+
+To add a command: a struct here, in `Command`; an applier in `coordinator/core/appliers/`; its line in `machine.APPLIERS`.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+import msgspec
+
+from coordinator.core.model import (
+    AgentLoad,
+    AgentSpec,
+    AttemptOutcome,
+    DagHeader,
+    TaskBlock,
+    TaskExtras,
+    TaskProfile,
+)
+
+FORMAT: Final = 1
+"""Of entries; a node that meets another one stops."""
+
+
+class SubmitDag(msgspec.Struct, tag=1, array_like=True):
+    """A whole DAG. Validated before it was proposed; ids and limits are checked again."""
+
+    request_id: str
+    header: DagHeader
+    profiles: list[TaskProfile]
+    block: TaskBlock
+
+
+class StageDag(msgspec.Struct, tag=2, array_like=True):
+    """A further part of a large DAG: the first one (block.first == 0) creates it in STAGING. `last` releases it."""
+
+    request_id: str
+    header: DagHeader
+    profiles: list[TaskProfile]
+    block: TaskBlock
+    last: bool
+
+
+class CancelDag(msgspec.Struct, tag=3, array_like=True):
+    """Durable: whatever happens next, no further task of it starts."""
+
+    request_id: str
+    dag_id: str
+    reason: str = ""
+
+
+class CancelTask(msgspec.Struct, tag=4, array_like=True):
+    """Cancels one task and what depends on it."""
+
+    request_id: str
+    dag_id: str
+    task_id: str
+    reason: str = ""
+
+
+class RescheduleTask(msgspec.Struct, tag=5, array_like=True):
+    """Supersedes the live attempt, or ends the wait for the next one."""
+
+    request_id: str
+    dag_id: str
+    task_id: str
+    reason: str = ""
+
+
+class NewTask(msgspec.Struct, array_like=True):
+    """A task that a running one adds; `depends_on` are ids of tasks before it in the list or in the DAG."""
+
+    id: str
+    profile: TaskProfile
+    depends_on: tuple[str, ...] = ()
+    payload: bytes = b""
+    expected_ms: int = 0
+    extras: TaskExtras | None = None
+
+
+class SpawnTasks(msgspec.Struct, tag=6, array_like=True):
+    """Adds tasks to the DAG of a running attempt."""
+
+    request_id: str
+    agent: str
+    epoch: int
+    parent: int
+    attempt: int
+    tasks: list[NewTask]
+
+
+class Choice(msgspec.Struct, array_like=True, gc=False):
+    """Attempt number `attempt` of the task `key` goes to `agent`, whose session is `epoch`."""
+
+    key: int
+    attempt: int
+    agent: str
+    epoch: int
+
+
+class Assign(msgspec.Struct, tag=7, array_like=True):
+    """A round of placement. Each choice is checked again; what no longer holds is dropped."""
+
+    choices: list[Choice]
+
+
+class ReportKind(IntEnum):
+    """What an agent tells of an attempt."""
+
+    STARTED = 1
+    PROGRESS = 2
+    CHECKPOINT = 3
+    ENDED = 4
+
+
+class AttemptReport(msgspec.Struct, array_like=True, gc=False):
+    """`data` is the checkpoint or the inline result; `text` the error, or the reference of a large result."""
+
+    key: int
+    attempt: int
+    kind: ReportKind
+    outcome: AttemptOutcome = AttemptOutcome.LIVE
+    data: bytes = b""
+    text: str = ""
+    reference: str = ""
+    progress: float = 0.0
+    duration_us: int = 0
+    retryable: bool = True
+
+
+class Report(msgspec.Struct, tag=8, array_like=True):
+    """What an agent's session reported, in order."""
+
+    agent: str
+    epoch: int
+    reports: list[AttemptReport]
+
+
+class OpenSession(msgspec.Struct, tag=9, array_like=True):
+    """An agent says hello. `held` are the attempts that it still has, as (key, attempt)."""
+
+    spec: AgentSpec
+    held: list[tuple[int, int]]
+
+
+class CloseSession(msgspec.Struct, tag=10, array_like=True):
+    """The session's stream has ended. With `goodbye` the agent left for good and holds nothing."""
+
+    agent: str
+    epoch: int
+    goodbye: bool
+
+
+class LoseAgents(msgspec.Struct, tag=11, array_like=True):
+    """These (agent, epoch) did not come back in time: what they held goes to others."""
+
+    agents: list[tuple[str, int]]
+    reason: str
+
+
+class DrainAgent(msgspec.Struct, tag=12, array_like=True):
+    """Nothing new for this agent, or `undo`."""
+
+    request_id: str
+    agent: str
+    undo: bool = False
+
+
+class ExpireAttempts(msgspec.Struct, tag=13, array_like=True):
+    """These (key, attempt) have run for longer than their timeout."""
+
+    attempts: list[tuple[int, int]]
+
+
+class WakeTasks(msgspec.Struct, tag=14, array_like=True):
+    """The delay before the next attempt of these tasks is over."""
+
+    keys: list[int]
+
+
+class SweepDag(msgspec.Struct, tag=15, array_like=True):
+    """The next step of a cancel or failure that spreads through a large DAG."""
+
+    number: int
+
+
+class RecordLoads(msgspec.Struct, tag=16, array_like=True):
+    """One batch of load reports, by agent."""
+
+    loads: dict[str, AgentLoad]
+
+
+class PurgeDags(msgspec.Struct, tag=17, array_like=True):
+    """The retention of these finished DAGs has ended."""
+
+    dag_ids: list[str]
+
+
+class DropStaged(msgspec.Struct, tag=18, array_like=True):
+    """A streamed submission stopped half-way: remove what was staged."""
+
+    dag_id: str
+    reason: str
+
+
+class ForgetAgents(msgspec.Struct, tag=19, array_like=True):
+    """Agents that were lost or stopped long ago, as (agent, epoch): remove them from the list."""
+
+    agents: list[tuple[str, int]]
+
+
+Command = (
+    SubmitDag | StageDag | CancelDag | CancelTask | RescheduleTask | SpawnTasks | Assign | Report | OpenSession
+    | CloseSession | LoseAgents | DrainAgent | ExpireAttempts | WakeTasks | SweepDag | RecordLoads | PurgeDags
+    | DropStaged | ForgetAgents
+)  # fmt: skip
+
+
+class Entry(msgspec.Struct, array_like=True):
+    """The payload of one log entry: `at_ms` is the leader's clock when it was made."""
+
+    format: int
+    at_ms: int
+    commands: list[Command]

@@ -1,0 +1,30 @@
+"""Bounds that the state machine itself relies on.
+
+They are constants, not settings: two nodes with different values would diverge. What an operator may set is checked by
+the leader before it proposes (`coordinator.config`).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+ATTEMPTS_KEPT: Final = 16
+"""Attempts remembered per task; older ones are dropped from its record."""
+
+SWEEP_STEP: Final = 2_000
+"""Tasks looked at per step when a failure or a cancel spreads: what is left follows in later entries."""
+
+REQUESTS_KEPT: Final = 100_000
+"""Replies remembered for retries; the oldest go first."""
+
+REQUEST_TTL_MS: Final = 600_000
+"""For how long a reply is remembered, in milliseconds of the leaders' clock."""
+
+MAX_DELAY_MS: Final = 86_400_000
+"""Longest delay between two attempts."""
+
+REASON_BYTES: Final = 2_000
+"""Characters kept of an error message or reason."""
+
+MAX_TASKS_PER_DAG: Final = 1 << 24
+"""What a task's key has room for; the configured limit is far lower."""

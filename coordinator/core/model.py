@@ -1,0 +1,421 @@
+"""The state that every node holds: DAGs, tasks, attempts, agents.
+
+Times are Unix milliseconds as stamped by the leader, durations milliseconds, sizes bytes. A task's *key* is its DAG's number
+shifted left by `INDEX_BITS`, plus its index in the DAG; indexes are a topological order, so that every dependency has a lower
+index than its dependant. Structs without cycles opt out of garbage collection: a million tasks must not be walked.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+import msgspec
+
+INDEX_BITS: Final = 24
+INDEX_MASK: Final = (1 << INDEX_BITS) - 1
+
+
+class TaskState(IntEnum):
+    """Numbers as on the wire (`proto/coordinator/v1/common.proto`)."""
+
+    PENDING = 1
+    READY = 2
+    ASSIGNED = 3
+    RUNNING = 4
+    COMPLETED = 5
+    FAILED = 6
+    CANCELLED = 7
+
+
+class DagState(IntEnum):
+    """STAGING: a streamed submission has not arrived whole, and none of its tasks may be placed."""
+
+    STAGING = 1
+    RUNNING = 2
+    COMPLETED = 3
+    FAILED = 4
+    CANCELLED = 5
+
+
+class AttemptOutcome(IntEnum):
+    """LIVE: the attempt is with its agent."""
+
+    LIVE = 0
+    COMPLETED = 1
+    FAILED = 2
+    TIMED_OUT = 3
+    CANCELLED = 4
+    LOST = 5
+    RESCHEDULED = 6
+    REJECTED = 7
+
+
+class AgentState(IntEnum):
+    """CONNECTED and DRAINING agents have a session; DISCONNECTED ones may come back and keep what they hold until
+    they are declared LOST; STOPPED ones said goodbye."""
+
+    CONNECTED = 1
+    DRAINING = 2
+    DISCONNECTED = 3
+    LOST = 4
+    STOPPED = 5
+
+
+class TaskFamily(IntEnum):
+    """The kinds of work of requirement B1."""
+
+    UNSPECIFIED = 0
+    MODEL = 1
+    TOOL = 2
+    COMPUTE = 3
+    IO = 4
+    COMMUNICATION = 5
+    HYBRID = 6
+
+
+class Priority(IntEnum):
+    """Higher goes first."""
+
+    LOW = 1
+    MEDIUM = 2
+    HIGH = 3
+    URGENT = 4
+
+
+class Backoff(IntEnum):
+    """How the delay grows with the number of attempts made."""
+
+    FIXED = 1
+    LINEAR = 2
+    EXPONENTIAL = 3
+
+
+class FailurePolicy(IntEnum):
+    """What a task that failed for good means for the rest of its DAG."""
+
+    CONTINUE = 1
+    FAIL_FAST = 2
+
+
+class RetryPolicy(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """`max_attempts` counts the first one; delays in ms."""
+
+    max_attempts: int = 1
+    backoff: Backoff = Backoff.FIXED
+    delay_ms: int = 0
+    max_delay_ms: int = 60_000
+
+
+class Resources(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a task takes while an agent holds it, or an agent has in all."""
+
+    milli_cores: int = 0
+    memory_bytes: int = 0
+    gpu_memory_bytes: int = 0
+    disk_bytes: int = 0
+    bandwidth_bps: int = 0
+
+
+class FamilyNeeds(msgspec.Struct, frozen=True, array_like=True):
+    """Requirements by task family, B1; empty or zero means no need."""
+
+    model: str = ""
+    model_version: str = ""
+    batchable: bool = False
+    tool: str = ""
+    permissions: tuple[str, ...] = ()
+    environment: str = ""
+    data_location: str = ""
+    max_latency_ms: int = 0
+    protocol: str = ""
+
+
+class Requirements(msgspec.Struct, frozen=True, array_like=True):
+    """Hard constraints on the agent. `capabilities` are (name, least level) pairs, `labels` (name, value) pairs, both sorted."""
+
+    resources: Resources = Resources()
+    capabilities: tuple[tuple[str, int], ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    anti_affinity: tuple[str, ...] = ()
+    needs: FamilyNeeds = FamilyNeeds()
+
+
+class TaskProfile(msgspec.Struct, frozen=True, array_like=True):
+    """What many tasks of a DAG share. Hashable; tasks of one profile are alike to the scheduler."""
+
+    type: str
+    family: TaskFamily = TaskFamily.UNSPECIFIED
+    requirements: Requirements = Requirements()
+    priority: Priority = Priority.MEDIUM
+    timeout_ms: int = 300_000
+    retry: RetryPolicy = RetryPolicy()
+    deadline_ms: int = 0
+    preemptible: bool = False
+
+
+class DataItem(msgspec.Struct, frozen=True, array_like=True):
+    """A named input or output, with its size in bytes and the agents or zones that hold it."""
+
+    name: str
+    size_bytes: int = 0
+    locations: tuple[str, ...] = ()
+
+
+class TaskExtras(msgspec.Struct, frozen=True, array_like=True):
+    """What few tasks carry and no decision on the hot path needs."""
+
+    inputs: tuple[DataItem, ...] = ()
+    outputs: tuple[DataItem, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    metadata: tuple[tuple[str, str], ...] = ()
+    parent_id: str = ""
+
+
+class TaskBlock(msgspec.Struct, array_like=True):
+    """A run of tasks of one DAG by column, as submitted and as stored: indexes `first` ... `first + len(ids) - 1`.
+
+    `profiles` are positions in the DAG's list of profiles; `depends` are task indexes, each lower than the task's own;
+    `extras` is keyed by position in the block.
+    """
+
+    first: int
+    ids: list[str]
+    profiles: list[int]
+    depends: list[tuple[int, ...]]
+    payloads: list[bytes]
+    expected_ms: list[int]
+    extras: dict[int, TaskExtras] = {}
+
+
+class DagHeader(msgspec.Struct, array_like=True):
+    """What a DAG is, apart from its tasks."""
+
+    dag_id: str
+    namespace: str = "default"
+    name: str = ""
+    failure_policy: FailurePolicy = FailurePolicy.CONTINUE
+    priority: Priority = Priority.MEDIUM
+    deadline_ms: int = 0
+    labels: dict[str, str] = {}
+    metadata: dict[str, str] = {}
+
+
+class Attempt(msgspec.Struct, array_like=True, gc=False):
+    """One try of a task on one agent. `epoch` is the agent's session that it is bound to; zero times mean not yet."""
+
+    number: int
+    agent: str
+    epoch: int
+    assigned_ms: int
+    outcome: AttemptOutcome = AttemptOutcome.LIVE
+    started_ms: int = 0
+    ended_ms: int = 0
+    reason: str = ""
+
+
+class TaskRecord(msgspec.Struct, array_like=True, gc=False):
+    """The stored, changing part of a task; what is not stored follows from its block."""
+
+    state: TaskState
+    attempt: int = 0
+    failures: int = 0
+    not_before_ms: int = 0
+    ready_ms: int = 0
+    ended_ms: int = 0
+    progress: float = 0.0
+    has_result: bool = False
+    reason: str = ""
+    attempts: tuple[Attempt, ...] = ()
+
+
+class Task(msgspec.Struct, gc=False):
+    """A task of an unfinished DAG. `waiting` counts predecessors that have not completed; `attempt` is the number of the
+    last one made; `failures` counts the attempts that used up one of the retry policy's; `attempts` keeps the last
+    `limits.ATTEMPTS_KEPT`."""
+
+    key: int
+    id: str
+    profile: TaskProfile
+    depends: tuple[int, ...]
+    payload: bytes
+    expected_ms: int
+    state: TaskState = TaskState.PENDING
+    waiting: int = 0
+    successors: tuple[int, ...] = ()
+    attempt: int = 0
+    failures: int = 0
+    not_before_ms: int = 0
+    ready_ms: int = 0
+    ended_ms: int = 0
+    progress: float = 0.0
+    has_result: bool = False
+    reason: str = ""
+    attempts: tuple[Attempt, ...] = ()
+
+    @property
+    def index(self) -> int:
+        """Its position in the DAG's topological order."""
+        return self.key & INDEX_MASK
+
+    @property
+    def live(self) -> Attempt | None:
+        """The attempt that an agent holds, if any."""
+        if self.attempts and self.attempts[-1].outcome is AttemptOutcome.LIVE:
+            return self.attempts[-1]
+        return None
+
+    def record(self) -> TaskRecord:
+        """What is stored of it."""
+        return TaskRecord(
+            self.state, self.attempt, self.failures, self.not_before_ms, self.ready_ms, self.ended_ms, self.progress,
+            self.has_result, self.reason, self.attempts,
+        )  # fmt: skip
+
+    def restore(self, record: TaskRecord) -> None:
+        """Take over what was stored; `waiting` is not part of it."""
+        for name in record.__struct_fields__:
+            setattr(self, name, getattr(record, name))
+
+
+class DagRecord(msgspec.Struct, array_like=True):
+    """What is stored of a DAG. `ending` is the state it is being driven to (CANCELLED or FAILED), 0 if none;
+    `sweep_from` the index from which tasks may have to be cancelled, -1 if none; `counts` by task state, of a finished one."""
+
+    number: int
+    header: DagHeader
+    profiles: list[TaskProfile]
+    state: DagState
+    total: int
+    created_ms: int
+    finished_ms: int = 0
+    ending: int = 0
+    sweep_from: int = -1
+    reason: str = ""
+    revision: int = 0
+    counts: dict[int, int] = {}
+
+
+class Dag(msgspec.Struct):
+    """An unfinished DAG in memory: its record and its tasks by index. `record.counts` is kept current."""
+
+    record: DagRecord
+    tasks: list[Task]
+    index_of: dict[str, int] = {}
+
+    def find(self, task_id: str) -> Task | None:
+        """The task with this id. The index of ids is completed on demand: few DAGs are ever asked."""
+        for task in self.tasks[len(self.index_of) :]:
+            self.index_of[task.id] = task.key & INDEX_MASK
+        position = self.index_of.get(task_id)
+        return None if position is None else self.tasks[position]
+
+
+class AgentSpec(msgspec.Struct, frozen=True, array_like=True):
+    """What an agent says of itself when it opens a session. `credit` bounds the attempts that it holds, `slots` those
+    that run at once; "*" in `task_types` stands for every type."""
+
+    agent_id: str
+    instance_id: str
+    slots: int
+    credit: int
+    task_types: tuple[str, ...] = ("*",)
+    capabilities: tuple[tuple[str, int], ...] = ()
+    resources: Resources = Resources()
+    labels: tuple[tuple[str, str], ...] = ()
+    zone: str = ""
+    tools: tuple[str, ...] = ()
+    permissions: tuple[str, ...] = ()
+    environments: tuple[str, ...] = ()
+    protocols: tuple[str, ...] = ()
+    cached_models: tuple[str, ...] = ()
+
+
+class AgentLoad(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Measured on the agent: `cpu`, `memory`, `gpu` as fractions of all, rates in bytes/s, `queued` and `running` attempts."""
+
+    cpu: float = 0.0
+    memory: float = 0.0
+    disk_read_bps: int = 0
+    disk_write_bps: int = 0
+    net_sent_bps: int = 0
+    net_received_bps: int = 0
+    queued: int = 0
+    running: int = 0
+    gpu: float = 0.0
+    gpu_memory_free_bytes: int = 0
+    latency_ms: float = 0.0
+    packet_loss: float = 0.0
+
+
+class AgentRecord(msgspec.Struct, array_like=True):
+    """What is stored of an agent. `epoch` counts its sessions; `stopping` are attempts that were taken from it and whose end
+    it has not yet reported, as (key, attempt): they still take its capacity."""
+
+    spec: AgentSpec
+    epoch: int
+    state: AgentState
+    since_ms: int
+    stopping: tuple[tuple[int, int], ...] = ()
+
+
+class AgentStats(msgspec.Struct, array_like=True, gc=False):
+    """Attempts that ended on an agent."""
+
+    completed: int = 0
+    failed: int = 0
+
+
+class Agent(msgspec.Struct):
+    """An agent in memory. `held` maps the keys of its live attempts to their numbers; it follows from the tasks."""
+
+    record: AgentRecord
+    held: dict[int, int] = {}
+    stats: AgentStats = msgspec.field(default_factory=AgentStats)
+    load: AgentLoad = AgentLoad()
+
+
+class RequestRecord(msgspec.Struct, array_like=True, gc=False):
+    """The remembered reply to a request id; forgotten once `expires_ms` is past."""
+
+    request_id: str
+    expires_ms: int
+    reply: bytes
+
+
+class State:
+    """All of it. Mutated by `machine.apply` alone."""
+
+    __slots__ = ("agents", "applied", "dags", "finished", "next_dag", "now_ms", "numbers", "requests")
+
+    def __init__(self) -> None:
+        self.applied = 0
+        """Index of the last log entry applied."""
+        self.now_ms = 0
+        """The latest time that a leader stamped; never goes back."""
+        self.next_dag = 1
+        self.dags: dict[int, Dag] = {}
+        """Unfinished DAGs by number."""
+        self.numbers: dict[str, int] = {}
+        """Numbers of unfinished DAGs by id."""
+        self.finished: dict[str, int] = {}
+        """Numbers of finished, retained DAGs by id, in the order in which they finished."""
+        self.agents: dict[str, Agent] = {}
+        self.requests: dict[str, RequestRecord] = {}
+        """In the order in which they were made."""
+
+    def dag(self, dag_id: str) -> Dag | None:
+        """The unfinished DAG with this id."""
+        number = self.numbers.get(dag_id)
+        return None if number is None else self.dags[number]
+
+    def task(self, key: int) -> Task | None:
+        """The task with this key, if its DAG is unfinished."""
+        dag = self.dags.get(key >> INDEX_BITS)
+        index = key & INDEX_MASK
+        return dag.tasks[index] if dag is not None and index < len(dag.tasks) else None
+
+
+def task_key(dag_number: int, index: int) -> int:
+    """The key of the task at `index` of the DAG with this number."""
+    return (dag_number << INDEX_BITS) | index

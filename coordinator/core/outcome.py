@@ -1,0 +1,145 @@
+"""What comes of applying an entry: a reply per command, the records to write, events for watchers, effects for the leader."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from coordinator.core.model import AgentState, DagState, TaskState
+
+
+class Refusal(msgspec.Struct, tag=0, array_like=True):
+    """A command that was not carried out: `reason` as in `coordinator.errors`."""
+
+    reason: str
+    message: str
+    fields: dict[str, str] = {}
+
+
+class Submitted(msgspec.Struct, tag=1, array_like=True):
+    """The DAG is recorded; for a part of a streamed one, so is that part."""
+
+    dag_id: str
+    number: int
+    tasks: int
+    revision: int
+
+
+class DagChanged(msgspec.Struct, tag=2, array_like=True):
+    """The DAG's state after the command."""
+
+    state: DagState
+
+
+class TaskChanged(msgspec.Struct, tag=3, array_like=True):
+    """The task's state after the command."""
+
+    state: TaskState
+
+
+class SessionOpened(msgspec.Struct, tag=4, array_like=True):
+    """`drop` are held attempts that are not, or no longer, this agent's; `drain` tells it to expect nothing new."""
+
+    epoch: int
+    drop: list[tuple[int, int]]
+    drain: bool
+
+
+class AgentChanged(msgspec.Struct, tag=5, array_like=True):
+    """The agent's state after the command."""
+
+    state: AgentState
+
+
+class Done(msgspec.Struct, tag=6, array_like=True):
+    """Carried out; `count` of the items that still applied."""
+
+    count: int = 0
+
+
+Reply = Refusal | Submitted | DagChanged | TaskChanged | SessionOpened | AgentChanged | Done
+
+
+class Table(StrEnum):
+    """The kinds of stored records; `coordinator.storage.layout` gives each its place."""
+
+    META = "meta"
+    DAG = "dag"
+    ACTIVE = "active"
+    FINISHED = "finished"
+    BLOCK = "block"
+    TASK = "task"
+    RESULT = "result"
+    CHECKPOINT = "checkpoint"
+    AGENT = "agent"
+    AGENT_STATS = "agent_stats"
+    REQUEST = "request"
+
+
+class Write(msgspec.Struct, array_like=True, gc=False):
+    """Put `value` at `key`, or delete the key (`value` None), or with `until` delete all keys from `key` up to `until`."""
+
+    table: Table
+    key: bytes
+    value: msgspec.Struct | bytes | None
+    until: bytes | None = None
+
+
+class TaskEvent(msgspec.Struct, gc=False, array_like=True):
+    """A task changed its state."""
+
+    dag_id: str
+    task_id: str
+    state: TaskState
+    attempt: int
+    agent: str
+    reason: str
+
+
+class DagEvent(msgspec.Struct, gc=False, array_like=True):
+    """A DAG changed its state."""
+
+    dag_id: str
+    state: DagState
+
+
+class AgentEvent(msgspec.Struct, gc=False, array_like=True):
+    """An agent changed its state."""
+
+    agent: str
+    state: AgentState
+
+
+Event = TaskEvent | DagEvent | AgentEvent
+
+
+class Effects(msgspec.Struct):
+    """What the leader has to do in the world; followers ignore it, a new leader rebuilds it from the state.
+
+    `ready`: tasks to place. `dispatch`: (agent, key, attempt) to push. `halt`: (agent, key, attempt, reason) to stop.
+    `wake_at`: (time, key) of the next attempt. `expire_at`: (time, key, attempt) of a running attempt's timeout.
+    `sweep`: numbers of DAGs with a sweep unfinished. `acked`: (agent, key, attempt) of ends that are recorded or stale.
+    `sessions`: agents whose session, state or capacity changed. `gone`: numbers of DAGs that left memory.
+    `ended`: (type, agent, duration in us) of attempts that completed, for estimates.
+    """
+
+    ready: list[int] = []
+    dispatch: list[tuple[str, int, int]] = []
+    halt: list[tuple[str, int, int, str]] = []
+    wake_at: list[tuple[int, int]] = []
+    expire_at: list[tuple[int, int, int]] = []
+    sweep: list[int] = []
+    acked: list[tuple[str, int, int]] = []
+    sessions: list[str] = []
+    gone: list[int] = []
+    ended: list[tuple[str, str, int]] = []
+
+
+class Outcome(msgspec.Struct):
+    """Of one entry."""
+
+    replies: list[Reply]
+    writes: list[Write]
+    events: list[Event]
+    effects: Effects

@@ -1,0 +1,1 @@
+"""RocksDB: the engine, the layout of keys, the state store with its snapshots."""

@@ -1,0 +1,229 @@
+"""An ordered key-value engine with column families, batches and an explicit sync: RocksDB behind a small port.
+
+Writes go to the write-ahead log unsynced and are durable after `sync`. `rocksdict` holds the GIL in `write` (4-5 us for a small
+batch) and releases it in `flush_wal(True)`, so writes belong on the event loop and the sync in a thread.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from rocksdict import DBRecoveryMode, Options, Rdict, ReadOptions, WriteBatch
+
+from coordinator.errors import LogCorrupt, StartFailed, StorageFault
+
+
+class Batch(Protocol):
+    """Operations that take effect together or not at all."""
+
+    def put(self, family: str, key: bytes, value: bytes) -> None:
+        """Set `key` to `value`."""
+
+    def delete(self, family: str, key: bytes) -> None:
+        """Remove `key` if it is there."""
+
+    def delete_range(self, family: str, start: bytes, end: bytes) -> None:
+        """Remove every key from `start` up to but without `end`."""
+
+
+class View(Protocol):
+    """A consistent reading of all families at one moment; close it soon, since it pins old data."""
+
+    def items(self, family: str, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """Pairs in key order from `start` up to but without `end`."""
+
+    def close(self) -> None:
+        """Let go of the data that it pins."""
+
+
+class Engine(Protocol):
+    """What the journal and the state store need of a disk. Raises StorageFault when the disk fails."""
+
+    def batch(self) -> Batch:
+        """A new, empty batch."""
+
+    def write(self, batch: Batch) -> None:
+        """Apply the batch atomically; not durable before `sync`."""
+
+    def sync(self) -> None:
+        """Make everything written so far durable. Blocking; may run in a thread beside writes."""
+
+    def flush(self) -> None:
+        """Write what is in memory to table files, so that the write-ahead log can go. Blocking, like `sync`."""
+
+    def get(self, family: str, key: bytes) -> bytes | None:
+        """The value of `key`."""
+
+    def items(self, family: str, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """Pairs in key order from `start` up to but without `end`."""
+
+    def last(self, family: str) -> tuple[bytes, bytes] | None:
+        """The pair with the highest key."""
+
+    def view(self) -> View:
+        """A consistent reading as of now."""
+
+    def close(self) -> None:
+        """Close the files."""
+
+
+class RocksBatch:
+    """A Batch on rocksdict's WriteBatch."""
+
+    def __init__(self, families: dict[str, Rdict], handles: dict[str, object]) -> None:
+        self.raw = WriteBatch(raw_mode=True)
+        self._handles = handles
+        self._families = families
+
+    def put(self, family: str, key: bytes, value: bytes) -> None:
+        self.raw.put(key, value, self._handles[family])
+
+    def delete(self, family: str, key: bytes) -> None:
+        self.raw.delete(key, self._handles[family])
+
+    def delete_range(self, family: str, start: bytes, end: bytes) -> None:
+        self.raw.delete_range(start, end, self._handles[family])
+
+
+class RocksView:
+    """A View on one rocksdict snapshot per family, taken together while nothing writes."""
+
+    def __init__(self, families: dict[str, Rdict]) -> None:
+        self._snapshots = {name: family.snapshot() for name, family in families.items()}
+
+    def items(self, family: str, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        yield from _walk(self._snapshots[family].iter(_bounds(end)), start)
+
+    def close(self) -> None:
+        self._snapshots.clear()
+
+
+class RocksEngine:
+    """The Engine of a real node. One process at a time may hold a folder open."""
+
+    def __init__(self, path: Path, families: Sequence[str], *, write_buffer_bytes: int = 32 << 20) -> None:
+        """Open or create the database in `path`.
+
+        Raises:
+            StartFailed: the folder cannot be made, or another process holds it.
+            LogCorrupt: the files are damaged in a place that a torn last write does not explain.
+        """
+        self.path = path
+        options = _options(write_buffer_bytes)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._db = Rdict(
+                str(path), options, column_families={name: _options(write_buffer_bytes) for name in families}
+            )
+        except OSError as error:
+            raise StartFailed(
+                f"cannot make the data folder {path}: {error.strerror}; choose another data_dir or mend its rights",
+                path=path,
+            ) from error
+        except Exception as error:
+            raise _opening_error(path, error) from error
+        self._families = {name: self._db.get_column_family(name) for name in families}
+        self._handles: dict[str, object] = {name: self._db.get_column_family_handle(name) for name in families}
+
+    def batch(self) -> RocksBatch:
+        return RocksBatch(self._families, self._handles)
+
+    def write(self, batch: Batch) -> None:
+        assert isinstance(batch, RocksBatch)
+        try:
+            self._db.write(batch.raw)
+        except Exception as error:
+            raise self._fault("write", error) from error
+
+    def sync(self) -> None:
+        try:
+            self._db.flush_wal(True)
+        except Exception as error:
+            raise self._fault("sync", error) from error
+
+    def flush(self) -> None:
+        try:
+            for family in self._families.values():
+                family.flush(True)
+        except Exception as error:
+            raise self._fault("flush", error) from error
+
+    def get(self, family: str, key: bytes) -> bytes | None:
+        try:
+            value: bytes | None = self._families[family].get(key)
+        except Exception as error:
+            raise self._fault("read", error) from error
+        return value
+
+    def items(self, family: str, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        try:
+            yield from _walk(self._families[family].iter(_bounds(end)), start)
+        except Exception as error:
+            raise self._fault("scan", error) from error
+
+    def last(self, family: str) -> tuple[bytes, bytes] | None:
+        iterator = self._families[family].iter()
+        iterator.seek_to_last()
+        return (iterator.key(), iterator.value()) if iterator.valid() else None
+
+    def view(self) -> RocksView:
+        return RocksView(self._families)
+
+    def close(self) -> None:
+        self._families.clear()
+        self._handles.clear()
+        self._db.close()
+
+    def _fault(self, what: str, error: Exception) -> StorageFault:
+        return StorageFault(
+            f"{what} of {self.path} failed: {error}; the node stops, since what it holds may not be on disk. "
+            "Free space or replace the disk, then start it again.",
+            path=self.path,
+            operation=what,
+        )
+
+
+def _options(write_buffer_bytes: int) -> Options:
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.create_missing_column_families(True)
+    # A torn last record is what a crash leaves; damage anywhere else must not be mistaken for the end of the log.
+    options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())
+    options.set_paranoid_checks(True)
+    options.set_write_buffer_size(write_buffer_bytes)
+    options.set_max_background_jobs(2)
+    options.set_keep_log_file_num(2)
+    return options
+
+
+def _bounds(end: bytes | None) -> ReadOptions:
+    options = ReadOptions()
+    if end is not None:
+        options.set_iterate_upper_bound(end)
+    return options
+
+
+def _walk(iterator: object, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+    cursor = iterator
+    cursor.seek(start)  # type: ignore[attr-defined]
+    while cursor.valid():  # type: ignore[attr-defined]
+        yield cursor.key(), cursor.value()  # type: ignore[attr-defined]
+        cursor.next()  # type: ignore[attr-defined]
+    cursor.status()  # type: ignore[attr-defined]
+
+
+def _opening_error(path: Path, error: Exception) -> StartFailed | LogCorrupt:
+    text = str(error)
+    if "lock" in text.lower():
+        return StartFailed(f"{path} is held by another process; stop it or choose another data_dir", path=path)
+    if "Corruption" in text:
+        return LogCorrupt(
+            f"{path} is damaged: {text}. Do not serve from it: remove the folder and let the node rejoin, or restore it.",
+            path=path,
+        )
+    if not os.access(path, os.W_OK):
+        return StartFailed(f"{path} is not writable; mend its rights or choose another data_dir", path=path)
+    return StartFailed(f"cannot open {path}: {text}", path=path)
