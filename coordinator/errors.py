@@ -1,8 +1,8 @@
 """Every error of the coordinator, in one tree.
 
-Each names what happened, the value, the limit that it broke where there is one, and what to do. `reason` is the stable,
-machine-readable name that travels to clients; `fields` carry the values; `retry_after_ms` is above zero where the very
-same call may succeed later.
+Each names what happened, the value, the limit that it broke where there is one, and what to do. `reason`
+is the stable, machine-readable name that travels to clients; `fields` carry the values; `retry_after_ms`
+is above zero where the very same call may succeed later.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class CoordinatorError(Exception):
         self.fields = {name: str(value) for name, value in fields.items()}
 
 
-# --- what a caller asked for cannot be done -------------------------------------------------------------------------
+# --- what a caller asked for cannot be done -----------------------------------------------------------------
 
 
 class InvalidRequest(CoordinatorError):
@@ -92,12 +92,12 @@ class StaleFence(CoordinatorError):
 
 
 class RevisionCompacted(CoordinatorError):
-    """A watch asked for events that are no longer kept: list again, then watch from the revision of the list."""
+    """A watch asked for events that are no longer kept: list again, then watch from the list's revision."""
 
     reason = "REVISION_COMPACTED"
 
 
-# --- not here, not now -------------------------------------------------------------------------------------------------
+# --- not here, not now --------------------------------------------------------------------------------------
 
 
 class Unavailable(CoordinatorError):
@@ -141,7 +141,7 @@ class Draining(Unavailable):
     reason = "DRAINING"
 
 
-# --- what stops a node -------------------------------------------------------------------------------------------------
+# --- what stops a node --------------------------------------------------------------------------------------
 
 
 class Fatal(CoordinatorError):
@@ -180,7 +180,7 @@ class ApplyFailed(Fatal):
     reason = "APPLY_FAILED"
 
 
-# --- what is wrong at start --------------------------------------------------------------------------------------------
+# --- what is wrong at start ---------------------------------------------------------------------------------
 
 
 class ConfigError(CoordinatorError):

@@ -1,6 +1,8 @@
-"""What may be asked of the state machine. One log entry carries a list of commands and the time at which the leader made it.
+"""What may be asked of the state machine. One log entry carries a list of commands and the time at which the
+leader made it.
 
-To add a command: a struct here, in `Command`; an applier in `coordinator/core/appliers/`; its line in `machine.APPLIERS`.
+To add a command: a struct here, in `Command`; an applier in `coordinator/core/appliers/`; its line in
+`machine.APPLIERS`.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ class SubmitDag(msgspec.Struct, tag=1, array_like=True):
 
 
 class StageDag(msgspec.Struct, tag=2, array_like=True):
-    """A further part of a large DAG: the first one (block.first == 0) creates it in STAGING. `last` releases it."""
+    """A further part of a large DAG: the first one (block.first == 0) creates it in STAGING. `last`
+    releases it."""
 
     request_id: str
     header: DagHeader
@@ -161,11 +164,12 @@ class LoseAgents(msgspec.Struct, tag=11, array_like=True):
 
 
 class DrainAgent(msgspec.Struct, tag=12, array_like=True):
-    """Nothing new for this agent, or `undo`."""
+    """Nothing new for this agent: by an operator, or because it is `leaving` by itself; or `undo` of that."""
 
     request_id: str
     agent: str
     undo: bool = False
+    leaving: bool = False
 
 
 class ExpireAttempts(msgspec.Struct, tag=13, array_like=True):
@@ -212,10 +216,26 @@ class ForgetAgents(msgspec.Struct, tag=19, array_like=True):
 
 
 Command = (
-    SubmitDag | StageDag | CancelDag | CancelTask | RescheduleTask | SpawnTasks | Assign | Report | OpenSession
-    | CloseSession | LoseAgents | DrainAgent | ExpireAttempts | WakeTasks | SweepDag | RecordLoads | PurgeDags
-    | DropStaged | ForgetAgents
-)  # fmt: skip
+    SubmitDag
+    | StageDag
+    | CancelDag
+    | CancelTask
+    | RescheduleTask
+    | SpawnTasks
+    | Assign
+    | Report
+    | OpenSession
+    | CloseSession
+    | LoseAgents
+    | DrainAgent
+    | ExpireAttempts
+    | WakeTasks
+    | SweepDag
+    | RecordLoads
+    | PurgeDags
+    | DropStaged
+    | ForgetAgents
+)
 
 
 class Entry(msgspec.Struct, array_like=True):

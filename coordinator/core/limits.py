@@ -1,7 +1,7 @@
 """Bounds that the state machine itself relies on.
 
-They are constants, not settings: two nodes with different values would diverge. What an operator may set is checked by
-the leader before it proposes (`coordinator.config`).
+They are constants, not settings: two nodes with different values would diverge. What an operator may set
+is checked by the leader before it proposes (`coordinator.config`).
 """
 
 from __future__ import annotations
@@ -10,6 +10,10 @@ from typing import Final
 
 ATTEMPTS_KEPT: Final = 16
 """Attempts remembered per task; older ones are dropped from its record."""
+
+LOST_ATTEMPTS: Final = 8
+"""Attempts of one task that may be lost with their agents or rejected by them before the task counts as
+failed: it may be what kills them."""
 
 SWEEP_STEP: Final = 2_000
 """Tasks looked at per step when a failure or a cancel spreads: what is left follows in later entries."""

@@ -1,8 +1,9 @@
 """The state that every node holds: DAGs, tasks, attempts, agents.
 
-Times are Unix milliseconds as stamped by the leader, durations milliseconds, sizes bytes. A task's *key* is its DAG's number
-shifted left by `INDEX_BITS`, plus its index in the DAG; indexes are a topological order, so that every dependency has a lower
-index than its dependant. Structs without cycles opt out of garbage collection: a million tasks must not be walked.
+Times are Unix milliseconds as stamped by the leader, durations milliseconds, sizes bytes. A task's *key*
+is its DAG's number shifted left by `INDEX_BITS`, plus its index in the DAG; indexes are a topological
+order, so that every dependency has a lower index than its dependant. Structs without cycles opt out of
+garbage collection: a million tasks must not be walked.
 """
 
 from __future__ import annotations
@@ -52,14 +53,22 @@ class AttemptOutcome(IntEnum):
 
 
 class AgentState(IntEnum):
-    """CONNECTED and DRAINING agents have a session; DISCONNECTED ones may come back and keep what they hold until
-    they are declared LOST; STOPPED ones said goodbye."""
+    """CONNECTED agents have a session; DISCONNECTED ones may come back and keep what they hold until they are
+    declared LOST; STOPPED ones said goodbye."""
 
     CONNECTED = 1
-    DRAINING = 2
-    DISCONNECTED = 3
-    LOST = 4
-    STOPPED = 5
+    DISCONNECTED = 2
+    LOST = 3
+    STOPPED = 4
+
+
+class Drain(IntEnum):
+    """Why an agent takes nothing new: it is LEAVING by itself, or an OPERATOR wants it empty (which
+    outlives its sessions)."""
+
+    NONE = 0
+    LEAVING = 1
+    OPERATOR = 2
 
 
 class TaskFamily(IntEnum):
@@ -132,7 +141,8 @@ class FamilyNeeds(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Requirements(msgspec.Struct, frozen=True, array_like=True):
-    """Hard constraints on the agent. `capabilities` are (name, least level) pairs, `labels` (name, value) pairs, both sorted."""
+    """Hard constraints on the agent. `capabilities` are (name, least level) pairs, `labels` (name, value)
+    pairs, both sorted."""
 
     resources: Resources = Resources()
     capabilities: tuple[tuple[str, int], ...] = ()
@@ -173,10 +183,11 @@ class TaskExtras(msgspec.Struct, frozen=True, array_like=True):
 
 
 class TaskBlock(msgspec.Struct, array_like=True):
-    """A run of tasks of one DAG by column, as submitted and as stored: indexes `first` ... `first + len(ids) - 1`.
+    """A run of tasks of one DAG by column, as submitted and as stored: indexes `first` ... `first +
+    len(ids) - 1`.
 
-    `profiles` are positions in the DAG's list of profiles; `depends` are task indexes, each lower than the task's own;
-    `extras` is keyed by position in the block.
+    `profiles` are positions in the DAG's list of profiles; `depends` are task indexes, each lower than
+    the task's own; `extras` is keyed by position in the block.
     """
 
     first: int
@@ -202,7 +213,8 @@ class DagHeader(msgspec.Struct, array_like=True):
 
 
 class Attempt(msgspec.Struct, array_like=True, gc=False):
-    """One try of a task on one agent. `epoch` is the agent's session that it is bound to; zero times mean not yet."""
+    """One try of a task on one agent. `epoch` is the agent's session that it is bound to; zero times mean not
+    yet."""
 
     number: int
     agent: str
@@ -215,7 +227,8 @@ class Attempt(msgspec.Struct, array_like=True, gc=False):
 
 
 class TaskRecord(msgspec.Struct, array_like=True, gc=False):
-    """The stored, changing part of a task; what is not stored follows from its block."""
+    """The stored, changing part of a task. A task without one is as its block and its predecessors' ends make
+    it."""
 
     state: TaskState
     attempt: int = 0
@@ -225,14 +238,15 @@ class TaskRecord(msgspec.Struct, array_like=True, gc=False):
     ended_ms: int = 0
     progress: float = 0.0
     has_result: bool = False
+    has_checkpoint: bool = False
     reason: str = ""
     attempts: tuple[Attempt, ...] = ()
 
 
 class Task(msgspec.Struct, gc=False):
-    """A task of an unfinished DAG. `waiting` counts predecessors that have not completed; `attempt` is the number of the
-    last one made; `failures` counts the attempts that used up one of the retry policy's; `attempts` keeps the last
-    `limits.ATTEMPTS_KEPT`."""
+    """A task of an unfinished DAG. `waiting` counts predecessors that have not completed; `attempt` is the
+    number of the last one made; `failures` counts the attempts that used up one of the retry policy's;
+    `attempts` keeps the last `limits.ATTEMPTS_KEPT`."""
 
     key: int
     id: str
@@ -250,6 +264,7 @@ class Task(msgspec.Struct, gc=False):
     ended_ms: int = 0
     progress: float = 0.0
     has_result: bool = False
+    has_checkpoint: bool = False
     reason: str = ""
     attempts: tuple[Attempt, ...] = ()
 
@@ -268,39 +283,46 @@ class Task(msgspec.Struct, gc=False):
     def record(self) -> TaskRecord:
         """What is stored of it."""
         return TaskRecord(
-            self.state, self.attempt, self.failures, self.not_before_ms, self.ready_ms, self.ended_ms, self.progress,
-            self.has_result, self.reason, self.attempts,
-        )  # fmt: skip
-
-    def restore(self, record: TaskRecord) -> None:
-        """Take over what was stored; `waiting` is not part of it."""
-        for name in record.__struct_fields__:
-            setattr(self, name, getattr(record, name))
+            self.state,
+            self.attempt,
+            self.failures,
+            self.not_before_ms,
+            self.ready_ms,
+            self.ended_ms,
+            self.progress,
+            self.has_result,
+            self.has_checkpoint,
+            self.reason,
+            self.attempts,
+        )
 
 
 class DagRecord(msgspec.Struct, array_like=True):
-    """What is stored of a DAG. `ending` is the state it is being driven to (CANCELLED or FAILED), 0 if none;
-    `sweep_from` the index from which tasks may have to be cancelled, -1 if none; `counts` by task state, of a finished one."""
+    """What is stored of a DAG. `ending` is the state that it is being driven to, every unfinished task being
+    cancelled; `sweep_from` the index from which tasks may have to be cancelled, -1 if none; `revision`
+    the log index of its last change of state; `counts` of tasks, by TaskState as index, of a finished
+    one."""
 
     number: int
     header: DagHeader
     profiles: list[TaskProfile]
     state: DagState
-    total: int
     created_ms: int
     finished_ms: int = 0
-    ending: int = 0
+    ending: DagState | None = None
     sweep_from: int = -1
     reason: str = ""
     revision: int = 0
-    counts: dict[int, int] = {}
+    counts: tuple[int, ...] = ()
 
 
 class Dag(msgspec.Struct):
-    """An unfinished DAG in memory: its record and its tasks by index. `record.counts` is kept current."""
+    """An unfinished DAG in memory: its record and its tasks by index. `counts` of tasks by state follow
+    from the tasks."""
 
     record: DagRecord
     tasks: list[Task]
+    counts: list[int]
     index_of: dict[str, int] = {}
 
     def find(self, task_id: str) -> Task | None:
@@ -312,8 +334,8 @@ class Dag(msgspec.Struct):
 
 
 class AgentSpec(msgspec.Struct, frozen=True, array_like=True):
-    """What an agent says of itself when it opens a session. `credit` bounds the attempts that it holds, `slots` those
-    that run at once; "*" in `task_types` stands for every type."""
+    """What an agent says of itself when it opens a session. `credit` bounds the attempts that it holds,
+    `slots` those that run at once; "*" in `task_types` stands for every type."""
 
     agent_id: str
     instance_id: str
@@ -332,7 +354,8 @@ class AgentSpec(msgspec.Struct, frozen=True, array_like=True):
 
 
 class AgentLoad(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Measured on the agent: `cpu`, `memory`, `gpu` as fractions of all, rates in bytes/s, `queued` and `running` attempts."""
+    """Measured on the agent: `cpu`, `memory`, `gpu` as fractions of all, rates in bytes/s, `queued` and
+    `running` attempts."""
 
     cpu: float = 0.0
     memory: float = 0.0
@@ -348,15 +371,24 @@ class AgentLoad(msgspec.Struct, frozen=True, array_like=True, gc=False):
     packet_loss: float = 0.0
 
 
+class Stopping(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """An attempt that was taken from its agent, whose end the agent has not yet reported: it still takes
+    capacity."""
+
+    key: int
+    attempt: int
+    resources: Resources
+
+
 class AgentRecord(msgspec.Struct, array_like=True):
-    """What is stored of an agent. `epoch` counts its sessions; `stopping` are attempts that were taken from it and whose end
-    it has not yet reported, as (key, attempt): they still take its capacity."""
+    """What is stored of an agent. `epoch` counts its sessions; `since_ms` is when it came into its state."""
 
     spec: AgentSpec
     epoch: int
     state: AgentState
     since_ms: int
-    stopping: tuple[tuple[int, int], ...] = ()
+    drain: Drain = Drain.NONE
+    stopping: tuple[Stopping, ...] = ()
 
 
 class AgentStats(msgspec.Struct, array_like=True, gc=False):
@@ -367,7 +399,8 @@ class AgentStats(msgspec.Struct, array_like=True, gc=False):
 
 
 class Agent(msgspec.Struct):
-    """An agent in memory. `held` maps the keys of its live attempts to their numbers; it follows from the tasks."""
+    """An agent in memory. `held` maps the keys of its live attempts to their numbers; it follows from the
+    tasks."""
 
     record: AgentRecord
     held: dict[int, int] = {}
@@ -375,31 +408,54 @@ class Agent(msgspec.Struct):
     load: AgentLoad = AgentLoad()
 
 
+class ResultRecord(msgspec.Struct, array_like=True, gc=False):
+    """What a completed attempt left: `data` inline, or a `reference` to where it was put."""
+
+    data: bytes = b""
+    reference: str = ""
+
+
 class RequestRecord(msgspec.Struct, array_like=True, gc=False):
-    """The remembered reply to a request id; forgotten once `expires_ms` is past."""
+    """The remembered reply to a request id, forgotten once `expires_ms` is past. `sequence` orders them."""
 
     request_id: str
+    sequence: int
     expires_ms: int
     reply: bytes
+
+
+class FinishedDag(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Where a finished DAG is found; `sequence` orders them by their end."""
+
+    dag_id: str
+    number: int
+    sequence: int
+    state: DagState
+    finished_ms: int
+
+
+class MachineRecord(msgspec.Struct, array_like=True, gc=False):
+    """The few scalars of the state."""
+
+    next_dag: int = 1
+    sequence: int = 1
+    now_ms: int = 0
 
 
 class State:
     """All of it. Mutated by `machine.apply` alone."""
 
-    __slots__ = ("agents", "applied", "dags", "finished", "next_dag", "now_ms", "numbers", "requests")
+    __slots__ = ("agents", "dags", "finished", "machine", "numbers", "requests")
 
     def __init__(self) -> None:
-        self.applied = 0
-        """Index of the last log entry applied."""
-        self.now_ms = 0
-        """The latest time that a leader stamped; never goes back."""
-        self.next_dag = 1
+        self.machine = MachineRecord()
+        """`now_ms` is the latest time that a leader stamped; it never goes back."""
         self.dags: dict[int, Dag] = {}
         """Unfinished DAGs by number."""
         self.numbers: dict[str, int] = {}
         """Numbers of unfinished DAGs by id."""
-        self.finished: dict[str, int] = {}
-        """Numbers of finished, retained DAGs by id, in the order in which they finished."""
+        self.finished: dict[str, FinishedDag] = {}
+        """Finished, retained DAGs by id, in the order in which they finished."""
         self.agents: dict[str, Agent] = {}
         self.requests: dict[str, RequestRecord] = {}
         """In the order in which they were made."""
@@ -414,6 +470,10 @@ class State:
         dag = self.dags.get(key >> INDEX_BITS)
         index = key & INDEX_MASK
         return dag.tasks[index] if dag is not None and index < len(dag.tasks) else None
+
+
+STATES: Final = max(TaskState) + 1
+"""Length of a list of counts by task state."""
 
 
 def task_key(dag_number: int, index: int) -> int:

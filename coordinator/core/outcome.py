@@ -1,4 +1,5 @@
-"""What comes of applying an entry: a reply per command, the records to write, events for watchers, effects for the leader."""
+"""What comes of applying an entry: a reply per command, the records to write, events for watchers, effects
+for the leader."""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ class TaskChanged(msgspec.Struct, tag=3, array_like=True):
 
 
 class SessionOpened(msgspec.Struct, tag=4, array_like=True):
-    """`drop` are held attempts that are not, or no longer, this agent's; `drain` tells it to expect nothing new."""
+    """`drop` are held attempts that are not, or no longer, this agent's; `drain` tells it to expect
+    nothing new."""
 
     epoch: int
     drop: list[tuple[int, int]]
@@ -74,11 +76,13 @@ class Table(StrEnum):
     CHECKPOINT = "checkpoint"
     AGENT = "agent"
     AGENT_STATS = "agent_stats"
+    AGENT_LOAD = "agent_load"
     REQUEST = "request"
 
 
 class Write(msgspec.Struct, array_like=True, gc=False):
-    """Put `value` at `key`, or delete the key (`value` None), or with `until` delete all keys from `key` up to `until`."""
+    """Put `value` at `key`, or delete the key (`value` None), or with `until` delete all keys from `key`
+    up to `until`."""
 
     table: Table
     key: bytes
@@ -117,11 +121,12 @@ Event = TaskEvent | DagEvent | AgentEvent
 class Effects(msgspec.Struct):
     """What the leader has to do in the world; followers ignore it, a new leader rebuilds it from the state.
 
-    `ready`: tasks to place. `dispatch`: (agent, key, attempt) to push. `halt`: (agent, key, attempt, reason) to stop.
-    `wake_at`: (time, key) of the next attempt. `expire_at`: (time, key, attempt) of a running attempt's timeout.
-    `sweep`: numbers of DAGs with a sweep unfinished. `acked`: (agent, key, attempt) of ends that are recorded or stale.
-    `sessions`: agents whose session, state or capacity changed. `gone`: numbers of DAGs that left memory.
-    `ended`: (type, agent, duration in us) of attempts that completed, for estimates.
+    `ready`: tasks to place. `dispatch`: (agent, key, attempt) to push. `halt`: (agent, key, attempt,
+    reason) to stop. `wake_at`: (time, key) of the next attempt. `expire_at`: (time, key, attempt) of a
+    running attempt's timeout. `sweep`: numbers of DAGs with a sweep unfinished. `acked`: (agent, key,
+    attempt) of ends that are recorded or stale. `sessions`: agents whose session, state or capacity
+    changed. `gone`: numbers of DAGs that left memory. `ended`: (type, agent, duration in us) of attempts
+    that completed, for estimates.
     """
 
     ready: list[int] = []

@@ -1,7 +1,9 @@
-"""An ordered key-value engine with column families, batches and an explicit sync: RocksDB behind a small port.
+"""An ordered key-value engine with column families, batches and an explicit sync: RocksDB behind a small
+port.
 
-Writes go to the write-ahead log unsynced and are durable after `sync`. `rocksdict` holds the GIL in `write` (4-5 us for a small
-batch) and releases it in `flush_wal(True)`, so writes belong on the event loop and the sync in a thread.
+Writes go to the write-ahead log unsynced and are durable after `sync`. `rocksdict` holds the GIL in
+`write` (4-5 us for a small batch) and releases it in `flush_wal(True)`, so writes belong on the event
+loop and the sync in a thread.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from rocksdict import DBRecoveryMode, Options, Rdict, ReadOptions, WriteBatch
+from rocksdict import ColumnFamily, DBRecoveryMode, Options, Rdict, RdictIter, ReadOptions, WriteBatch
 
 from coordinator.errors import LogCorrupt, StartFailed, StorageFault
 
@@ -32,7 +34,9 @@ class Batch(Protocol):
 class View(Protocol):
     """A consistent reading of all families at one moment; close it soon, since it pins old data."""
 
-    def items(self, family: str, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+    def items(
+        self, family: str, start: bytes = b"", end: bytes | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
         """Pairs in key order from `start` up to but without `end`."""
 
     def close(self) -> None:
@@ -52,12 +56,14 @@ class Engine(Protocol):
         """Make everything written so far durable. Blocking; may run in a thread beside writes."""
 
     def flush(self) -> None:
-        """Write what is in memory to table files, so that the write-ahead log can go. Blocking, like `sync`."""
+        """Write what is in memory to table files, so that the write-ahead log can go. Blocks, like `sync`."""
 
     def get(self, family: str, key: bytes) -> bytes | None:
         """The value of `key`."""
 
-    def items(self, family: str, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+    def items(
+        self, family: str, start: bytes = b"", end: bytes | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
         """Pairs in key order from `start` up to but without `end`."""
 
     def last(self, family: str) -> tuple[bytes, bytes] | None:
@@ -73,10 +79,9 @@ class Engine(Protocol):
 class RocksBatch:
     """A Batch on rocksdict's WriteBatch."""
 
-    def __init__(self, families: dict[str, Rdict], handles: dict[str, object]) -> None:
+    def __init__(self, handles: dict[str, ColumnFamily]) -> None:
         self.raw = WriteBatch(raw_mode=True)
         self._handles = handles
-        self._families = families
 
     def put(self, family: str, key: bytes, value: bytes) -> None:
         self.raw.put(key, value, self._handles[family])
@@ -94,7 +99,9 @@ class RocksView:
     def __init__(self, families: dict[str, Rdict]) -> None:
         self._snapshots = {name: family.snapshot() for name, family in families.items()}
 
-    def items(self, family: str, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+    def items(
+        self, family: str, start: bytes = b"", end: bytes | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
         yield from _walk(self._snapshots[family].iter(_bounds(end)), start)
 
     def close(self) -> None:
@@ -120,16 +127,16 @@ class RocksEngine:
             )
         except OSError as error:
             raise StartFailed(
-                f"cannot make the data folder {path}: {error.strerror}; choose another data_dir or mend its rights",
+                f"cannot make the data folder {path}: {error.strerror}; choose another data_dir",
                 path=path,
             ) from error
         except Exception as error:
             raise _opening_error(path, error) from error
         self._families = {name: self._db.get_column_family(name) for name in families}
-        self._handles: dict[str, object] = {name: self._db.get_column_family_handle(name) for name in families}
+        self._handles = {name: self._db.get_column_family_handle(name) for name in families}
 
     def batch(self) -> RocksBatch:
-        return RocksBatch(self._families, self._handles)
+        return RocksBatch(self._handles)
 
     def write(self, batch: Batch) -> None:
         assert isinstance(batch, RocksBatch)
@@ -158,7 +165,9 @@ class RocksEngine:
             raise self._fault("read", error) from error
         return value
 
-    def items(self, family: str, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+    def items(
+        self, family: str, start: bytes = b"", end: bytes | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
         try:
             yield from _walk(self._families[family].iter(_bounds(end)), start)
         except Exception as error:
@@ -190,7 +199,8 @@ def _options(write_buffer_bytes: int) -> Options:
     options = Options(raw_mode=True)
     options.create_if_missing(True)
     options.create_missing_column_families(True)
-    # A torn last record is what a crash leaves; damage anywhere else must not be mistaken for the end of the log.
+    # A torn last record is what a crash leaves; damage anywhere else must not be mistaken for the end of
+    # the log.
     options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())
     options.set_paranoid_checks(True)
     options.set_write_buffer_size(write_buffer_bytes)
@@ -206,22 +216,23 @@ def _bounds(end: bytes | None) -> ReadOptions:
     return options
 
 
-def _walk(iterator: object, start: bytes) -> Iterator[tuple[bytes, bytes]]:
-    cursor = iterator
-    cursor.seek(start)  # type: ignore[attr-defined]
-    while cursor.valid():  # type: ignore[attr-defined]
-        yield cursor.key(), cursor.value()  # type: ignore[attr-defined]
-        cursor.next()  # type: ignore[attr-defined]
-    cursor.status()  # type: ignore[attr-defined]
+def _walk(cursor: RdictIter, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+    cursor.seek(start)
+    while cursor.valid():
+        yield cursor.key(), cursor.value()
+        cursor.next()
+    cursor.status()
 
 
 def _opening_error(path: Path, error: Exception) -> StartFailed | LogCorrupt:
     text = str(error)
     if "lock" in text.lower():
-        return StartFailed(f"{path} is held by another process; stop it or choose another data_dir", path=path)
+        return StartFailed(
+            f"{path} is held by another process; stop it or choose another data_dir", path=path
+        )
     if "Corruption" in text:
         return LogCorrupt(
-            f"{path} is damaged: {text}. Do not serve from it: remove the folder and let the node rejoin, or restore it.",
+            f"{path} is damaged: {text}. Do not serve from it: let the node rejoin with an empty folder.",
             path=path,
         )
     if not os.access(path, os.W_OK):

@@ -1,0 +1,1 @@
+"""What each command does, by the thing that it is about."""

@@ -1,0 +1,123 @@
+"""Commands about agents: sessions, loss, drain, load."""
+
+from __future__ import annotations
+
+from coordinator.core.commands import (
+    CloseSession,
+    DrainAgent,
+    ForgetAgents,
+    LoseAgents,
+    OpenSession,
+    RecordLoads,
+)
+from coordinator.core.model import Agent, AgentRecord, AgentState, AttemptOutcome, Drain
+from coordinator.core.outcome import AgentChanged, Done, Reply, SessionOpened, Table
+from coordinator.core.refusals import not_found, stale_session
+from coordinator.core.transaction import Transaction
+
+_GONE = frozenset({AgentState.LOST, AgentState.STOPPED})
+
+
+def open_session(tx: Transaction, command: OpenSession) -> Reply:
+    """A new session supersedes the one before. Both sides are reconciled: what the agent holds and still
+    should is bound to the new session, what it should not it is told to drop, and what it should hold and
+    does not goes to others."""
+    spec = command.spec
+    agent = tx.state.agents.get(spec.agent_id)
+    if agent is None:
+        agent = Agent(AgentRecord(spec, 0, AgentState.CONNECTED, tx.now_ms))
+        tx.state.agents[spec.agent_id] = agent
+    record = agent.record
+    if record.drain is Drain.LEAVING and spec.instance_id != record.spec.instance_id:
+        record.drain = Drain.NONE
+    record.spec = spec
+    record.epoch += 1
+    tx.set_agent_state(agent, AgentState.CONNECTED)
+    drop = _reconcile(tx, agent, command.held)
+    return SessionOpened(record.epoch, drop, record.drain is not Drain.NONE)
+
+
+def _reconcile(tx: Transaction, agent: Agent, held: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    drop: list[tuple[int, int]] = []
+    kept: set[int] = set()
+    for key, number in held:
+        task = tx.state.task(key)
+        if task is not None and agent.held.get(key) == number and (attempt := task.live) is not None:
+            attempt.epoch = agent.record.epoch
+            kept.add(key)
+            tx.touch_task(task)
+        else:
+            drop.append((key, number))
+    for key in sorted(agent.held.keys() - kept):
+        task = tx.state.task(key)
+        assert task is not None
+        attempt = task.live
+        assert attempt is not None
+        reason = "its agent came back without it"
+        tx.miss(task, attempt, AttemptOutcome.LOST, reason, retryable=True, halt=False)
+    still = set(drop)
+    agent.record.stopping = tuple(one for one in agent.record.stopping if (one.key, one.attempt) in still)
+    return drop
+
+
+def close_session(tx: Transaction, command: CloseSession) -> Reply:
+    """The stream has ended: the agent may come back with what it holds, unless it said goodbye."""
+    agent = tx.state.agents.get(command.agent)
+    if agent is None or agent.record.epoch != command.epoch or agent.record.state is not AgentState.CONNECTED:
+        return stale_session(command.agent, command.epoch, agent.record.epoch if agent else 0)
+    if command.goodbye:
+        tx.strip(agent, "its agent said goodbye")
+        tx.set_agent_state(agent, AgentState.STOPPED)
+    else:
+        tx.set_agent_state(agent, AgentState.DISCONNECTED)
+    return AgentChanged(agent.record.state)
+
+
+def lose(tx: Transaction, command: LoseAgents) -> Reply:
+    """Declare agents lost, unless they have opened a new session meanwhile."""
+    count = 0
+    for name, epoch in command.agents:
+        agent = tx.state.agents.get(name)
+        if agent is None or agent.record.epoch != epoch or agent.record.state in _GONE:
+            continue
+        count += 1
+        tx.strip(agent, command.reason)
+        tx.set_agent_state(agent, AgentState.LOST)
+    return Done(count)
+
+
+def drain(tx: Transaction, command: DrainAgent) -> Reply:
+    """Nothing new for the agent, or an end to that."""
+    agent = tx.state.agents.get(command.agent)
+    if agent is None:
+        return not_found("agent", command.agent)
+    agent.record.drain = Drain.NONE if command.undo else Drain.LEAVING if command.leaving else Drain.OPERATOR
+    tx.touch_agent(agent)
+    return AgentChanged(agent.record.state)
+
+
+def record_loads(tx: Transaction, command: RecordLoads) -> Reply:
+    """Keep the latest load of each agent."""
+    count = 0
+    for name, load in command.loads.items():
+        agent = tx.state.agents.get(name)
+        if agent is not None:
+            agent.load = load
+            tx.write(Table.AGENT_LOAD, name.encode(), load)
+            count += 1
+    return Done(count)
+
+
+def forget(tx: Transaction, command: ForgetAgents) -> Reply:
+    """Remove agents that have been gone for long."""
+    count = 0
+    for name, epoch in command.agents:
+        agent = tx.state.agents.get(name)
+        if agent is None or agent.record.epoch != epoch or agent.record.state not in _GONE:
+            continue
+        del tx.state.agents[name]
+        for table in (Table.AGENT, Table.AGENT_STATS, Table.AGENT_LOAD):
+            tx.write(table, name.encode(), None)
+        tx.effects.sessions.append(name)
+        count += 1
+    return Done(count)

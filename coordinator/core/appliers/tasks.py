@@ -1,0 +1,305 @@
+"""Commands about tasks: assign, report, expire, wake, cancel, reschedule, spawn."""
+
+from __future__ import annotations
+
+from coordinator.core.appliers.dags import append_tasks
+from coordinator.core.commands import (
+    Assign,
+    AttemptReport,
+    CancelTask,
+    Choice,
+    ExpireAttempts,
+    NewTask,
+    Report,
+    ReportKind,
+    RescheduleTask,
+    SpawnTasks,
+    WakeTasks,
+)
+from coordinator.core.lifecycle import TERMINAL
+from coordinator.core.limits import MAX_TASKS_PER_DAG
+from coordinator.core.model import (
+    INDEX_BITS,
+    Agent,
+    AgentState,
+    Attempt,
+    AttemptOutcome,
+    Dag,
+    DagState,
+    Drain,
+    Resources,
+    ResultRecord,
+    Task,
+    TaskBlock,
+    TaskProfile,
+    TaskState,
+    task_key,
+)
+from coordinator.core.outcome import Done, Refusal, Reply, Table, TaskChanged
+from coordinator.core.refusals import not_found, stale_session, wrong_task_state
+from coordinator.core.transaction import Transaction, number_key
+
+_NO_RESOURCES = Resources()
+_SESSION_STATES = frozenset({AgentState.CONNECTED, AgentState.DISCONNECTED})
+
+
+def assign(tx: Transaction, command: Assign) -> Reply:
+    """Carry out the choices of a round that still hold; the planner saw a state that may be gone."""
+    count = 0
+    for choice in command.choices:
+        task = tx.state.task(choice.key)
+        agent = tx.state.agents.get(choice.agent)
+        if task is not None and agent is not None and _still_holds(tx, choice, task, agent):
+            tx.assign(task, agent)
+            count += 1
+        elif task is not None and task.state is TaskState.READY:
+            tx.effects.ready.append(task.key)
+    return Done(count)
+
+
+def _still_holds(tx: Transaction, choice: Choice, task: Task, agent: Agent) -> bool:
+    record = agent.record
+    dag = tx.state.dags[task.key >> INDEX_BITS].record
+    return (
+        task.state is TaskState.READY
+        and task.attempt + 1 == choice.attempt
+        and dag.state is DagState.RUNNING
+        and dag.ending is None
+        and record.epoch == choice.epoch
+        and record.state is AgentState.CONNECTED
+        and record.drain is Drain.NONE
+        and len(agent.held) + len(record.stopping) < record.spec.credit
+        and _fits(tx, task.profile.requirements.resources, agent)
+    )
+
+
+def _fits(tx: Transaction, needed: Resources, agent: Agent) -> bool:
+    if needed == _NO_RESOURCES:
+        return True
+    taken = [one.resources for one in agent.record.stopping]
+    for key in agent.held:
+        task = tx.state.task(key)
+        assert task is not None
+        taken.append(task.profile.requirements.resources)
+    offered = agent.record.spec.resources
+    return all(
+        getattr(needed, name) + sum(getattr(one, name) for one in taken) <= getattr(offered, name)
+        for name in Resources.__struct_fields__
+        if getattr(needed, name)
+    )
+
+
+def report(tx: Transaction, command: Report) -> Reply:
+    """What an agent tells of its attempts. A report on a superseded attempt is refused, and acknowledged
+    so that the agent forgets it."""
+    agent = tx.state.agents.get(command.agent)
+    if agent is None or agent.record.epoch != command.epoch or agent.record.state not in _SESSION_STATES:
+        return stale_session(command.agent, command.epoch, agent.record.epoch if agent else 0)
+    count = 0
+    for one in command.reports:
+        task = tx.state.task(one.key)
+        attempt = task.live if task is not None else None
+        if task is None or attempt is None or attempt.number != one.attempt or attempt.agent != command.agent:
+            if one.kind is ReportKind.ENDED:
+                _forget_stopping(tx, agent, one)
+        else:
+            count += 1
+            _take_report(tx, task, attempt, one)
+        if one.kind is ReportKind.ENDED:
+            tx.effects.acked.append((command.agent, one.key, one.attempt))
+    return Done(count)
+
+
+def _forget_stopping(tx: Transaction, agent: Agent, one: AttemptReport) -> None:
+    remaining = tuple(s for s in agent.record.stopping if (s.key, s.attempt) != (one.key, one.attempt))
+    if len(remaining) != len(agent.record.stopping):
+        agent.record.stopping = remaining
+        tx.touch_agent(agent)
+
+
+def _take_report(tx: Transaction, task: Task, attempt: Attempt, one: AttemptReport) -> None:
+    if one.kind is ReportKind.ENDED:
+        if task.state is TaskState.ASSIGNED:
+            tx.start(task, attempt, ago_ms=one.duration_us // 1000)
+        _end(tx, task, attempt, one)
+    elif one.kind is ReportKind.STARTED:
+        if task.state is TaskState.ASSIGNED:
+            tx.start(task, attempt)
+    elif one.kind is ReportKind.PROGRESS:
+        # Also refuses NaN, which compares false.
+        task.progress = one.progress if 0.0 <= one.progress <= 1.0 else task.progress
+        tx.touch_task(task)
+    else:
+        task.has_checkpoint = True
+        tx.write(Table.CHECKPOINT, number_key(task.key), one.data)
+        tx.touch_task(task)
+
+
+def _end(tx: Transaction, task: Task, attempt: Attempt, one: AttemptReport) -> None:
+    if one.outcome is AttemptOutcome.COMPLETED:
+        if one.data or one.reference:
+            task.has_result = True
+            tx.write(Table.RESULT, number_key(task.key), ResultRecord(one.data, one.reference))
+        tx.complete(task, attempt)
+        tx.effects.ended.append((task.profile.type, attempt.agent, one.duration_us))
+    elif one.outcome is AttemptOutcome.REJECTED:
+        tx.miss(
+            task,
+            attempt,
+            AttemptOutcome.REJECTED,
+            one.text or "rejected by its agent",
+            retryable=True,
+            halt=False,
+        )
+    else:
+        reason = one.text or "the agent gave no reason"
+        tx.miss(task, attempt, AttemptOutcome.FAILED, reason, retryable=one.retryable, halt=False)
+
+
+def expire(tx: Transaction, command: ExpireAttempts) -> Reply:
+    """End the attempts that have run too long. One that has ended meanwhile stays as it is."""
+    count = 0
+    for key, number in command.attempts:
+        task = tx.state.task(key)
+        attempt = task.live if task is not None else None
+        if task is None or attempt is None or attempt.number != number or task.state is not TaskState.RUNNING:
+            continue
+        if tx.now_ms < attempt.started_ms + task.profile.timeout_ms:
+            continue
+        count += 1
+        reason = f"ran for longer than its timeout of {task.profile.timeout_ms} ms"
+        tx.miss(task, attempt, AttemptOutcome.TIMED_OUT, reason, retryable=True, halt=True)
+    return Done(count)
+
+
+def wake(tx: Transaction, command: WakeTasks) -> Reply:
+    """The delay before the next attempt of these tasks is over."""
+    count = 0
+    for key in command.keys:
+        task = tx.state.task(key)
+        if task is not None and _delayed(task) and task.not_before_ms <= tx.now_ms:
+            count += 1
+            tx.move(task, TaskState.READY, task.reason)
+            tx.touch_task(task)
+    return Done(count)
+
+
+def _delayed(task: Task) -> bool:
+    return task.state is TaskState.PENDING and task.waiting == 0 and task.not_before_ms > 0
+
+
+def cancel(tx: Transaction, command: CancelTask) -> Reply:
+    """Cancel one task, and with it all that depends on it."""
+    found = _find(tx, command.dag_id, command.task_id)
+    if isinstance(found, Refusal):
+        return found
+    dag, task = found
+    if task.state is TaskState.CANCELLED:
+        return TaskChanged(task.state)
+    if task.state in TERMINAL:
+        return wrong_task_state(dag, task, "only a task that has not ended can be cancelled")
+    tx.cancel(task, command.reason or "cancelled by a client")
+    return TaskChanged(task.state)
+
+
+def reschedule(tx: Transaction, command: RescheduleTask) -> Reply:
+    """Take the task from its agent, or end its wait for another attempt."""
+    found = _find(tx, command.dag_id, command.task_id)
+    if isinstance(found, Refusal):
+        return found
+    dag, task = found
+    attempt = task.live
+    reason = command.reason or "rescheduled by a client"
+    if attempt is not None:
+        tx.miss(task, attempt, AttemptOutcome.RESCHEDULED, reason, retryable=True, halt=True)
+    elif _delayed(task):
+        tx.move(task, TaskState.READY, reason)
+        tx.touch_task(task)
+    elif task.state is not TaskState.READY:
+        return wrong_task_state(dag, task, "only a task that is held, ready or delayed can be rescheduled")
+    return TaskChanged(task.state)
+
+
+def spawn(tx: Transaction, command: SpawnTasks) -> Reply:
+    """A running attempt adds tasks to its own DAG."""
+    parent = tx.state.task(command.parent)
+    attempt = parent.live if parent is not None else None
+    if (
+        parent is None
+        or attempt is None
+        or (attempt.number, attempt.agent, attempt.epoch) != (command.attempt, command.agent, command.epoch)
+    ):
+        return Refusal(
+            "STALE_FENCE",
+            f"attempt {command.attempt} no longer runs on {command.agent!r}: it may not add tasks",
+            {"agent": command.agent, "attempt": str(command.attempt)},
+        )
+    dag = tx.state.dags[parent.key >> INDEX_BITS]
+    if dag.record.ending is not None:
+        return wrong_task_state(dag, parent, "its DAG is being ended and takes no further tasks")
+    block = _resolve(dag, command.tasks)
+    if isinstance(block, Refusal):
+        return block
+    for task in append_tasks(dag, block):
+        dag.counts[task.state] += 1
+        if task.state is TaskState.READY:
+            task.ready_ms = tx.now_ms
+            tx.touch_task(task)
+            tx.effects.ready.append(task.key)
+    # Some may depend on what has failed already.
+    dag.record.sweep_from = (
+        block.first if dag.record.sweep_from < 0 else min(dag.record.sweep_from, block.first)
+    )
+    tx.write(Table.BLOCK, number_key(task_key(dag.record.number, block.first)), block)
+    tx.unsettle(dag)
+    return Done(len(block.ids))
+
+
+def _resolve(dag: Dag, tasks: list[NewTask]) -> TaskBlock | Refusal:
+    """The block of tasks to add, with ids made indexes; the DAG gains the profiles that it lacks."""
+    first = len(dag.tasks)
+    if not 0 < len(tasks) <= MAX_TASKS_PER_DAG - first:
+        return Refusal(
+            "LIMIT_EXCEEDED",
+            f"{len(tasks)} tasks cannot be added to {first}",
+            {"limit": str(MAX_TASKS_PER_DAG)},
+        )
+    added: dict[str, int] = {}
+    block = TaskBlock(first, [], [], [], [], [])
+    profiles: dict[TaskProfile, int] = {profile: at for at, profile in enumerate(dag.record.profiles)}
+    for offset, new in enumerate(tasks):
+        if new.id in added or dag.find(new.id) is not None:
+            return Refusal("DUPLICATE_TASK_ID", f"the DAG has a task {new.id!r} already", {"task_id": new.id})
+        depends: set[int] = set()
+        for name in new.depends_on:
+            known = dag.find(name)
+            index = added.get(name) if known is None else known.index
+            if index is None:
+                return Refusal(
+                    "UNKNOWN_DEPENDENCY",
+                    f"task {new.id!r} depends on {name!r}, which is not there",
+                    {"task_id": new.id},
+                )
+            depends.add(index)
+        added[new.id] = first + offset
+        block.ids.append(new.id)
+        block.profiles.append(profiles.setdefault(new.profile, len(profiles)))
+        block.depends.append(tuple(sorted(depends)))
+        block.payloads.append(new.payload)
+        block.expected_ms.append(new.expected_ms)
+        if new.extras is not None:
+            block.extras[offset] = new.extras
+    dag.record.profiles.extend(list(profiles)[len(dag.record.profiles) :])
+    return block
+
+
+def _find(tx: Transaction, dag_id: str, task_id: str) -> tuple[Dag, Task] | Refusal:
+    dag = tx.state.dag(dag_id)
+    if dag is None:
+        if (ended := tx.state.finished.get(dag_id)) is not None:
+            return Refusal(
+                "WRONG_STATE", f"DAG {dag_id!r} has ended as {ended.state.name}", {"state": ended.state.name}
+            )
+        return not_found("DAG", dag_id)
+    task = dag.find(task_id)
+    return not_found("task", task_id) if task is None else (dag, task)

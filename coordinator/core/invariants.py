@@ -1,0 +1,149 @@
+"""What must always hold of the state, between any two entries. Tests and the simulator check it after every
+step.
+
+`violations` looks at one state; `Watch` compares states over time. Both return sentences, so that a
+failure explains itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from coordinator.core.lifecycle import HELD, TERMINAL
+from coordinator.core.model import (
+    Agent,
+    AgentState,
+    AttemptOutcome,
+    Dag,
+    DagState,
+    Resources,
+    State,
+    Task,
+    TaskState,
+)
+
+_BAD_ENDS = (TaskState.FAILED, TaskState.CANCELLED)
+
+
+def violations(state: State) -> list[str]:
+    """Every invariant that the state breaks; empty if it is sound."""
+    found: list[str] = []
+    for dag in state.dags.values():
+        found += _dag(state, dag)
+        for task in dag.tasks:
+            found += _task(state, dag, task)
+    for agent in state.agents.values():
+        found += _agent(state, agent)
+    return found
+
+
+def _dag(state: State, dag: Dag) -> Iterator[str]:
+    record = dag.record
+    name = f"DAG {record.header.dag_id}"
+    counts = [0] * len(dag.counts)
+    for task in dag.tasks:
+        counts[task.state] += 1
+    if counts != dag.counts:
+        yield f"{name}: counts {dag.counts}, but its tasks are {counts}"
+    if state.numbers.get(record.header.dag_id) != record.number or record.number >= state.machine.next_dag:
+        yield f"{name}: number {record.number} is not the one that it is known by"
+    if record.header.dag_id in state.finished:
+        yield f"{name}: both unfinished and finished"
+    if record.state not in (DagState.STAGING, DagState.RUNNING):
+        yield f"{name}: in memory although {record.state.name}"
+    if record.state is DagState.RUNNING and all(task.state in TERMINAL for task in dag.tasks):
+        yield f"{name}: every task has ended, and it has not"
+
+
+def _task(state: State, dag: Dag, task: Task) -> Iterator[str]:
+    name = f"task {dag.record.header.dag_id}/{task.id}"
+    before = [dag.tasks[index] for index in task.depends]
+    incomplete = sum(one.state is not TaskState.COMPLETED for one in before)
+    if task.waiting != incomplete:
+        yield f"{name}: waits for {task.waiting}, but {incomplete} of its predecessors have not completed"
+    if incomplete and task.state not in (TaskState.PENDING, TaskState.CANCELLED):
+        yield f"{name}: {task.state.name} before its predecessors completed"
+    if task.state is TaskState.PENDING and not incomplete and not task.not_before_ms:
+        yield f"{name}: PENDING with nothing to wait for"
+    if any(task.index not in one.successors for one in before):
+        yield f"{name}: unknown to a predecessor"
+    spared = 0 <= dag.record.sweep_from <= task.index
+    if any(one.state in _BAD_ENDS for one in before) and task.state is not TaskState.CANCELLED and not spared:
+        yield f"{name}: {task.state.name} although it depends on a task that did not complete"
+    if (task.state in TERMINAL) != (task.ended_ms > 0):
+        yield f"{name}: {task.state.name} with an end at {task.ended_ms}"
+    yield from _attempts(state, name, task)
+
+
+def _attempts(state: State, name: str, task: Task) -> Iterator[str]:
+    numbers = [attempt.number for attempt in task.attempts]
+    if numbers and numbers != list(range(task.attempt - len(numbers) + 1, task.attempt + 1)):
+        yield f"{name}: attempts {numbers}, the last being {task.attempt}"
+    live = [attempt for attempt in task.attempts if attempt.outcome is AttemptOutcome.LIVE]
+    if live and (len(live) > 1 or task.live is None):
+        yield f"{name}: an attempt before the last is live"
+    if (task.live is not None) != (task.state in HELD):
+        yield f"{name}: {task.state.name} with {'a' if live else 'no'} live attempt"
+    completed = sum(attempt.outcome is AttemptOutcome.COMPLETED for attempt in task.attempts)
+    if completed != (task.state is TaskState.COMPLETED):
+        yield f"{name}: {task.state.name} with {completed} completed attempts"
+    if task.failures > task.profile.retry.max_attempts:
+        yield f"{name}: {task.failures} failures of {task.profile.retry.max_attempts} allowed"
+    if (attempt := task.live) is not None:
+        agent = state.agents.get(attempt.agent)
+        if agent is None or agent.held.get(task.key) != attempt.number:
+            yield f"{name}: held by {attempt.agent}, which does not know it"
+        elif agent.record.epoch != attempt.epoch:
+            yield f"{name}: bound to session {attempt.epoch} of {attempt.agent}, now {agent.record.epoch}"
+
+
+def _agent(state: State, agent: Agent) -> Iterator[str]:
+    record = agent.record
+    name = f"agent {record.spec.agent_id}"
+    taken = [one.resources for one in record.stopping]
+    for key, number in agent.held.items():
+        task = state.task(key)
+        if (
+            task is None
+            or task.live is None
+            or (task.live.agent, task.live.number) != (record.spec.agent_id, number)
+        ):
+            yield f"{name}: holds attempt {number} of {key}, which is not live"
+        else:
+            taken.append(task.profile.requirements.resources)
+    if record.state in (AgentState.LOST, AgentState.STOPPED) and taken:
+        yield f"{name}: {record.state.name} and holds {len(taken)} attempts"
+    if len(taken) > record.spec.credit:
+        yield f"{name}: holds {len(taken)} attempts with a credit of {record.spec.credit}"
+    for field in Resources.__struct_fields__:
+        used, offered = sum(getattr(one, field) for one in taken), getattr(record.spec.resources, field)
+        if used > offered:
+            yield f"{name}: {used} of {offered} {field} are taken"
+
+
+class Watch:
+    """Invariants over time: feed it the state after every step."""
+
+    def __init__(self) -> None:
+        self._ended: dict[int, TaskState] = {}
+        self._epochs: dict[str, int] = {}
+        self._now_ms = 0
+
+    def violations(self, state: State) -> list[str]:
+        """What the step from the last state to this one has broken."""
+        found = []
+        if state.machine.now_ms < self._now_ms:
+            found.append(f"time went back from {self._now_ms} to {state.machine.now_ms}")
+        self._now_ms = state.machine.now_ms
+        for dag in state.dags.values():
+            for task in dag.tasks:
+                before = self._ended.get(task.key)
+                if before is not None and before is not task.state:
+                    found.append(f"task {task.key} left {before.name} for {task.state.name}")
+                if task.state in TERMINAL:
+                    self._ended[task.key] = task.state
+        for name, agent in state.agents.items():
+            if agent.record.epoch < self._epochs.get(name, 0):
+                found.append(f"agent {name}: session {agent.record.epoch} after {self._epochs[name]}")
+            self._epochs[name] = agent.record.epoch
+        return found

@@ -1,0 +1,75 @@
+"""From stored records back to the state in memory: after a restart, after a snapshot, and for a look at a
+finished DAG."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from coordinator.core.appliers.dags import append_tasks
+from coordinator.core.model import (
+    STATES,
+    Agent,
+    AgentLoad,
+    AgentRecord,
+    AgentStats,
+    Dag,
+    DagRecord,
+    FinishedDag,
+    MachineRecord,
+    RequestRecord,
+    State,
+    TaskBlock,
+    TaskRecord,
+    TaskState,
+)
+
+
+def rebuild_dag(
+    record: DagRecord, blocks: Iterable[TaskBlock], tasks: Iterable[tuple[int, TaskRecord]]
+) -> Dag:
+    """A DAG from its record, its blocks in order and the records of its tasks by index.
+
+    A task without a record has never left the state that its block and its predecessors give it: PENDING,
+    or READY since the DAG's creation or since the end of its last predecessor.
+    """
+    dag = Dag(record, [], [0] * STATES)
+    for block in blocks:
+        append_tasks(dag, block)
+    stored = set()
+    for index, changed in tasks:
+        task = dag.tasks[index]
+        for name in changed.__struct_fields__:
+            setattr(task, name, getattr(changed, name))
+        stored.add(index)
+    for index, task in enumerate(dag.tasks):
+        ends = [dag.tasks[before] for before in task.depends]
+        task.waiting = sum(one.state is not TaskState.COMPLETED for one in ends)
+        if index not in stored:
+            task.state = TaskState.PENDING if task.waiting else TaskState.READY
+            if not task.waiting:
+                task.ready_ms = max((one.ended_ms for one in ends), default=record.created_ms)
+        dag.counts[task.state] += 1
+    return dag
+
+
+def rebuild_state(
+    machine: MachineRecord,
+    dags: Iterable[Dag],
+    finished: Iterable[FinishedDag],
+    agents: Iterable[tuple[AgentRecord, AgentStats, AgentLoad]],
+    requests: Iterable[RequestRecord],
+) -> State:
+    """The whole state. `finished` and `requests` come in the order of their sequence."""
+    state = State()
+    state.machine = machine
+    for dag in dags:
+        state.dags[dag.record.number] = dag
+        state.numbers[dag.record.header.dag_id] = dag.record.number
+    state.finished = {entry.dag_id: entry for entry in finished}
+    state.agents = {record.spec.agent_id: Agent(record, {}, stats, load) for record, stats, load in agents}
+    state.requests = {request.request_id: request for request in requests}
+    for dag in state.dags.values():
+        for task in dag.tasks:
+            if (attempt := task.live) is not None:
+                state.agents[attempt.agent].held[task.key] = attempt.number
+    return state

@@ -1,0 +1,29 @@
+"""Refusals that several appliers share."""
+
+from __future__ import annotations
+
+from coordinator.core.model import Dag, Task
+from coordinator.core.outcome import Refusal
+
+
+def not_found(what: str, name: str) -> Refusal:
+    """Nothing of this name is known, or its retention has ended."""
+    return Refusal("NOT_FOUND", f"{what} {name!r} does not exist, or is no longer kept", {"name": name})
+
+
+def stale_session(agent: str, epoch: int, current: int) -> Refusal:
+    """A report or request of a session that another one has superseded."""
+    return Refusal(
+        "STALE_FENCE",
+        f"session {epoch} of agent {agent!r} is over; the current one is {current}",
+        {"agent": agent, "epoch": str(epoch), "current": str(current)},
+    )
+
+
+def wrong_task_state(dag: Dag, task: Task, wanted: str) -> Refusal:
+    """The task's state does not allow what was asked."""
+    return Refusal(
+        "WRONG_STATE",
+        f"task {task.id!r} of DAG {dag.record.header.dag_id!r} is {task.state.name}; {wanted}",
+        {"dag_id": dag.record.header.dag_id, "task_id": task.id, "state": task.state.name},
+    )

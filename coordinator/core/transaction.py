@@ -1,0 +1,334 @@
+"""One entry's work on the state: every change of a task goes through here, so that what must be written,
+told and done because of it cannot be forgotten."""
+
+from __future__ import annotations
+
+import msgspec
+
+from coordinator.core.lifecycle import TERMINAL, TRANSITIONS, retry_delay_ms
+from coordinator.core.limits import ATTEMPTS_KEPT, LOST_ATTEMPTS, REASON_BYTES, SWEEP_STEP
+from coordinator.core.model import (
+    INDEX_BITS,
+    Agent,
+    AgentState,
+    Attempt,
+    AttemptOutcome,
+    Dag,
+    DagState,
+    FailurePolicy,
+    FinishedDag,
+    State,
+    Stopping,
+    Task,
+    TaskState,
+)
+from coordinator.core.outcome import AgentEvent, DagEvent, Effects, Event, Table, TaskEvent, Write
+
+_NO_FAILURE = frozenset({AttemptOutcome.LOST, AttemptOutcome.RESCHEDULED, AttemptOutcome.REJECTED})
+_BAD_ENDS = frozenset({TaskState.FAILED, TaskState.CANCELLED})
+
+
+class Transaction:
+    """The changes of one entry at log index `index`. `now_ms` is the entry's time, never before an earlier
+    entry's."""
+
+    def __init__(self, state: State, index: int, at_ms: int) -> None:
+        self.state = state
+        self.index = index
+        state.machine.now_ms = max(state.machine.now_ms, at_ms)
+        self.now_ms = state.machine.now_ms
+        self.events: list[Event] = []
+        self.effects = Effects()
+        self.writes: list[Write] = []
+        self._tasks: dict[int, Task] = {}
+        self._dags: dict[int, Dag] = {}
+        self._agents: dict[str, Agent] = {}
+        self._stats: dict[str, Agent] = {}
+        self._unsettled: dict[int, Dag] = {}
+
+    # --- what has changed -----------------------------------------------------------------------------------
+
+    def touch_task(self, task: Task) -> None:
+        """The task's record must be written."""
+        self._tasks[task.key] = task
+
+    def touch_dag(self, dag: Dag) -> None:
+        """The DAG's record must be written."""
+        dag.record.revision = self.index
+        self._dags[dag.record.number] = dag
+
+    def touch_agent(self, agent: Agent) -> None:
+        """The agent's record must be written, and the leader looks at it again."""
+        self._agents[agent.record.spec.agent_id] = agent
+        self.effects.sessions.append(agent.record.spec.agent_id)
+
+    def write(
+        self, table: Table, key: bytes, value: msgspec.Struct | bytes | None, until: bytes | None = None
+    ) -> None:
+        """A write beside those of touched objects."""
+        self.writes.append(Write(table, key, value, until))
+
+    def next_sequence(self) -> int:
+        """A number that orders what must be kept in order."""
+        self.state.machine.sequence += 1
+        return self.state.machine.sequence
+
+    # --- tasks ----------------------------------------------------------------------------------------------
+
+    def move(self, task: Task, to: TaskState, reason: str = "") -> None:
+        """Change the task's state, by the table."""
+        assert to in TRANSITIONS[task.state], f"task {task.key}: {task.state!r} -> {to!r}"
+        dag = self.state.dags[task.key >> INDEX_BITS]
+        dag.counts[task.state] -= 1
+        dag.counts[to] += 1
+        task.state = to
+        if to is TaskState.READY:
+            task.ready_ms = self.now_ms
+            task.not_before_ms = 0
+            self.effects.ready.append(task.key)
+        elif to in TERMINAL:
+            task.ended_ms = self.now_ms
+            self._unsettled[dag.record.number] = dag
+        if reason or to in TERMINAL:
+            task.reason = reason[:REASON_BYTES]
+        agent = task.attempts[-1].agent if task.attempts and to is not TaskState.READY else ""
+        self.events.append(TaskEvent(dag.record.header.dag_id, task.id, to, task.attempt, agent, task.reason))
+
+    def assign(self, task: Task, agent: Agent) -> None:
+        """Begin a new attempt of a READY task on a connected agent."""
+        spec = agent.record.spec
+        task.attempt += 1
+        attempt = Attempt(task.attempt, spec.agent_id, agent.record.epoch, self.now_ms)
+        task.attempts = (*task.attempts[-ATTEMPTS_KEPT + 1 :], attempt)
+        task.progress = 0.0
+        agent.held[task.key] = task.attempt
+        self.move(task, TaskState.ASSIGNED)
+        self.touch_task(task)
+        self.effects.dispatch.append((spec.agent_id, task.key, task.attempt))
+
+    def start(self, task: Task, attempt: Attempt, *, ago_ms: int = 0) -> None:
+        """The agent has begun, `ago_ms` before now: from there its timeout runs."""
+        attempt.started_ms = max(attempt.assigned_ms, self.now_ms - ago_ms)
+        self.move(task, TaskState.RUNNING)
+        self.touch_task(task)
+        self.effects.expire_at.append((attempt.started_ms + task.profile.timeout_ms, task.key, task.attempt))
+
+    def complete(self, task: Task, attempt: Attempt) -> None:
+        """The attempt has done its work: unlock what waited for it."""
+        self._close(task, attempt, AttemptOutcome.COMPLETED, "")
+        self.move(task, TaskState.COMPLETED)
+        self.touch_task(task)
+        dag = self.state.dags[task.key >> INDEX_BITS]
+        for index in task.successors:
+            successor = dag.tasks[index]
+            successor.waiting -= 1
+            if successor.waiting == 0 and successor.state is TaskState.PENDING:
+                # Not written: it follows from the ends of its predecessors (`loading.rebuild_dag`).
+                self.move(successor, TaskState.READY)
+
+    def miss(
+        self,
+        task: Task,
+        attempt: Attempt,
+        outcome: AttemptOutcome,
+        reason: str,
+        *,
+        retryable: bool,
+        halt: bool,
+    ) -> None:
+        """The attempt came to nothing: try again, later or at once, or fail the task. `halt`: its agent
+        may still be at it."""
+        self._close(task, attempt, outcome, reason)
+        if halt:
+            self._halt(task, attempt, reason)
+        self.touch_task(task)
+        if outcome in _NO_FAILURE:
+            wasted = sum(
+                one.outcome in (AttemptOutcome.LOST, AttemptOutcome.REJECTED) for one in task.attempts
+            )
+            if wasted >= LOST_ATTEMPTS:
+                self._fail(
+                    task, f"{wasted} attempts were lost with their agents or rejected; the last: {reason}"
+                )
+            else:
+                self.move(task, TaskState.READY, reason)
+            return
+        task.failures += 1
+        if not retryable or task.failures >= task.profile.retry.max_attempts:
+            self._fail(task, reason)
+            return
+        delay = retry_delay_ms(task.profile.retry, task.failures)
+        if delay == 0:
+            self.move(task, TaskState.READY, reason)
+        else:
+            self.move(task, TaskState.PENDING, reason)
+            task.not_before_ms = self.now_ms + delay
+            self.effects.wake_at.append((task.not_before_ms, task.key))
+
+    def cancel(self, task: Task, reason: str) -> None:
+        """Cancel a task that has not ended; its agent, if any, is told to stop."""
+        if (attempt := task.live) is not None:
+            self._close(task, attempt, AttemptOutcome.CANCELLED, reason)
+            self._halt(task, attempt, reason)
+        self.move(task, TaskState.CANCELLED, reason)
+        self.touch_task(task)
+        self._spread(task)
+
+    def _fail(self, task: Task, reason: str) -> None:
+        self.move(task, TaskState.FAILED, reason)
+        dag = self.state.dags[task.key >> INDEX_BITS]
+        if dag.record.header.failure_policy is FailurePolicy.FAIL_FAST and dag.record.ending is None:
+            self.end_dag(dag, DagState.FAILED, f"task {task.id} failed: {reason}")
+        else:
+            self._spread(task)
+
+    def _spread(self, task: Task) -> None:
+        """What depends on a task that will not complete can not run: sweep from there on."""
+        if task.successors:
+            record = self.state.dags[task.key >> INDEX_BITS].record
+            start = task.successors[0]
+            record.sweep_from = start if record.sweep_from < 0 else min(record.sweep_from, start)
+
+    def _close(self, task: Task, attempt: Attempt, outcome: AttemptOutcome, reason: str) -> None:
+        attempt.outcome = outcome
+        attempt.ended_ms = self.now_ms
+        attempt.reason = reason[:REASON_BYTES]
+        agent = self.state.agents[attempt.agent]
+        del agent.held[task.key]
+        if outcome is AttemptOutcome.COMPLETED:
+            agent.stats.completed += 1
+        elif outcome in (AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT):
+            agent.stats.failed += 1
+        self._stats[attempt.agent] = agent
+
+    def _halt(self, task: Task, attempt: Attempt, reason: str) -> None:
+        agent = self.state.agents[attempt.agent]
+        stopping = Stopping(task.key, attempt.number, task.profile.requirements.resources)
+        agent.record.stopping = (*agent.record.stopping, stopping)
+        self.touch_agent(agent)
+        self.effects.halt.append((attempt.agent, task.key, attempt.number, reason))
+
+    # --- agents ---------------------------------------------------------------------------------------------
+
+    def set_agent_state(self, agent: Agent, state: AgentState) -> None:
+        """Change the agent's state."""
+        agent.record.state = state
+        agent.record.since_ms = self.now_ms
+        self.touch_agent(agent)
+        self.events.append(AgentEvent(agent.record.spec.agent_id, state))
+
+    def strip(self, agent: Agent, reason: str) -> None:
+        """Everything that the agent holds is lost with it."""
+        # Sorted: the order of `held` is not the same on a node that was restarted.
+        for key in sorted(agent.held):
+            task = self.state.task(key)
+            assert task is not None
+            attempt = task.live
+            assert attempt is not None
+            self.miss(task, attempt, AttemptOutcome.LOST, reason, retryable=True, halt=False)
+        agent.record.stopping = ()
+
+    # --- DAGs -----------------------------------------------------------------------------------------------
+
+    def end_dag(self, dag: Dag, ending: DagState, reason: str) -> None:
+        """Cancel all that has not ended, step by step, and then let the DAG end as `ending`."""
+        dag.record.ending = ending
+        dag.record.reason = reason[:REASON_BYTES]
+        dag.record.sweep_from = 0
+        self.unsettle(dag)
+
+    def unsettle(self, dag: Dag) -> None:
+        """The DAG may have something to sweep, or may have ended."""
+        self._unsettled[dag.record.number] = dag
+        self.touch_dag(dag)
+
+    def settle(self) -> None:
+        """Take the next step of each sweep, and end the DAGs that have nothing left to do. After every
+        command."""
+        while self._unsettled:
+            number, dag = self._unsettled.popitem()
+            if dag.record.sweep_from >= 0:
+                self._sweep(dag)
+                self._unsettled.pop(number, None)
+            unfinished = len(dag.tasks) - sum(dag.counts[state] for state in TERMINAL)
+            if unfinished == 0 and dag.record.state is DagState.RUNNING:
+                self._finish(dag)
+
+    def _sweep(self, dag: Dag) -> None:
+        """One step of a pass in topological order: a dependency always stands before its dependant, so
+        one pass is enough."""
+        record = dag.record
+        start = record.sweep_from
+        end = min(start + SWEEP_STEP, len(dag.tasks))
+        # Cancelling marks successors for a sweep; they all stand further on in this very pass.
+        for task in dag.tasks[start:end]:
+            if task.state in TERMINAL:
+                continue
+            if record.ending is not None:
+                self.cancel(task, record.reason)
+            elif (bad := self._bad_dependency(dag, task)) is not None:
+                self.cancel(task, f"depends on {bad.id}, which is {bad.state.name}")
+        record.sweep_from = end if end < len(dag.tasks) else -1
+        if record.sweep_from >= 0:
+            self.effects.sweep.append(record.number)
+        self.touch_dag(dag)
+
+    @staticmethod
+    def _bad_dependency(dag: Dag, task: Task) -> Task | None:
+        return next((dag.tasks[index] for index in task.depends if dag.tasks[index].state in _BAD_ENDS), None)
+
+    def _finish(self, dag: Dag) -> None:
+        record = dag.record
+        if record.ending is not None:
+            record.state = record.ending
+        elif dag.counts[TaskState.FAILED]:
+            record.state = DagState.FAILED
+        elif dag.counts[TaskState.CANCELLED]:
+            record.state = DagState.CANCELLED
+        else:
+            record.state = DagState.COMPLETED
+        record.finished_ms = self.now_ms
+        record.sweep_from = -1
+        record.counts = tuple(dag.counts)
+        self.touch_dag(dag)
+        self.events.append(DagEvent(record.header.dag_id, record.state))
+        self.remove_active(dag)
+        entry = FinishedDag(
+            record.header.dag_id, record.number, self.next_sequence(), record.state, record.finished_ms
+        )
+        self.state.finished[entry.dag_id] = entry
+        self.write(Table.FINISHED, number_key(entry.sequence), entry)
+
+    def remove_active(self, dag: Dag) -> None:
+        """The DAG leaves memory; what is stored of it stays."""
+        record = dag.record
+        del self.state.dags[record.number]
+        del self.state.numbers[record.header.dag_id]
+        self.write(Table.ACTIVE, number_key(record.number), None)
+        self.effects.gone.append(record.number)
+
+    # --- the end --------------------------------------------------------------------------------------------
+
+    def finish(self) -> list[Write]:
+        """All writes of the entry, in an order that is the same on every node."""
+        writes = [Write(Table.DAG, number_key(number), dag.record) for number, dag in self._dags.items()]
+        writes += [Write(Table.TASK, number_key(key), task.record()) for key, task in self._tasks.items()]
+        agents = self.state.agents
+        writes += [
+            Write(Table.AGENT, name.encode(), agent.record)
+            for name, agent in self._agents.items()
+            if name in agents
+        ]
+        writes += [
+            Write(Table.AGENT_STATS, name.encode(), agent.stats)
+            for name, agent in self._stats.items()
+            if name in agents
+        ]
+        writes += self.writes
+        writes.append(Write(Table.META, b"machine", self.state.machine))
+        return writes
+
+
+def number_key(number: int) -> bytes:
+    """A number as a key that sorts as the number does."""
+    return number.to_bytes(8, "big")
