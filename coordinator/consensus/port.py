@@ -1,15 +1,18 @@
 """What the rest of a node needs of consensus, and what consensus needs of it. Nothing here knows PySyncObj.
 
-Log indexes start at 1, which is the empty entry that every log begins with; the first index of real entries is 2.
+Log indexes start at 1, which is the empty entry that every log begins with; the first index of real
+entries is 2.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import msgspec
+
+from coordinator.core.position import SnapshotMeta as SnapshotMeta
 
 
 class Role(StrEnum):
@@ -28,20 +31,12 @@ class Member(msgspec.Struct, frozen=True):
     grpc: str
 
 
-class Committed(NamedTuple):
+class Committed(msgspec.Struct, frozen=True, gc=False):
     """An entry that a majority holds. `payload` is empty for entries of consensus itself."""
 
     index: int
     term: int
     payload: bytes
-
-
-class SnapshotMeta(msgspec.Struct, frozen=True, array_like=True):
-    """The state after the entry `index` of `term`; `digest` is the rolling digest there."""
-
-    index: int
-    term: int
-    digest: bytes
 
 
 class SnapshotReader(Protocol):
@@ -57,20 +52,23 @@ class SnapshotReader(Protocol):
 
 
 class SnapshotWriter(Protocol):
-    """Takes a snapshot's chunks into a place of its own; nothing of the present state changes before `install`."""
+    """Takes a snapshot's chunks into a place of its own; nothing of the present state changes before
+    `install`."""
 
     def write(self, chunk: bytes) -> None:
         """Take the next chunk. Raises StateCorrupt if it cannot be read."""
 
     def install(self) -> None:
-        """Verify the whole and put it in place of the present state, atomically. Raises StateCorrupt if it does not verify."""
+        """Verify the whole and put it in place of the present state, atomically. Raises StateCorrupt if
+        it does not verify."""
 
     def abort(self) -> None:
         """Forget it."""
 
 
 class Replica(Protocol):
-    """The state machine, as consensus drives it. Everything is called on the event loop, from one task at a time."""
+    """The state machine, as consensus drives it. Everything is called on the event loop, from one task at a
+    time."""
 
     @property
     def applied(self) -> SnapshotMeta:
@@ -80,7 +78,8 @@ class Replica(Protocol):
         """Apply a run of committed entries that begins at `applied.index + 1`. An exception stops the node."""
 
     def on_role(self, role: Role, term: int, leader: str | None) -> None:
-        """The node's role, term or known leader changed. LEADER: elected; entries of earlier terms may not be applied yet."""
+        """The node's role, term or known leader changed. LEADER: elected; entries of earlier terms may not be
+        applied yet."""
 
     def on_fatal(self, error: Exception) -> None:
         """Consensus has stopped for good: the node must not serve."""
@@ -131,8 +130,9 @@ class Consensus(Protocol):
         """Leave: hand leadership over if there is somebody to take it, then close."""
 
     def propose(self, payload: bytes) -> tuple[int, int]:
-        """Append an entry as the leader; returns its (index, term). It is committed when `Replica.apply` meets that index
-        with that term; met with another term, or after leadership is lost and regained elsewhere, it was replaced.
+        """Append an entry as the leader; returns its (index, term). It is committed when `Replica.apply`
+        meets that index with that term; met with another term, or after leadership is lost and regained
+        elsewhere, it was replaced.
 
         Raises:
             NotLeader: this node does not lead.

@@ -1,0 +1,224 @@
+"""The applied state on disk: one batch per round with the applied index and the digest in it, and reading it
+all back.
+
+The state has an engine of its own, beside the log's. It need not be synced: after a crash the log is
+replayed from the applied index that survived. Before the log is compacted, `flush` makes it durable.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from coordinator.core.loading import rebuild_dag, rebuild_state
+from coordinator.core.model import (
+    INDEX_MASK,
+    AgentLoad,
+    AgentStats,
+    Dag,
+    DagRecord,
+    MachineRecord,
+    ResultRecord,
+    State,
+    task_key,
+)
+from coordinator.core.outcome import Table
+from coordinator.core.position import SnapshotMeta
+from coordinator.core.transaction import number_key
+from coordinator.errors import StateCorrupt, UnknownFormat
+from coordinator.storage.engine import Engine, View
+from coordinator.storage.layout import FAMILIES, FORMAT, PLACES, Stored, add_to, decode
+
+EngineFactory = Callable[[Path, Sequence[str]], Engine]
+
+_APPLIED: Final = (PLACES[Table.META].family, b"#applied")
+_POINTER: Final = "CURRENT"
+
+
+class StateStore:
+    """The state below `root`, in the folder that the file CURRENT names; a snapshot is received beside it and
+    then named."""
+
+    def __init__(self, root: Path, open_engine: EngineFactory) -> None:
+        """Open the state, or begin an empty one.
+
+        Raises:
+            StartFailed, StateCorrupt: the folder cannot be opened, or is damaged.
+            UnknownFormat: it was written by a version that this one does not know.
+        """
+        self.root = root
+        self._open_engine = open_engine
+        root.mkdir(parents=True, exist_ok=True)
+        self._folder = self._current_folder()
+        self._engine = open_engine(root / self._folder, FAMILIES)
+        self._remove_leftovers()
+        self.applied = self._read_applied()
+
+    # --- writing --------------------------------------------------------------------------------------------
+
+    def commit(self, writes: Iterable[Stored], applied: SnapshotMeta) -> None:
+        """One round: all writes and the new applied index, together or not at all. Raises StorageFault."""
+        batch = self._engine.batch()
+        for stored in writes:
+            add_to(batch, stored)
+        batch.put(*_APPLIED, msgspec.msgpack.encode((FORMAT, applied)))
+        self._engine.write(batch)
+        self.applied = applied
+
+    def flush(self) -> None:
+        """Make what has been committed durable. Blocking; may run in a thread."""
+        self._engine.flush()
+
+    def close(self) -> None:
+        """Close the files."""
+        self._engine.close()
+
+    # --- reading --------------------------------------------------------------------------------------------
+
+    def load(self) -> State:
+        """The whole state in memory. Raises StateCorrupt if a record cannot be read."""
+        machine = self._get(Table.META, b"machine") or MachineRecord()
+        agents = (
+            (
+                record,
+                self._get(Table.AGENT_STATS, name) or AgentStats(),
+                self._get(Table.AGENT_LOAD, name) or AgentLoad(),
+            )
+            for name, record in self._scan(Table.AGENT)
+        )
+        return rebuild_state(
+            machine,
+            (self._dag(int.from_bytes(key, "big")) for key, _ in self._scan(Table.ACTIVE)),
+            (entry for _, entry in self._scan(Table.FINISHED)),
+            agents,
+            (request for _, request in self._scan(Table.REQUEST)),
+        )
+
+    def dag_record(self, number: int) -> DagRecord | None:
+        """The record of a DAG that may be finished."""
+        record: DagRecord | None = self._get(Table.DAG, number_key(number))
+        return record
+
+    def dag(self, number: int) -> Dag | None:
+        """A finished DAG with its tasks. Takes time in proportion to its size."""
+        return self._dag(number) if self.dag_record(number) is not None else None
+
+    def result(self, key: int) -> ResultRecord | None:
+        """What the task's completed attempt left."""
+        record: ResultRecord | None = self._get(Table.RESULT, number_key(key))
+        return record
+
+    def checkpoint(self, key: int) -> bytes | None:
+        """The last checkpoint of the task."""
+        state: bytes | None = self._get(Table.CHECKPOINT, number_key(key))
+        return state
+
+    def view(self) -> View:
+        """A consistent reading at `applied`."""
+        return self._engine.view()
+
+    def _dag(self, number: int) -> Dag:
+        record = self.dag_record(number)
+        if record is None:
+            raise StateCorrupt(f"DAG number {number} is listed and its record is missing in {self.root}")
+        first, end = number_key(task_key(number, 0)), number_key(task_key(number + 1, 0))
+        blocks = (block for _, block in self._scan(Table.BLOCK, first, end))
+        tasks = (
+            (int.from_bytes(key, "big") & INDEX_MASK, task)
+            for key, task in self._scan(Table.TASK, first, end)
+        )
+        return rebuild_dag(record, blocks, tasks)
+
+    def _get(self, table: Table, key: bytes) -> Any:
+        place = PLACES[table]
+        value = self._engine.get(place.family, place.prefix + key)
+        return None if value is None else self._decode(table, key, value)
+
+    def _scan(
+        self, table: Table, start: bytes = b"", end: bytes | None = None
+    ) -> Iterator[tuple[bytes, Any]]:
+        place = PLACES[table]
+        until = bytes([place.prefix[0] + 1]) if end is None else place.prefix + end
+        for key, value in self._engine.items(place.family, place.prefix + start, until):
+            yield key[1:], self._decode(table, key, value)
+
+    def _decode(self, table: Table, key: bytes, value: bytes) -> Any:
+        try:
+            return decode(table, value)
+        except msgspec.MsgspecError as error:
+            raise StateCorrupt(
+                f"record {key.hex()} of {table} in {self.root} cannot be read: {error}; "
+                "let the node rejoin with an empty folder",
+                table=table,
+                key=key.hex(),
+            ) from error
+
+    def _read_applied(self) -> SnapshotMeta:
+        value = self._engine.get(*_APPLIED)
+        if value is None:
+            return SnapshotMeta()
+        found, applied = msgspec.msgpack.decode(value, type=tuple[int, SnapshotMeta])
+        if found != FORMAT:
+            raise UnknownFormat(
+                f"the state in {self.root} has format {found}, this program knows {FORMAT}: upgrade it",
+                found=found,
+                known=FORMAT,
+            )
+        return applied
+
+    # --- snapshots ------------------------------------------------------------------------------------------
+
+    def incoming(self, index: int) -> tuple[str, Engine]:
+        """A fresh folder for a snapshot at `index`, and its engine."""
+        folder = f"state-{index}"
+        if folder == self._folder:
+            folder += "-again"
+        shutil.rmtree(self.root / folder, ignore_errors=True)
+        return folder, self._open_engine(self.root / folder, FAMILIES)
+
+    def discard(self, folder: str, engine: Engine) -> None:
+        """Forget a snapshot that was not installed."""
+        engine.close()
+        shutil.rmtree(self.root / folder, ignore_errors=True)
+
+    def adopt(self, folder: str, engine: Engine, applied: SnapshotMeta) -> None:
+        """Put a received and verified snapshot in place of the state. A crash leaves either the one or
+        the other."""
+        batch = engine.batch()
+        batch.put(*_APPLIED, msgspec.msgpack.encode((FORMAT, applied)))
+        engine.write(batch)
+        engine.flush()
+        old_folder, old_engine = self._folder, self._engine
+        self._point_to(folder)
+        self._folder, self._engine, self.applied = folder, engine, applied
+        old_engine.close()
+        shutil.rmtree(self.root / old_folder, ignore_errors=True)
+
+    def _current_folder(self) -> str:
+        pointer = self.root / _POINTER
+        if not pointer.exists():
+            self._point_to("state-1")
+        return pointer.read_text().strip()
+
+    def _point_to(self, folder: str) -> None:
+        fresh = self.root / f"{_POINTER}.new"
+        with fresh.open("w") as file:
+            file.write(folder)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(self.root / _POINTER)
+        descriptor = os.open(self.root, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _remove_leftovers(self) -> None:
+        for path in self.root.glob("state-*"):
+            if path.name != self._folder:
+                shutil.rmtree(path, ignore_errors=True)
