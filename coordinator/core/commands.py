@@ -37,7 +37,8 @@ class SubmitDag(msgspec.Struct, tag=1, array_like=True):
 
 class StageDag(msgspec.Struct, tag=2, array_like=True):
     """A further part of a large DAG: the first one (block.first == 0) creates it in STAGING. `last`
-    releases it."""
+    releases it. `profiles` are those that this part adds to the DAG's list. Each part has a request id of
+    its own."""
 
     request_id: str
     header: DagHeader

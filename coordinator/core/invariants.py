@@ -53,6 +53,8 @@ def _dag(state: State, dag: Dag) -> Iterator[str]:
         yield f"{name}: in memory although {record.state.name}"
     if record.state is DagState.RUNNING and all(task.state in TERMINAL for task in dag.tasks):
         yield f"{name}: every task has ended, and it has not"
+    if record.ending is not None and record.sweep_from < 0:
+        yield f"{name}: to end as {record.ending.name}, and nothing drives it there"
 
 
 def _task(state: State, dag: Dag, task: Task) -> Iterator[str]:
@@ -87,7 +89,7 @@ def _attempts(state: State, name: str, task: Task) -> Iterator[str]:
     completed = sum(attempt.outcome is AttemptOutcome.COMPLETED for attempt in task.attempts)
     if completed != (task.state is TaskState.COMPLETED):
         yield f"{name}: {task.state.name} with {completed} completed attempts"
-    if task.failures > task.profile.retry.max_attempts:
+    if task.failures > max(1, task.profile.retry.max_attempts):
         yield f"{name}: {task.failures} failures of {task.profile.retry.max_attempts} allowed"
     if (attempt := task.live) is not None:
         agent = state.agents.get(attempt.agent)
@@ -100,7 +102,6 @@ def _attempts(state: State, name: str, task: Task) -> Iterator[str]:
 def _agent(state: State, agent: Agent) -> Iterator[str]:
     record = agent.record
     name = f"agent {record.spec.agent_id}"
-    taken = [one.resources for one in record.stopping]
     for key, number in agent.held.items():
         task = state.task(key)
         if (
@@ -109,16 +110,8 @@ def _agent(state: State, agent: Agent) -> Iterator[str]:
             or (task.live.agent, task.live.number) != (record.spec.agent_id, number)
         ):
             yield f"{name}: holds attempt {number} of {key}, which is not live"
-        else:
-            taken.append(task.profile.requirements.resources)
-    if record.state in (AgentState.LOST, AgentState.STOPPED) and taken:
-        yield f"{name}: {record.state.name} and holds {len(taken)} attempts"
-    if len(taken) > record.spec.credit:
-        yield f"{name}: holds {len(taken)} attempts with a credit of {record.spec.credit}"
-    for field in Resources.__struct_fields__:
-        used, offered = sum(getattr(one, field) for one in taken), getattr(record.spec.resources, field)
-        if used > offered:
-            yield f"{name}: {used} of {offered} {field} are taken"
+    if record.state in (AgentState.LOST, AgentState.STOPPED) and (agent.held or record.stopping):
+        yield f"{name}: {record.state.name} and holds {len(agent.held) + len(record.stopping)} attempts"
 
 
 class Watch:
@@ -128,6 +121,7 @@ class Watch:
         self._ended: dict[int, TaskState] = {}
         self._epochs: dict[str, int] = {}
         self._now_ms = 0
+        self._held: dict[str, tuple[int, frozenset[tuple[int, int]]]] = {}
 
     def violations(self, state: State) -> list[str]:
         """What the step from the last state to this one has broken."""
@@ -146,4 +140,28 @@ class Watch:
             if agent.record.epoch < self._epochs.get(name, 0):
                 found.append(f"agent {name}: session {agent.record.epoch} after {self._epochs[name]}")
             self._epochs[name] = agent.record.epoch
+            found += self._overload(state, name, agent)
         return found
+
+    def _overload(self, state: State, name: str, agent: Agent) -> Iterator[str]:
+        """An agent may come back with less to offer than it holds; within a session it is given nothing that
+        does not fit."""
+        record = agent.record
+        epoch, before = self._held.get(name, (0, frozenset()))
+        now = frozenset(agent.held.items())
+        self._held[name] = record.epoch, now
+        gained = [_needs(state, key) for key, _ in now - before]
+        if not gained or epoch != record.epoch:
+            return
+        taken = [_needs(state, key) for key in agent.held] + [one.resources for one in record.stopping]
+        if len(taken) > record.spec.credit:
+            yield f"agent {name}: given {len(taken)} attempts with a credit of {record.spec.credit}"
+        for field in Resources.__struct_fields__:
+            used, offered = sum(getattr(one, field) for one in taken), getattr(record.spec.resources, field)
+            if used > offered and any(getattr(one, field) for one in gained):
+                yield f"agent {name}: given {used} of {offered} {field}"
+
+
+def _needs(state: State, key: int) -> Resources:
+    task = state.task(key)
+    return Resources() if task is None else task.profile.requirements.resources

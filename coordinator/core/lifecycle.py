@@ -28,7 +28,8 @@ state is final."""
 
 
 def retry_delay_ms(policy: RetryPolicy, failures: int) -> int:
-    """The delay in ms before the attempt that follows failure number `failures` (1 is the first)."""
+    """The delay in ms before the attempt that follows failure number `failures` (1 is the first); never below
+    0 nor above `MAX_DELAY_MS`."""
     if policy.backoff is Backoff.LINEAR:
         delay = policy.delay_ms * failures
     elif policy.backoff is Backoff.EXPONENTIAL:
@@ -36,4 +37,4 @@ def retry_delay_ms(policy: RetryPolicy, failures: int) -> int:
         delay = policy.delay_ms << min(failures - 1, 32)
     else:
         delay = policy.delay_ms
-    return min(delay, policy.max_delay_ms or MAX_DELAY_MS, MAX_DELAY_MS)
+    return max(0, min(delay, policy.max_delay_ms or MAX_DELAY_MS, MAX_DELAY_MS))

@@ -27,8 +27,11 @@ REQUEST_TTL_MS: Final = 600_000
 MAX_DELAY_MS: Final = 86_400_000
 """Longest delay between two attempts."""
 
-REASON_BYTES: Final = 2_000
+REASON_CHARS: Final = 2_000
 """Characters kept of an error message or reason."""
+
+MAX_TIME_MS: Final = 1 << 52
+"""Latest time that is believed of an entry: what is computed from it still fits into 64 bits."""
 
 MAX_TASKS_PER_DAG: Final = 1 << 24
 """What a task's key has room for; the configured limit is far lower."""

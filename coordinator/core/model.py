@@ -317,12 +317,13 @@ class DagRecord(msgspec.Struct, array_like=True):
 
 
 class Dag(msgspec.Struct):
-    """An unfinished DAG in memory: its record and its tasks by index. `counts` of tasks by state follow
-    from the tasks."""
+    """An unfinished DAG in memory: its record and its tasks by index. `counts` of tasks by state follow from
+    the tasks; `extras` are those of its blocks, by task index."""
 
     record: DagRecord
     tasks: list[Task]
     counts: list[int]
+    extras: dict[int, TaskExtras] = {}
     index_of: dict[str, int] = {}
 
     def find(self, task_id: str) -> Task | None:
@@ -381,7 +382,8 @@ class Stopping(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class AgentRecord(msgspec.Struct, array_like=True):
-    """What is stored of an agent. `epoch` counts its sessions; `since_ms` is when it came into its state."""
+    """What is stored of an agent. `epoch` is its latest session, numbered higher than every session before
+    it, also those of agents that were forgotten; `since_ms` is when it came into its state."""
 
     spec: AgentSpec
     epoch: int
@@ -435,11 +437,11 @@ class FinishedDag(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class MachineRecord(msgspec.Struct, array_like=True, gc=False):
-    """The few scalars of the state."""
+    """The few scalars of the state. Time begins at 1: a task's or attempt's time of 0 means not yet."""
 
     next_dag: int = 1
     sequence: int = 1
-    now_ms: int = 0
+    now_ms: int = 1
 
 
 class State:

@@ -20,6 +20,11 @@ def stale_session(agent: str, epoch: int, current: int) -> Refusal:
     )
 
 
+def duplicate_task(task_id: str) -> Refusal:
+    """An added task carries an id that its DAG has already."""
+    return Refusal("DUPLICATE_TASK_ID", f"the DAG has a task {task_id!r} already", {"task_id": task_id})
+
+
 def wrong_task_state(dag: Dag, task: Task, wanted: str) -> Refusal:
     """The task's state does not allow what was asked."""
     return Refusal(

@@ -6,10 +6,12 @@ from __future__ import annotations
 import msgspec
 
 from coordinator.core.lifecycle import TERMINAL, TRANSITIONS, retry_delay_ms
-from coordinator.core.limits import ATTEMPTS_KEPT, LOST_ATTEMPTS, REASON_BYTES, SWEEP_STEP
+from coordinator.core.limits import ATTEMPTS_KEPT, LOST_ATTEMPTS, MAX_TIME_MS, REASON_CHARS, SWEEP_STEP
 from coordinator.core.model import (
     INDEX_BITS,
     Agent,
+    AgentRecord,
+    AgentSpec,
     AgentState,
     Attempt,
     AttemptOutcome,
@@ -35,15 +37,17 @@ class Transaction:
     def __init__(self, state: State, index: int, at_ms: int) -> None:
         self.state = state
         self.index = index
-        state.machine.now_ms = max(state.machine.now_ms, at_ms)
+        state.machine.now_ms = max(state.machine.now_ms, min(at_ms, MAX_TIME_MS))
         self.now_ms = state.machine.now_ms
         self.events: list[Event] = []
         self.effects = Effects()
         self.writes: list[Write] = []
         self._tasks: dict[int, Task] = {}
         self._dags: dict[int, Dag] = {}
-        self._agents: dict[str, Agent] = {}
-        self._stats: dict[str, Agent] = {}
+        # Names, not agents: what is written is the agent of that name at the entry's end, if there is one.
+        self._agents: dict[str, None] = {}
+        self._stats: dict[str, None] = {}
+        self._loads: dict[str, None] = {}
         self._unsettled: dict[int, Dag] = {}
 
     # --- what has changed -----------------------------------------------------------------------------------
@@ -59,8 +63,12 @@ class Transaction:
 
     def touch_agent(self, agent: Agent) -> None:
         """The agent's record must be written, and the leader looks at it again."""
-        self._agents[agent.record.spec.agent_id] = agent
+        self._agents[agent.record.spec.agent_id] = None
         self.effects.sessions.append(agent.record.spec.agent_id)
+
+    def touch_load(self, agent: Agent) -> None:
+        """The agent's load must be written."""
+        self._loads[agent.record.spec.agent_id] = None
 
     def write(
         self, table: Table, key: bytes, value: msgspec.Struct | bytes | None, until: bytes | None = None
@@ -90,7 +98,7 @@ class Transaction:
             task.ended_ms = self.now_ms
             self._unsettled[dag.record.number] = dag
         if reason or to in TERMINAL:
-            task.reason = reason[:REASON_BYTES]
+            task.reason = reason[:REASON_CHARS]
         agent = task.attempts[-1].agent if task.attempts and to is not TaskState.READY else ""
         self.events.append(TaskEvent(dag.record.header.dag_id, task.id, to, task.attempt, agent, task.reason))
 
@@ -108,7 +116,7 @@ class Transaction:
 
     def start(self, task: Task, attempt: Attempt, *, ago_ms: int = 0) -> None:
         """The agent has begun, `ago_ms` before now: from there its timeout runs."""
-        attempt.started_ms = max(attempt.assigned_ms, self.now_ms - ago_ms)
+        attempt.started_ms = min(max(attempt.assigned_ms, self.now_ms - ago_ms), self.now_ms)
         self.move(task, TaskState.RUNNING)
         self.touch_task(task)
         self.effects.expire_at.append((attempt.started_ms + task.profile.timeout_ms, task.key, task.attempt))
@@ -185,21 +193,19 @@ class Transaction:
     def _spread(self, task: Task) -> None:
         """What depends on a task that will not complete can not run: sweep from there on."""
         if task.successors:
-            record = self.state.dags[task.key >> INDEX_BITS].record
-            start = task.successors[0]
-            record.sweep_from = start if record.sweep_from < 0 else min(record.sweep_from, start)
+            self._sweep_from(self.state.dags[task.key >> INDEX_BITS], task.successors[0])
 
     def _close(self, task: Task, attempt: Attempt, outcome: AttemptOutcome, reason: str) -> None:
         attempt.outcome = outcome
         attempt.ended_ms = self.now_ms
-        attempt.reason = reason[:REASON_BYTES]
+        attempt.reason = reason[:REASON_CHARS]
         agent = self.state.agents[attempt.agent]
         del agent.held[task.key]
         if outcome is AttemptOutcome.COMPLETED:
             agent.stats.completed += 1
         elif outcome in (AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT):
             agent.stats.failed += 1
-        self._stats[attempt.agent] = agent
+        self._stats[attempt.agent] = None
 
     def _halt(self, task: Task, attempt: Attempt, reason: str) -> None:
         agent = self.state.agents[attempt.agent]
@@ -209,6 +215,23 @@ class Transaction:
         self.effects.halt.append((attempt.agent, task.key, attempt.number, reason))
 
     # --- agents ---------------------------------------------------------------------------------------------
+
+    def add_agent(self, spec: AgentSpec) -> Agent:
+        """An agent that was unknown."""
+        agent = Agent(AgentRecord(spec, 0, AgentState.CONNECTED, self.now_ms))
+        self.state.agents[spec.agent_id] = agent
+        self._touch_all(agent)
+        return agent
+
+    def remove_agent(self, agent: Agent) -> None:
+        """Nothing is kept of an agent that holds nothing."""
+        del self.state.agents[agent.record.spec.agent_id]
+        self._touch_all(agent)
+
+    def _touch_all(self, agent: Agent) -> None:
+        self.touch_agent(agent)
+        self.touch_load(agent)
+        self._stats[agent.record.spec.agent_id] = None
 
     def set_agent_state(self, agent: Agent, state: AgentState) -> None:
         """Change the agent's state."""
@@ -233,9 +256,19 @@ class Transaction:
     def end_dag(self, dag: Dag, ending: DagState, reason: str) -> None:
         """Cancel all that has not ended, step by step, and then let the DAG end as `ending`."""
         dag.record.ending = ending
-        dag.record.reason = reason[:REASON_BYTES]
+        dag.record.reason = reason[:REASON_CHARS]
         dag.record.sweep_from = 0
         self.unsettle(dag)
+
+    def sweep_added(self, dag: Dag, first: int) -> None:
+        """Tasks were added from index `first` on: some may depend on what has failed or been cancelled."""
+        if any(dag.counts[state] for state in _BAD_ENDS):
+            self._sweep_from(dag, first)
+
+    @staticmethod
+    def _sweep_from(dag: Dag, first: int) -> None:
+        at = dag.record.sweep_from
+        dag.record.sweep_from = first if at < 0 else min(at, first)
 
     def unsettle(self, dag: Dag) -> None:
         """The DAG may have something to sweep, or may have ended."""
@@ -313,17 +346,12 @@ class Transaction:
         """All writes of the entry, in an order that is the same on every node."""
         writes = [Write(Table.DAG, number_key(number), dag.record) for number, dag in self._dags.items()]
         writes += [Write(Table.TASK, number_key(key), task.record()) for key, task in self._tasks.items()]
-        agents = self.state.agents
+        of = self.state.agents.get
+        writes += [Write(Table.AGENT, name.encode(), (a := of(name)) and a.record) for name in self._agents]
         writes += [
-            Write(Table.AGENT, name.encode(), agent.record)
-            for name, agent in self._agents.items()
-            if name in agents
+            Write(Table.AGENT_STATS, name.encode(), (a := of(name)) and a.stats) for name in self._stats
         ]
-        writes += [
-            Write(Table.AGENT_STATS, name.encode(), agent.stats)
-            for name, agent in self._stats.items()
-            if name in agents
-        ]
+        writes += [Write(Table.AGENT_LOAD, name.encode(), (a := of(name)) and a.load) for name in self._loads]
         writes += self.writes
         writes.append(Write(Table.META, b"machine", self.state.machine))
         return writes

@@ -10,8 +10,8 @@ from coordinator.core.commands import (
     OpenSession,
     RecordLoads,
 )
-from coordinator.core.model import Agent, AgentRecord, AgentState, AttemptOutcome, Drain
-from coordinator.core.outcome import AgentChanged, Done, Reply, SessionOpened, Table
+from coordinator.core.model import Agent, AgentState, AttemptOutcome, Drain
+from coordinator.core.outcome import AgentChanged, Done, Reply, SessionOpened
 from coordinator.core.refusals import not_found, stale_session
 from coordinator.core.transaction import Transaction
 
@@ -25,13 +25,12 @@ def open_session(tx: Transaction, command: OpenSession) -> Reply:
     spec = command.spec
     agent = tx.state.agents.get(spec.agent_id)
     if agent is None:
-        agent = Agent(AgentRecord(spec, 0, AgentState.CONNECTED, tx.now_ms))
-        tx.state.agents[spec.agent_id] = agent
+        agent = tx.add_agent(spec)
     record = agent.record
     if record.drain is Drain.LEAVING and spec.instance_id != record.spec.instance_id:
         record.drain = Drain.NONE
     record.spec = spec
-    record.epoch += 1
+    record.epoch = tx.next_sequence()
     tx.set_agent_state(agent, AgentState.CONNECTED)
     drop = _reconcile(tx, agent, command.held)
     return SessionOpened(record.epoch, drop, record.drain is not Drain.NONE)
@@ -91,7 +90,13 @@ def drain(tx: Transaction, command: DrainAgent) -> Reply:
     agent = tx.state.agents.get(command.agent)
     if agent is None:
         return not_found("agent", command.agent)
-    agent.record.drain = Drain.NONE if command.undo else Drain.LEAVING if command.leaving else Drain.OPERATOR
+    record = agent.record
+    if command.undo:
+        record.drain = Drain.NONE
+    elif not command.leaving:
+        record.drain = Drain.OPERATOR
+    elif record.drain is Drain.NONE:
+        record.drain = Drain.LEAVING
     tx.touch_agent(agent)
     return AgentChanged(agent.record.state)
 
@@ -103,7 +108,7 @@ def record_loads(tx: Transaction, command: RecordLoads) -> Reply:
         agent = tx.state.agents.get(name)
         if agent is not None:
             agent.load = load
-            tx.write(Table.AGENT_LOAD, name.encode(), load)
+            tx.touch_load(agent)
             count += 1
     return Done(count)
 
@@ -115,9 +120,6 @@ def forget(tx: Transaction, command: ForgetAgents) -> Reply:
         agent = tx.state.agents.get(name)
         if agent is None or agent.record.epoch != epoch or agent.record.state not in _GONE:
             continue
-        del tx.state.agents[name]
-        for table in (Table.AGENT, Table.AGENT_STATS, Table.AGENT_LOAD):
-            tx.write(table, name.encode(), None)
-        tx.effects.sessions.append(name)
+        tx.remove_agent(agent)
         count += 1
     return Done(count)

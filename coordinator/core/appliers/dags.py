@@ -17,13 +17,13 @@ from coordinator.core.model import (
     task_key,
 )
 from coordinator.core.outcome import DagChanged, DagEvent, Done, Refusal, Reply, Submitted, Table
-from coordinator.core.refusals import not_found
+from coordinator.core.refusals import duplicate_task, not_found
 from coordinator.core.transaction import Transaction, number_key
 
 
 def submit(tx: Transaction, command: SubmitDag) -> Reply:
     """Record the DAG and make its roots READY."""
-    refusal = _id_taken(tx, command.header.dag_id) or _malformed(command.block, 0, len(command.profiles))
+    refusal = _unusable_id(tx, command.header.dag_id) or _malformed(command.block, 0, len(command.profiles))
     if refusal is not None:
         return refusal
     dag = _create(tx, command.header, command.profiles, DagState.RUNNING)
@@ -36,7 +36,7 @@ def stage(tx: Transaction, command: StageDag) -> Reply:
     """Record a part of a DAG. The parts come in order, and the last one releases its tasks."""
     dag = tx.state.dag(command.header.dag_id)
     if command.block.first == 0:
-        refusal = _id_taken(tx, command.header.dag_id)
+        refusal = _unusable_id(tx, command.header.dag_id)
     elif dag is None or dag.record.state is not DagState.STAGING or command.block.first != len(dag.tasks):
         at = -1 if dag is None else len(dag.tasks)
         refusal = Refusal(
@@ -46,14 +46,25 @@ def stage(tx: Transaction, command: StageDag) -> Reply:
         )
     else:
         refusal = None
-    refusal = refusal or _malformed(command.block, command.block.first, len(command.profiles))
+    known = 0 if dag is None else len(dag.record.profiles)
+    refusal = (
+        refusal
+        or _malformed(command.block, command.block.first, known + len(command.profiles))
+        or (_repeated(dag, command.block) if dag is not None else None)
+    )
     if refusal is not None:
         return refusal
     if dag is None:
         dag = _create(tx, command.header, command.profiles, DagState.STAGING)
+    else:
+        dag.record.profiles.extend(command.profiles)
     _append(tx, dag, command.block)
+    tx.sweep_added(dag, command.block.first)
     if command.last:
         dag.record.state = DagState.RUNNING
+        # Known for the check of the parts; seldom needed again.
+        dag.index_of.clear()
+        tx.unsettle(dag)
         _release(tx, dag)
     return _submitted(tx, dag)
 
@@ -128,6 +139,7 @@ def append_tasks(dag: Dag, block: TaskBlock) -> list[Task]:
         for index in depends:
             successors.setdefault(index, []).append(block.first + offset)
     tasks.extend(added)
+    dag.extras.update((block.first + offset, extras) for offset, extras in block.extras.items())
     for index, following in successors.items():
         tasks[index].successors += tuple(following)
     for task in added:
@@ -138,7 +150,8 @@ def append_tasks(dag: Dag, block: TaskBlock) -> list[Task]:
 
 def _create(tx: Transaction, header: DagHeader, profiles: list[TaskProfile], state: DagState) -> Dag:
     machine = tx.state.machine
-    record = DagRecord(machine.next_dag, header, profiles, state, tx.now_ms)
+    # A list of its own: the DAG's may grow, and the command may be somebody else's too.
+    record = DagRecord(machine.next_dag, header, list(profiles), state, tx.now_ms)
     machine.next_dag += 1
     dag = Dag(record, [], [0] * STATES)
     tx.state.dags[record.number] = dag
@@ -165,12 +178,20 @@ def _submitted(tx: Transaction, dag: Dag) -> Submitted:
     return Submitted(dag.record.header.dag_id, dag.record.number, len(dag.tasks), tx.index)
 
 
-def _id_taken(tx: Transaction, dag_id: str) -> Refusal | None:
-    if dag_id and dag_id not in tx.state.numbers and dag_id not in tx.state.finished:
+def _unusable_id(tx: Transaction, dag_id: str) -> Refusal | None:
+    if not dag_id:
+        return Refusal("INVALID_REQUEST", "a DAG needs an id", {"dag_id": dag_id})
+    if dag_id not in tx.state.numbers and dag_id not in tx.state.finished:
         return None
     return Refusal(
         "ALREADY_EXISTS", f"a DAG with the id {dag_id!r} exists already; choose another", {"dag_id": dag_id}
     )
+
+
+def _repeated(dag: Dag, block: TaskBlock) -> Refusal | None:
+    """Whether an earlier part has a task of this one."""
+    twice = next((name for name in block.ids if dag.find(name) is not None), None)
+    return None if twice is None else duplicate_task(twice)
 
 
 def _malformed(block: TaskBlock, first: int, profiles: int) -> Refusal | None:

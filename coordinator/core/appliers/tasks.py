@@ -36,7 +36,7 @@ from coordinator.core.model import (
     task_key,
 )
 from coordinator.core.outcome import Done, Refusal, Reply, Table, TaskChanged
-from coordinator.core.refusals import not_found, stale_session, wrong_task_state
+from coordinator.core.refusals import duplicate_task, not_found, stale_session, wrong_task_state
 from coordinator.core.transaction import Transaction, number_key
 
 _NO_RESOURCES = Resources()
@@ -52,19 +52,21 @@ def assign(tx: Transaction, command: Assign) -> Reply:
         if task is not None and agent is not None and _still_holds(tx, choice, task, agent):
             tx.assign(task, agent)
             count += 1
-        elif task is not None and task.state is TaskState.READY:
+        elif task is not None and _placeable(tx, task):
             tx.effects.ready.append(task.key)
     return Done(count)
 
 
+def _placeable(tx: Transaction, task: Task) -> bool:
+    record = tx.state.dags[task.key >> INDEX_BITS].record
+    return task.state is TaskState.READY and record.state is DagState.RUNNING and record.ending is None
+
+
 def _still_holds(tx: Transaction, choice: Choice, task: Task, agent: Agent) -> bool:
     record = agent.record
-    dag = tx.state.dags[task.key >> INDEX_BITS].record
     return (
-        task.state is TaskState.READY
+        _placeable(tx, task)
         and task.attempt + 1 == choice.attempt
-        and dag.state is DagState.RUNNING
-        and dag.ending is None
         and record.epoch == choice.epoch
         and record.state is AgentState.CONNECTED
         and record.drain is Drain.NONE
@@ -246,10 +248,7 @@ def spawn(tx: Transaction, command: SpawnTasks) -> Reply:
             task.ready_ms = tx.now_ms
             tx.touch_task(task)
             tx.effects.ready.append(task.key)
-    # Some may depend on what has failed already.
-    dag.record.sweep_from = (
-        block.first if dag.record.sweep_from < 0 else min(dag.record.sweep_from, block.first)
-    )
+    tx.sweep_added(dag, block.first)
     tx.write(Table.BLOCK, number_key(task_key(dag.record.number, block.first)), block)
     tx.unsettle(dag)
     return Done(len(block.ids))
@@ -266,10 +265,11 @@ def _resolve(dag: Dag, tasks: list[NewTask]) -> TaskBlock | Refusal:
         )
     added: dict[str, int] = {}
     block = TaskBlock(first, [], [], [], [], [])
-    profiles: dict[TaskProfile, int] = {profile: at for at, profile in enumerate(dag.record.profiles)}
+    profiles = {profile: at for at, profile in enumerate(dag.record.profiles)}
+    lacking: list[TaskProfile] = []
     for offset, new in enumerate(tasks):
         if new.id in added or dag.find(new.id) is not None:
-            return Refusal("DUPLICATE_TASK_ID", f"the DAG has a task {new.id!r} already", {"task_id": new.id})
+            return duplicate_task(new.id)
         depends: set[int] = set()
         for name in new.depends_on:
             known = dag.find(name)
@@ -282,14 +282,17 @@ def _resolve(dag: Dag, tasks: list[NewTask]) -> TaskBlock | Refusal:
                 )
             depends.add(index)
         added[new.id] = first + offset
+        if new.profile not in profiles:
+            profiles[new.profile] = len(dag.record.profiles) + len(lacking)
+            lacking.append(new.profile)
         block.ids.append(new.id)
-        block.profiles.append(profiles.setdefault(new.profile, len(profiles)))
+        block.profiles.append(profiles[new.profile])
         block.depends.append(tuple(sorted(depends)))
         block.payloads.append(new.payload)
         block.expected_ms.append(new.expected_ms)
         if new.extras is not None:
             block.extras[offset] = new.extras
-    dag.record.profiles.extend(list(profiles)[len(dag.record.profiles) :])
+    dag.record.profiles.extend(lacking)
     return block
 
 
