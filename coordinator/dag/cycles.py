@@ -12,7 +12,7 @@ SEARCHES: Final = 64
 VISITS: Final = 1_000_000
 """Tasks that these searches may visit in all."""
 
-NAMES_SHOWN: Final = 24
+NAMES_SHOWN: Final = 12
 """Members of a cycle that a message names."""
 
 
