@@ -1,0 +1,353 @@
+"""Random and senseless commands: the machine never raises, no invariant breaks, a restarted node does not
+diverge, and from wherever it got to, every DAG ends once agents behave (A4, B5, F2, F3, F4).
+
+The checks after each entry are those of the `Driver`: invariants, `Watch`, effects, and the same entry
+applied to a state rebuilt from what is stored. With tight bounds, sweeps, lost attempts and remembered
+requests meet their limits all the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+
+from coordinator.core import commands as c
+from coordinator.core import machine, transaction
+from coordinator.core.limits import MAX_DELAY_MS
+from coordinator.core.model import (
+    INDEX_BITS,
+    AgentLoad,
+    AttemptOutcome,
+    Backoff,
+    DagHeader,
+    DagState,
+    FailurePolicy,
+    Task,
+    TaskBlock,
+    TaskProfile,
+    TaskState,
+)
+
+if TYPE_CHECKING:
+    from tests.core.conftest import Driver
+
+T = TypeVar("T")
+
+_AGENTS = ("w0", "w1", "w2")
+_DAGS = ("d0", "d1", "d2", "d3")
+_SENSELESS = (-(2**63), -1, 0, 7, 1 << 24, 2**63, 2**64 - 1)
+_STEPS_MS = (0, 1, 50, 10_000, -5_000, 700_000)
+_HELD = (TaskState.ASSIGNED, TaskState.RUNNING)
+_ENDS = (AttemptOutcome.COMPLETED,) * 4 + (AttemptOutcome.FAILED,) * 3 + tuple(AttemptOutcome)
+_KINDS = (c.ReportKind.ENDED,) * 3 + tuple(c.ReportKind)
+
+
+class Dice:
+    """Draws what a command is made of."""
+
+    def __init__(self, data: st.DataObject) -> None:
+        self._data = data
+
+    def number(self, most: int = 255) -> int:
+        """From 0 to `most`."""
+        return self._data.draw(st.integers(0, most))
+
+    def one(self, options: Sequence[T]) -> T:
+        """One of the options."""
+        return self._data.draw(st.sampled_from(options))
+
+    def some(self, options: Sequence[T], most: int = 4) -> list[T]:
+        """One of the options or a few, perhaps one of them twice."""
+        return self._data.draw(st.lists(st.sampled_from(options), min_size=1, max_size=most))
+
+    def rarely(self) -> bool:
+        """Once in ten times or so."""
+        return self.number(9) == 9
+
+    def request(self) -> str:
+        """A request id, mostly none."""
+        return self.one(("", "", "", "r0", "r1", "r2"))
+
+
+class Chaos(RuleBasedStateMachine):
+    """Makes one command after the other: mostly a sensible one, sometimes not."""
+
+    def __init__(self, node: Driver) -> None:
+        super().__init__()
+        self.node = node
+        self.batch: list[c.Command] = []
+        self.sound = True
+        self.profiles = (
+            node.profile(),
+            node.profile(max_attempts=3),
+            node.profile(max_attempts=4, backoff=Backoff.EXPONENTIAL, delay_ms=100),
+            node.profile(timeout_ms=10, max_attempts=2, milli_cores=5, memory_bytes=3),
+            node.profile(timeout_ms=-1, max_attempts=-3, delay_ms=-(2**63), max_delay_ms=-1),
+            node.profile(timeout_ms=2**64 - 1, max_attempts=2**63, delay_ms=2**64 - 1, milli_cores=1),
+        )
+        often = (self.assign, self.assign, self.report, self.report, self.report)
+        self.makers = (
+            *often,
+            *often,
+            *(self.submit, self.submit, self.stage, self.nonsense, self.cancel_dag, self.sweep, self.purge),
+            *(self.expire, self.wake, self.wake, self.cancel_or_reschedule, self.spawn, self.spawn),
+            *(self.open_session, self.open_session, self.close_session, self.lose_or_forget, self.drain),
+        )
+
+    @initialize(data=st.data())
+    def begin(self, data: st.DataObject) -> None:
+        """Something to do, and somebody to do it."""
+        dice = Dice(data)
+        sessions = [self.open_session(dice, name) for name in _AGENTS]
+        self.node.apply(*sessions, self.submit(dice))
+
+    @rule(data=st.data())
+    def step(self, data: st.DataObject) -> None:
+        """The next command, perhaps in one entry with those that follow."""
+        dice = Dice(data)
+        self.node.now_ms += dice.one(_STEPS_MS)
+        self.batch.append(dice.one(self.makers)(dice))
+        if not dice.rarely():
+            batch, self.batch = self.batch, []
+            self.sound = False
+            self.node.apply(*batch)
+            self.sound = True
+
+    def teardown(self) -> None:
+        """Liveness: agents behave from here on."""
+        if self.sound:
+            self.node.apply(*self.batch)
+            bring_to_an_end(self.node)
+
+    # --- what there is --------------------------------------------------------------------------------------
+
+    def _tasks(self, states: Sequence[TaskState] = tuple(TaskState)) -> list[Task]:
+        dags = self.node.state.dags.values()
+        return [task for dag in dags for task in dag.tasks if task.state in states]
+
+    def _keys(self, dice: Dice, states: Sequence[TaskState]) -> list[int]:
+        fitting = self._tasks() if dice.rarely() else self._tasks(states)
+        return list(_SENSELESS) if dice.rarely() or not fitting else [task.key for task in fitting]
+
+    def _attempt(self, dice: Dice, key: int) -> int:
+        task = self.node.state.task(key)
+        return (0 if task is None else task.attempt) - dice.rarely()
+
+    def _epoch(self, dice: Dice, agent: str) -> int:
+        known = self.node.state.agents.get(agent)
+        return (0 if known is None else known.record.epoch) - dice.rarely()
+
+    def _has(self, agent: str) -> list[tuple[int, int]]:
+        """What is with the agent, still wanted or not."""
+        known = self.node.state.agents.get(agent)
+        if known is None:
+            return []
+        return [*known.held.items(), *((one.key, one.attempt) for one in known.record.stopping)]
+
+    def _block(self, dice: Dice, profiles: int, first: int = 0) -> TaskBlock:
+        block = TaskBlock(first, [], [], [], [], [])
+        for at in range(first, first + dice.number(6) + 1):
+            mask = dice.number()
+            block.ids.append(f"t{at}")
+            block.profiles.append(dice.number(profiles - 1))
+            block.depends.append(
+                tuple(index for index in range(min(at, 8)) if mask & 5 and mask >> index & 1)
+            )
+            block.payloads.append(b"x")
+            block.expected_ms.append(mask)
+        return block
+
+    # --- DAGs -----------------------------------------------------------------------------------------------
+
+    def submit(self, dice: Dice) -> c.Command:
+        """A DAG of a few tasks."""
+        header = DagHeader(dice.one(_DAGS), failure_policy=dice.one(tuple(FailurePolicy)))
+        block = self._block(dice, len(self.profiles))
+        return c.SubmitDag(dice.request(), header, list(self.profiles), block)
+
+    def stage(self, dice: Dice) -> c.Command:
+        """A part of a DAG, mostly the next one."""
+        dag_id = dice.one(_DAGS)
+        known = self.node.state.dag(dag_id)
+        first = (0 if known is None else len(known.tasks)) + dice.rarely()
+        block = self._block(dice, len(self.profiles), first)
+        return c.StageDag("", DagHeader(dag_id), list(self.profiles), block, dice.number(2) == 0)
+
+    def nonsense(self, dice: Dice) -> c.Command:
+        """Columns that do not fit one another."""
+        ids, numbers = dice.some(("t0", "t1", "")), dice.some(_SENSELESS)
+        depends = [(number,) for number in dice.some(_SENSELESS)]
+        block = TaskBlock(0, ids, numbers, list(depends), [b""] * len(ids), numbers)
+        return c.SubmitDag("", DagHeader("d0"), dice.one(([], list(self.profiles))), block)
+
+    def cancel_dag(self, dice: Dice) -> c.Command:
+        """Cancel or drop a DAG that may be."""
+        if dice.number(1):
+            return c.DropStaged(dice.one(_DAGS), "broken off")
+        return c.CancelDag(dice.request(), dice.one(_DAGS))
+
+    def sweep(self, dice: Dice) -> c.Command:
+        """The next step of a sweep, if there is one."""
+        return c.SweepDag(dice.one([*self.node.state.dags] or list(_SENSELESS)))
+
+    def purge(self, dice: Dice) -> c.Command:
+        """Purge DAGs that may have ended."""
+        return c.PurgeDags(dice.some((*_DAGS, "nothing")))
+
+    # --- tasks ----------------------------------------------------------------------------------------------
+
+    def assign(self, dice: Dice) -> c.Command:
+        """A round for READY tasks, or for any."""
+        choices = []
+        for key in dice.some(self._keys(dice, [TaskState.READY])):
+            agent = dice.one(_AGENTS)
+            choices.append(c.Choice(key, self._attempt(dice, key) + 1, agent, self._epoch(dice, agent)))
+        return c.Assign(choices)
+
+    def report(self, dice: Dice) -> c.Command:
+        """Reports on what an agent has, or on anything."""
+        agent = dice.one([name for name in _AGENTS if self._has(name)] or list(_AGENTS))
+        own = self._has(agent)
+        if dice.rarely() or not own:
+            own = [(key, 1) for key in self._keys(dice, _HELD)]
+        reports = []
+        for key, attempt in dice.some(own):
+            kind, outcome = dice.one(_KINDS), dice.one(_ENDS)
+            fields: dict[str, Any] = {"data": dice.one((b"", b"data")), "text": dice.one(("", "boom"))}
+            fields |= {"progress": dice.number() / 200, "duration_us": dice.one(_SENSELESS)}
+            fields |= {"retryable": not dice.rarely()}
+            reports.append(c.AttemptReport(key, attempt - dice.rarely(), kind, outcome, **fields))
+        return c.Report(agent, self._epoch(dice, agent), reports)
+
+    def expire(self, dice: Dice) -> c.Command:
+        """Timeouts, real or not."""
+        keys = dice.some(self._keys(dice, [TaskState.RUNNING]))
+        return c.ExpireAttempts([(key, self._attempt(dice, key)) for key in keys])
+
+    def wake(self, dice: Dice) -> c.Command:
+        """Wake tasks, due or not."""
+        delayed = [task.key for task in self._tasks() if task.not_before_ms]
+        return c.WakeTasks(dice.some(delayed or self._keys(dice, [TaskState.PENDING])))
+
+    def cancel_or_reschedule(self, dice: Dice) -> c.Command:
+        """One task, in whatever state."""
+        named = [(dag.record.header.dag_id, t.id) for dag in self.node.state.dags.values() for t in dag.tasks]
+        names = dice.one(named or [("d0", "t0")])
+        if dice.number(1):
+            return c.CancelTask(dice.request(), *names)
+        return c.RescheduleTask(dice.request(), *names)
+
+    def spawn(self, dice: Dice) -> c.Command:
+        """An attempt adds tasks that may depend on those of its DAG and on each other."""
+        key = dice.one(self._keys(dice, _HELD))
+        task = self.node.state.task(key)
+        live = None if task is None else task.live
+        agent, number, epoch = ("w0", 0, 0) if live is None else (live.agent, live.number, live.epoch)
+        dag = self.node.state.dags.get(key >> INDEX_BITS)
+        ids = [] if dag is None else [one.id for one in dag.tasks]
+        tasks = []
+        for _ in range(dice.number(3)):
+            mask = dice.number()
+            depends = tuple(name for bit, name in enumerate(ids[-8:]) if mask >> bit & 1)
+            ids.append("t0" if dice.rarely() else f"t{len(ids)}")
+            tasks.append(c.NewTask(ids[-1], TaskProfile("spawned", timeout_ms=mask % 2), depends))
+        return c.SpawnTasks(dice.request(), agent, epoch - dice.rarely(), key, number, tasks)
+
+    # --- agents ---------------------------------------------------------------------------------------------
+
+    def open_session(self, dice: Dice, name: str = "") -> c.Command:
+        """A hello with most of what the agent should hold, or with what it should not."""
+        name = name or dice.one(_AGENTS)
+        held = [one for one in self._has(name) if dice.number(3)]
+        if dice.rarely():
+            held += [(key, 1) for key in self._keys(dice, _HELD)]
+        room = dice.number(12)
+        fields = {"credit": dice.number(6) - 1, "milli_cores": room, "memory_bytes": room}
+        return c.OpenSession(self.node.spec(name, instance_id=f"i{dice.number(1)}", **fields), held)
+
+    def close_session(self, dice: Dice) -> c.Command:
+        """The end of a session."""
+        agent = dice.one(_AGENTS)
+        return c.CloseSession(agent, self._epoch(dice, agent), dice.number(2) == 0)
+
+    def lose_or_forget(self, dice: Dice) -> c.Command:
+        """Agents are declared lost, or forgotten."""
+        agents = [(name, self._epoch(dice, name)) for name in dice.some((*_AGENTS, "nobody"))]
+        return c.ForgetAgents(agents) if dice.number(1) else c.LoseAgents(agents, "silent")
+
+    def drain(self, dice: Dice) -> c.Command:
+        """A drain or its end, or the loads of agents that may be known."""
+        agent = dice.one(_AGENTS)
+        if dice.number(1):
+            return c.DrainAgent(dice.request(), agent, dice.number(3) > 0, dice.number(1) == 0)
+        cpu = dice.one((0.0, 0.5, -1.0, float("inf"), float("nan")))
+        return c.RecordLoads({agent: AgentLoad(cpu=cpu), "nobody": AgentLoad()})
+
+
+def bring_to_an_end(node: Driver) -> None:
+    """Every agent comes back with what it holds, one more with room for all joins them, and each does all
+    that is asked of it: then every DAG ends, in no more rounds than there are tasks and steps of sweeps."""
+    for name in list(node.state.agents):
+        agent = node.state.agents[name]
+        node.do(c.OpenSession(agent.record.spec, list(agent.held.items())))
+    node.do(c.OpenSession(node.spec("helper", credit=10_000, milli_cores=2**60, memory_bytes=2**60), []))
+    tasks = sum(len(dag.tasks) for dag in node.state.dags.values())
+    for _ in range(2 * tasks + 2):
+        if not node.state.dags:
+            return
+        node.now_ms = node.state.machine.now_ms + MAX_DELAY_MS
+        node.apply(*housekeeping(node))
+        keys = [task.key for dag in node.state.dags.values() for task in dag.tasks]
+        node.apply(c.WakeTasks(keys))
+        node.apply(c.Assign(list(choices(node, "helper"))))
+        node.apply(*completions(node))
+    assert not node.state.dags, "agents behave, and a DAG does not end"
+
+
+def housekeeping(node: Driver) -> Iterator[c.Command]:
+    """What a leader does about DAGs by itself."""
+    for number, dag in node.state.dags.items():
+        if dag.record.state is DagState.STAGING:
+            yield c.DropStaged(dag.record.header.dag_id, "broken off")
+        elif dag.record.sweep_from >= 0:
+            yield c.SweepDag(number)
+
+
+def choices(node: Driver, agent: str) -> Iterator[c.Choice]:
+    """Everything that is READY, to this agent."""
+    for dag in node.state.dags.values():
+        for task in dag.tasks:
+            if task.state is TaskState.READY:
+                yield c.Choice(task.key, task.attempt + 1, agent, node.epoch(agent))
+
+
+def completions(node: Driver) -> Iterator[c.Command]:
+    """Each agent completes what it holds."""
+    for name, agent in node.state.agents.items():
+        ended = [
+            c.AttemptReport(key, number, c.ReportKind.ENDED, AttemptOutcome.COMPLETED)
+            for key, number in agent.held.items()
+        ]
+        yield c.Report(name, agent.record.epoch, ended)
+
+
+@pytest.mark.parametrize("bounds", ["tight", "shipped"])
+def test_nothing_that_is_asked_for_breaks_anything(
+    bounds: str, new_driver: Callable[..., Driver], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A4, B5, F2, F3, F4."""
+    if bounds == "tight":
+        monkeypatch.setattr(transaction, "SWEEP_STEP", 2)
+        monkeypatch.setattr(transaction, "LOST_ATTEMPTS", 3)
+        monkeypatch.setattr(transaction, "ATTEMPTS_KEPT", 4)
+        monkeypatch.setattr(machine, "REQUESTS_KEPT", 2)
+
+    class Fresh(Chaos):
+        def __init__(self) -> None:
+            super().__init__(new_driver())
+
+    run_state_machine_as_test(Fresh)
