@@ -1,0 +1,375 @@
+"""PySyncObj with its defects closed: the library's object, whose events go to parts of our own.
+
+`SyncObj` holds role, term, vote, members and commit index and is woken by its transport and its tick, as
+ever; what happens then is decided by `election`, `follower`, `leadership` and `snapshots`. Sockets,
+threads and clocks are given to it, so that a simulator can stand in for all of them.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+
+from pysyncobj.node import Node
+from pysyncobj.transport import Transport
+
+from coordinator.consensus.compaction import Compaction
+from coordinator.consensus.election import Election
+from coordinator.consensus.follower import Follower
+from coordinator.consensus.journal import Journal, Position, SyncTicket
+from coordinator.consensus.leadership import Leadership
+from coordinator.consensus.messages import (
+    AppendEntries,
+    AppendRefusal,
+    AppendReply,
+    Message,
+    SnapshotAck,
+    SnapshotChunk,
+    TimeoutNow,
+    Verdict,
+    VoteReply,
+    VoteRequest,
+)
+from coordinator.consensus.port import Committed, Replica, Role
+from coordinator.consensus.reads import ReadDone
+from coordinator.consensus.seam import SyncObjSeam
+from coordinator.consensus.settings import RaftSettings
+from coordinator.consensus.snapshots import SnapshotReceiver
+from coordinator.consensus.worker import Worker
+from coordinator.errors import ApplyFailed, Fatal, LogCorrupt, NotLeader, StateCorrupt, WrongState
+
+
+class HardenedSyncObj(SyncObjSeam):
+    """One member of the cluster. Drive it by its transport, by `doTick` after every event and at
+    `next_deadline`.
+
+    Any exception inside it is the end: it takes no further part, and `replica.on_fatal` hears of it once.
+    """
+
+    def __init__(
+        self,
+        me: str,
+        peers: Sequence[str],
+        *,
+        transport: Transport,
+        journal: Journal,
+        replica: Replica,
+        settings: RaftSettings,
+        now: Callable[[], float],
+        rng: random.Random,
+        syncer: Worker,
+        flusher: Worker,
+        wake: Callable[[], None],
+    ) -> None:
+        """`wake` is called whenever something has happened that a tick should see to.
+
+        Raises:
+            LogCorrupt, StateCorrupt: log and state do not fit together.
+        """
+        _match_log_to_state(journal, replica)
+        self._syncer = syncer
+        self._syncing = False
+        self._wake = wake
+        self._fatal: Exception | None = None
+        self._leadership: Leadership | None = None
+        super().__init__(
+            me,
+            peers,
+            transport=transport,
+            journal=journal,
+            replica=replica,
+            settings=settings,
+            now=now,
+            rng=rng,
+        )
+        self._election = Election(self, self._lead)
+        self._follower = Follower(self)
+        self._receiver = SnapshotReceiver(replica)
+        self._compaction = Compaction(self, flusher, self._finish)
+        self._told = (Role.FOLLOWER, journal.term, self.leader)
+
+    # What the rest of the node asks for.
+
+    def propose(self, payload: bytes) -> tuple[int, int]:
+        """As `port.Consensus.propose`."""
+        index = self._leading().propose(payload)
+        self._wake()
+        return index, self.term
+
+    def read_index(self, done: ReadDone) -> None:
+        """As `port.Consensus.read_index`; `done` may be called at once. Raises NotLeader, QueueFull."""
+        self._leading().read(done)
+        self._wake()
+
+    def begin_transfer(self, target: str | None) -> str:
+        """Let `target`, or whoever is most caught up, take over; returns its id. Raises NotLeader,
+        WrongState."""
+        chosen = self._leading().begin_transfer(target)
+        self._wake()
+        return chosen
+
+    def end_transfer(self) -> None:
+        """Give up on a transfer that has not come about."""
+        if self._leadership is not None:
+            self._leadership.end_transfer()
+
+    @property
+    def leadership(self) -> Leadership | None:
+        """What this node does as a leader, while it is one."""
+        return self._leadership
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it has ceased to take part."""
+        return self._fatal is not None
+
+    def next_deadline(self) -> float:
+        """When to tick though nothing happens, in the seconds of `now`; infinite if never."""
+        if self.stopped:
+            return math.inf
+        return self.election_deadline if self._leadership is None else self._leadership.next_deadline()
+
+    def stop(self) -> None:
+        """Take no further part."""
+        if not self.stopped:
+            self._cease(Fatal("consensus was stopped"))
+            self._tell_role()
+
+    # Events: each runs to its end, or stops the node.
+
+    def _SyncObj__onMessageReceived(self, node: Node, message: object) -> None:  # noqa: N802
+        self._finish(lambda: self._receive(node.id, message))
+
+    def _SyncObj__onNodeConnected(self, node: Node) -> None:  # noqa: N802
+        super()._SyncObj__onNodeConnected(node)
+        self._finish(lambda: self._connected(node.id))
+
+    def _SyncObj__onNodeDisconnected(self, node: Node) -> None:  # noqa: N802
+        super()._SyncObj__onNodeDisconnected(node)
+        self._finish(lambda: self._disconnected(node.id))
+
+    def _onTick(self, timeToWait: float = 0.0) -> None:  # noqa: N802, N803
+        if not self.stopped:
+            self._run(self._tick)
+
+    def _applyCommand(  # noqa: N802
+        self,
+        command: bytes,
+        callback: Callable[[object, int], None] | None,
+        commandType: int | None = None,  # noqa: N803
+    ) -> None:
+        """The library's way in, which queues and forwards: closed."""
+        raise WrongState("commands go through propose(), which never forwards them")
+
+    def _finish(self, step: Callable[[], None]) -> None:
+        """Run one event and ask for a tick, which sends, syncs and applies what followed from it."""
+        if not self.stopped:
+            self._run(step)
+            self._wake()
+
+    def _run(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except Exception as error:
+            self._cease(error)
+            self.replica.on_fatal(error)
+
+    def _cease(self, error: Exception) -> None:
+        self._fatal = error
+        self._drop_leadership()
+        self._receiver.abort()
+        self.role = Role.FOLLOWER
+        self.leader = None
+
+    # A tick.
+
+    def _tick(self) -> None:
+        now = self.now()
+        self._check_deadlines(now)
+        if self._leadership is not None:
+            self._leadership.advance_commit()
+        self._tell_role()
+        if self._leadership is not None:
+            self._leadership.replicate(now)
+        self._start_sync()
+        self._apply()
+        if self._leadership is None:
+            self._follower.answer()
+        else:
+            self._leadership.answer_reads()
+        self._compaction.consider()
+
+    def _check_deadlines(self, now: float) -> None:
+        if self._leadership is None:
+            self._election.check(now)
+        elif now > self._leadership.quorum_lost_s():
+            self.counters["quorum_lost"] += 1
+            self.follow(self.term)
+
+    def _tell_role(self) -> None:
+        standing = (self.role, self.term, self.leader)
+        if standing != self._told:
+            self._told = standing
+            self.replica.on_role(*standing)
+
+    def _start_sync(self) -> None:
+        if self._syncing or self.journal.durable_index == self.journal.last.index:
+            return
+        self._syncing = True
+        ticket = self.journal.begin_sync()
+        self._syncer.run(self.journal.sync, lambda error: self._finish(lambda: self._synced(ticket, error)))
+
+    def _synced(self, ticket: SyncTicket, error: Exception | None) -> None:
+        self._syncing = False
+        if error is not None:
+            raise error
+        self.journal.finish_sync(ticket)
+        self.counters["syncs"] += 1
+
+    def _apply(self) -> None:
+        """Hand the next run of committed entries to the state machine: once, whatever comes of it."""
+        count = min(self.commit_index - self.applied_index, self.settings.apply_entries)
+        if count <= 0:
+            return
+        first = self.applied_index + 1
+        entries = self.journal.read(first, entries=count, size=self.settings.apply_bytes)
+        run = [Committed(index, entry.term, entry.payload) for index, entry in enumerate(entries, first)]
+        self.applied_index = run[-1].index
+        try:
+            self.replica.apply(run)
+        except Exception as error:
+            raise ApplyFailed(
+                f"applying entries {first} to {self.applied_index} failed: {error!r}. The node stops, since "
+                "its state may now differ from the others'; report the error, and start the node with a "
+                "program that is mended.",
+                first=first,
+                last=self.applied_index,
+            ) from error
+        if self.replica.applied.index != self.applied_index:
+            raise ApplyFailed(
+                f"entries up to {self.applied_index} were applied, and the state says "
+                f"{self.replica.applied.index}",
+                index=self.applied_index,
+            )
+        if self.applied_index < self.commit_index:
+            self._wake()
+
+    # Messages.
+
+    def _receive(self, peer: str, message: object) -> None:
+        if peer not in self._nodes or not isinstance(message, Message):
+            self.counters["messages_refused"] += 1
+        elif isinstance(message, VoteRequest):
+            self._election.asked(peer, message)
+        elif message.term > self.term:
+            self.follow(message.term)
+            self._dispatch(peer, message)
+        elif message.term == self.term or isinstance(message, VoteReply):
+            self._dispatch(peer, message)
+        elif isinstance(message, AppendEntries | SnapshotChunk):
+            # A leader that is none any more must hear of the term that it missed.
+            self.send(peer, AppendRefusal(self.term, 0, 0, 0, 0, self.replica.applied))
+
+    def _dispatch(self, peer: str, message: Message) -> None:
+        """Take a message of this node's own term, or a vote's answer of any."""
+        if isinstance(message, AppendEntries):
+            self._hear_leader(peer)
+            self._follower.append(peer, message)
+        elif isinstance(message, SnapshotChunk):
+            self._hear_leader(peer)
+            self._take_chunk(peer, message)
+        elif isinstance(message, VoteReply):
+            self._election.answered(peer, message)
+        elif isinstance(message, TimeoutNow):
+            if peer == self.leader:
+                self.counters["transfers_received"] += 1
+                self._election.stand(pre=False, transfer=True)
+        elif self._leadership is not None:
+            self._hear_follower(self._leadership, peer, message)
+
+    def _hear_follower(self, leadership: Leadership, peer: str, message: Message) -> None:
+        if isinstance(message, AppendReply):
+            leadership.append_reply(peer, message)
+        elif isinstance(message, AppendRefusal):
+            leadership.append_refusal(peer, message)
+        elif isinstance(message, SnapshotAck):
+            leadership.snapshot_ack(peer, message)
+
+    def _hear_leader(self, peer: str) -> None:
+        if self.role is Role.LEADER or self.leader not in (None, peer):
+            raise LogCorrupt(
+                f"{peer} and {self.leader} both lead term {self.term}: a node has voted twice, so its vote "
+                "was lost. Replace the node whose disk was restored or wiped.",
+                term=self.term,
+            )
+        if self.role is not Role.FOLLOWER or self.leader is None:
+            self.follow(self.term, leader=peer)
+        self._election.leader_heard()
+
+    def _take_chunk(self, leader: str, chunk: SnapshotChunk) -> None:
+        ack = self._receiver.receive(leader, chunk)
+        if ack.verdict is Verdict.INSTALLED:
+            self.counters["snapshots_installed"] += 1
+            _match_log_to_state(self.journal, self.replica)
+            self.applied_index = chunk.meta.index
+            self.commit_to(chunk.meta.index)
+            self._follower.matched_up_to(chunk.meta.index)
+        self.send(leader, ack)
+
+    # Roles.
+
+    def follow(self, term: int, *, leader: str | None = None, voted_for: str | None = None) -> None:
+        """Be a follower, and cease whatever belonged to another term or role."""
+        if term > self.term:
+            self._election.close()
+            self._follower.begin()
+            self._receiver.abort()
+        was_leader = self._leadership is not None
+        super().follow(term, leader=leader, voted_for=voted_for)
+        if was_leader:
+            self._drop_leadership()
+            self._election.postpone()
+
+    def _lead(self) -> None:
+        self.counters["elections_won"] += 1
+        self.role = Role.LEADER
+        self.leader = self.me
+        self._receiver.abort()
+        self._leadership = Leadership(self)
+
+    def _drop_leadership(self) -> None:
+        leadership, self._leadership = self._leadership, None
+        if leadership is not None:
+            leadership.close()
+
+    def _leading(self) -> Leadership:
+        if self._leadership is None:
+            raise NotLeader(self.leader or "")
+        return self._leadership
+
+    def _connected(self, peer: str) -> None:
+        self._election.connected(peer)
+        if self._leadership is not None:
+            self._leadership.interrupted(peer)
+
+    def _disconnected(self, peer: str) -> None:
+        if self._leadership is not None:
+            self._leadership.interrupted(peer)
+        elif peer == self.leader:
+            self._election.leader_lost()
+
+
+def _match_log_to_state(journal: Journal, replica: Replica) -> None:
+    """Let the log begin no later than the state ends. A state from a snapshot, or one that was ahead of
+    the log's last sync, takes the place of the entries it covers, unless the log holds its last entry."""
+    applied = replica.applied
+    if applied.index < journal.base.index:
+        raise StateCorrupt(
+            f"the state ends at entry {applied.index}, and the log begins after {journal.base.index}: what "
+            "lies between is gone. Remove this node's folder and let it join anew, or restore it.",
+            applied=applied.index,
+            base=journal.base.index,
+        )
+    if journal.term_at(applied.index) != applied.term:
+        journal.reset(Position(applied.index, applied.term))

@@ -1,0 +1,367 @@
+"""What a leader does in its term: replicate, commit, prove that it still leads, hand over (Raft, sections
+5.3, 5.4.2 and 6.4)."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Final, TypeVar
+
+from coordinator.consensus.messages import (
+    AppendEntries,
+    AppendRefusal,
+    AppendReply,
+    Entry,
+    EntryKind,
+    SnapshotAck,
+    TimeoutNow,
+    Verdict,
+)
+from coordinator.consensus.port import PeerStatus, SnapshotMeta
+from coordinator.consensus.progress import Progress, Stage
+from coordinator.consensus.reads import ReadDone, ReadQueue
+from coordinator.consensus.seam import SyncObjSeam
+from coordinator.consensus.snapshots import SnapshotSender
+from coordinator.errors import LimitExceeded, NotLeader, QueueFull, WrongState
+
+_Number = TypeVar("_Number", int, float)
+
+NOTHING_APPLIED: Final = SnapshotMeta(0, 0, b"")
+
+
+class Peer:
+    """A follower as its leader knows it. Times are seconds of the node's clock."""
+
+    def __init__(self, progress: Progress, now: float) -> None:
+        self.progress = progress
+        self.heard_s = now
+        self.spoke = False
+        """Whether it has answered in this term at all."""
+        self.tried_s = -math.inf
+        """When something was last sent, or could not be."""
+        self.sent_seq = 0
+        self.heard_seq = 0
+        self.told_commit = 0
+        self.applied = NOTHING_APPLIED
+        self.snapshot: SnapshotSender | None = None
+        self.no_snapshot_before_s = -math.inf
+
+    def heard(self, now: float, applied: SnapshotMeta, seq: int = 0) -> None:
+        """It has answered in this term."""
+        self.heard_s = now
+        self.spoke = True
+        self.applied = applied
+        self.heard_seq = max(self.heard_seq, seq)
+
+    def drop_snapshot(self, *, installed: bool) -> None:
+        """The transfer under way has ended, one way or the other."""
+        if self.snapshot is not None:
+            self.snapshot.close()
+            self.snapshot = None
+        self.progress.end_snapshot(installed=installed)
+
+
+class Leadership:
+    """One term of one leader, from its election until it follows somebody else."""
+
+    def __init__(self, node: SyncObjSeam) -> None:
+        settings = node.settings
+        now = node.now()
+        self._node = node
+        self._peers = {
+            peer: Peer(
+                Progress(
+                    node.journal.last.index + 1,
+                    window_messages=settings.window_messages,
+                    window_bytes=settings.window_bytes,
+                ),
+                now,
+            )
+            for peer in node.peers
+        }
+        self._seq = 0
+        self._round: dict[tuple[int, bool], AppendEntries] = {}
+        self._transfers = 0
+        self._transfer_to: str | None = None
+        self._transfer_offered_s = -math.inf
+        self._commit_news_s = math.inf
+        """When followers must have heard of the commit index at the latest."""
+        self._reads = ReadQueue(settings.max_waiting_reads)
+        self._uncommitted: deque[tuple[int, int]] = deque()
+        self._uncommitted_bytes = 0
+        node.journal.append([Entry(node.term, EntryKind.EMPTY, b"")])
+        self._opening_index = node.journal.last.index
+
+    # Proposals and reads.
+
+    def propose(self, payload: bytes) -> int:
+        """Append a command; returns its index. Raises QueueFull, LimitExceeded."""
+        node, size = self._node, len(payload)
+        if size > node.settings.max_entry_bytes:
+            raise LimitExceeded(
+                f"a log entry of {size} bytes is more than the {node.settings.max_entry_bytes} allowed "
+                "(setting max_entry_bytes); send less at once",
+                limit=node.settings.max_entry_bytes,
+                setting="max_entry_bytes",
+                value=size,
+            )
+        self._refuse_beyond(
+            "max_uncommitted_entries",
+            node.journal.last.index - node.commit_index + 1,
+            node.settings.max_uncommitted_entries,
+        )
+        self._refuse_beyond(
+            "max_uncommitted_bytes", self._uncommitted_bytes + size, node.settings.max_uncommitted_bytes
+        )
+        if self._transfer_to is not None:
+            raise QueueFull(
+                f"leadership is being handed to {self._transfer_to}; retry in a moment", retry_after_ms=50
+            )
+        node.journal.append([Entry(node.term, EntryKind.COMMAND, payload)])
+        index = node.journal.last.index
+        self._uncommitted.append((index, size))
+        self._uncommitted_bytes += size
+        return index
+
+    def read(self, done: ReadDone) -> None:
+        """Call `done` with an index once a linearizable read may be served from it. Raises QueueFull."""
+        self._reads.add(done)
+
+    def answer_reads(self) -> None:
+        """Confirm the reads whose round a majority has answered. Until the term's own entry is committed,
+        the commit index may lag behind what earlier leaders acknowledged."""
+        if self._node.commit_index >= self._opening_index:
+            self._reads.confirm(
+                self._by_majority([peer.heard_seq for peer in self._peers.values()], self._seq),
+                self._node.commit_index,
+            )
+
+    # What followers answer.
+
+    def append_reply(self, peer_id: str, reply: AppendReply) -> None:
+        """A follower has entries up to `match`, durably."""
+        peer = self._peers[peer_id]
+        peer.heard(self._node.now(), reply.applied, reply.seq)
+        peer.progress.acknowledged(reply.seq, min(reply.match, self._node.journal.last.index))
+
+    def append_refusal(self, peer_id: str, refusal: AppendRefusal) -> None:
+        """A follower's log differs, or ends, before the place where it was to go on."""
+        peer, journal = self._peers[peer_id], self._node.journal
+        peer.heard(self._node.now(), refusal.applied, refusal.seq)
+        hint = refusal.conflict_index
+        if refusal.conflict_term:
+            shared = journal.last_up_to_term(refusal.conflict_term, refusal.prev_index - 1)
+            if journal.term_at(shared) == refusal.conflict_term:
+                hint = max(hint, shared + 1)
+        if peer.progress.refused(refusal.seq, refusal.prev_index, hint):
+            self._node.counters["append_refusals"] += 1
+
+    def snapshot_ack(self, peer_id: str, ack: SnapshotAck) -> None:
+        """A follower has taken, finished or refused a snapshot."""
+        peer, now = self._peers[peer_id], self._node.now()
+        peer.heard(now, ack.applied)
+        if peer.snapshot is None or ack.transfer != peer.snapshot.transfer:
+            return
+        peer.snapshot.acknowledged(ack.expected, now)
+        if ack.verdict is Verdict.REFUSED:
+            self._node.counters["snapshots_refused"] += 1
+            peer.no_snapshot_before_s = now + self._node.settings.snapshot_retry_s
+            peer.drop_snapshot(installed=False)
+        elif ack.verdict is not Verdict.RECEIVED:
+            peer.drop_snapshot(installed=True)
+
+    def interrupted(self, peer_id: str) -> None:
+        """The connection with a follower was lost, or made anew."""
+        peer = self._peers[peer_id]
+        peer.drop_snapshot(installed=False)
+        peer.progress.interrupted()
+        peer.tried_s = -math.inf
+
+    # What follows from it.
+
+    def advance_commit(self) -> None:
+        """Commit what a majority holds durably. Only an entry of this term commits by counting; those
+        before it follow."""
+        node = self._node
+        index = self._by_majority(
+            [peer.progress.match for peer in self._peers.values()], node.journal.durable_index
+        )
+        if index <= node.commit_index or node.journal.term_at(index) != node.term:
+            return
+        node.commit_to(index)
+        self._commit_news_s = min(self._commit_news_s, node.now() + node.settings.commit_notice_s)
+        while self._uncommitted and self._uncommitted[0][0] <= index:
+            self._uncommitted_bytes -= self._uncommitted.popleft()[1]
+
+    def quorum_lost_s(self) -> float:
+        """When this node must step down, unless more followers are heard until then: a majority, itself
+        included, has to be heard within one election timeout."""
+        heard = [peer.heard_s for peer in self._peers.values()]
+        return self._by_majority(heard, math.inf) + self._node.settings.election_max_s
+
+    def replicate(self, now: float) -> None:
+        """Send every follower what it may have now: entries, chunks of a snapshot, or a heartbeat when one
+        is due. Followers are served in turn, so that those at the same place get one and the same message."""
+        self._seq += 1
+        self._round.clear()
+        for_reads = self._reads.wants_round()
+        if for_reads:
+            self._reads.round_begins(self._seq)
+        busy = [peer_id for peer_id in self._peers if self._node.connected(peer_id)]
+        reachable = tuple(busy)
+        while busy:
+            busy = [peer_id for peer_id in busy if self._send_next(peer_id, now)]
+        for peer_id in reachable:
+            self._send_heartbeat(peer_id, now, at_once=for_reads)
+        if now >= self._commit_news_s:
+            self._commit_news_s = math.inf
+
+    def next_deadline(self) -> float:
+        """When `replicate` has something to do though nothing happens."""
+        beats = [
+            peer.tried_s + self._node.settings.heartbeat_s
+            for peer_id, peer in self._peers.items()
+            if self._node.connected(peer_id)
+        ]
+        return min([*beats, self._commit_news_s, self.quorum_lost_s()])
+
+    # Handing over.
+
+    def begin_transfer(self, target: str | None) -> str:
+        """Take no more proposals, and let `target`, or the most caught-up follower, stand as soon as it
+        has every entry.
+
+        Raises:
+            WrongState: there is nobody to take over, or the target is not a member or cannot be reached.
+        """
+        reachable = [peer_id for peer_id in self._peers if self._node.connected(peer_id)]
+        if target is not None and target not in reachable:
+            raise WrongState(
+                f"{target} cannot take over: it is not another member of this cluster, or not connected",
+                target=target,
+            )
+        if not reachable:
+            raise WrongState("there is no connected member to take over leadership")
+        best = max(reachable, key=lambda peer_id: self._peers[peer_id].progress.match)
+        self._transfer_to = target or best
+        return self._transfer_to
+
+    def end_transfer(self) -> None:
+        """It did not come about in time: take proposals again."""
+        self._transfer_to = None
+
+    def close(self) -> None:
+        """This node follows somebody else now."""
+        for peer in self._peers.values():
+            peer.drop_snapshot(installed=False)
+        self._reads.fail(NotLeader())
+
+    def peer_status(self, peer_id: str, now: float) -> PeerStatus:
+        """What is known of a follower."""
+        peer = self._peers[peer_id]
+        return PeerStatus(
+            id=peer_id,
+            connected=self._node.connected(peer_id),
+            match_index=peer.progress.match,
+            applied=peer.applied,
+            age_s=now - peer.heard_s if peer.spoke else -1.0,
+        )
+
+    # Inside.
+
+    def _by_majority(self, of_peers: list[_Number], own: _Number) -> _Number:
+        """The highest value that a majority, this node with its `own` included, has reached."""
+        values = list(of_peers)
+        values.append(own)
+        values.sort(reverse=True)
+        return values[self._node.quorum - 1]
+
+    def _refuse_beyond(self, setting: str, value: int, limit: int) -> None:
+        if value > limit:
+            raise QueueFull(
+                f"the log has as much uncommitted as it may: {value} of {limit} (setting {setting}); "
+                "retry shortly",
+                retry_after_ms=50,
+                setting=setting,
+                limit=limit,
+                value=value,
+            )
+
+    def _send_next(self, peer_id: str, now: float) -> bool:
+        """Send one message that carries something; False if there is none, or it could not leave."""
+        peer = self._peers[peer_id]
+        if peer.progress.stage is Stage.SNAPSHOT:
+            return self._send_chunk(peer_id, peer, now)
+        if peer.progress.next <= self._node.journal.base.index:
+            return self._begin_snapshot(peer_id, peer, now)
+        if peer.progress.may_send() and peer.progress.next <= self._node.journal.last.index:
+            return self._send_append(peer_id, peer, now, with_entries=True)
+        if self._transfer_to == peer_id and peer.progress.match == self._node.journal.last.index:
+            self._offer_leadership(peer_id, now)
+        return False
+
+    def _send_heartbeat(self, peer_id: str, now: float, *, at_once: bool) -> None:
+        peer = self._peers[peer_id]
+        commit_is_news = peer.told_commit < self._node.commit_index and now >= self._commit_news_s
+        due = now >= peer.tried_s + self._node.settings.heartbeat_s
+        if due or commit_is_news or (at_once and peer.sent_seq < self._seq):
+            self._send_append(peer_id, peer, now, with_entries=False)
+
+    def _send_append(self, peer_id: str, peer: Peer, now: float, *, with_entries: bool) -> bool:
+        message = self._append_message(
+            max(peer.progress.next, self._node.journal.base.index + 1), with_entries
+        )
+        peer.tried_s = now
+        if not self._node.send(peer_id, message):
+            return False
+        peer.sent_seq = self._seq
+        peer.told_commit = message.commit
+        if peer.progress.stage is not Stage.SNAPSHOT:
+            size = sum(len(entry.payload) for entry in message.entries)
+            peer.progress.sent(self._seq, len(message.entries), size)
+        return True
+
+    def _append_message(self, first: int, with_entries: bool) -> AppendEntries:
+        message = self._round.get((first, with_entries))
+        if message is None:
+            node, settings = self._node, self._node.settings
+            entries = (
+                node.journal.read(first, entries=settings.max_append_entries, size=settings.max_append_bytes)
+                if with_entries
+                else []
+            )
+            prev_term = node.journal.term_at(first - 1)
+            assert prev_term is not None
+            message = AppendEntries(node.term, self._seq, first - 1, prev_term, node.commit_index, entries)
+            self._round[first, with_entries] = message
+        return message
+
+    def _begin_snapshot(self, peer_id: str, peer: Peer, now: float) -> bool:
+        """The follower needs entries that are gone: send it the state instead."""
+        if now < peer.no_snapshot_before_s or not peer.spoke:
+            return False
+        self._transfers += 1
+        self._node.counters["snapshots_begun"] += 1
+        reader = self._node.replica.read_snapshot()
+        peer.progress.begin_snapshot(reader.meta.index)
+        peer.snapshot = SnapshotSender(
+            reader, self._transfers, window=self._node.settings.snapshot_window_chunks, now=now
+        )
+        return self._send_chunk(peer_id, peer, now)
+
+    def _send_chunk(self, peer_id: str, peer: Peer, now: float) -> bool:
+        sender = peer.snapshot
+        assert sender is not None
+        if now - sender.moved_s > self._node.settings.snapshot_stall_s:
+            peer.drop_snapshot(installed=False)
+            return False
+        chunk = sender.chunk(self._node.term)
+        if chunk is None or not self._node.send(peer_id, chunk):
+            return False
+        sender.chunk_sent()
+        return True
+
+    def _offer_leadership(self, peer_id: str, now: float) -> None:
+        if now >= self._transfer_offered_s + self._node.settings.heartbeat_s:
+            self._transfer_offered_s = now
+            self._node.send(peer_id, TimeoutNow(self._node.term))

@@ -1,0 +1,285 @@
+"""One node's consensus, put together: the hardened PySyncObj on the journal and the TCP transport, driven
+by the event loop.
+
+Nothing is polled. A message, a proposal, a finished sync or a timer asks for one tick at the end of the
+loop's present iteration, and all that came before it is sent, synced and applied together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+
+from coordinator.consensus.hardened import HardenedSyncObj
+from coordinator.consensus.journal import Journal
+from coordinator.consensus.leadership import NOTHING_APPLIED
+from coordinator.consensus.port import (
+    Committed,
+    Member,
+    PeerStatus,
+    Replica,
+    Role,
+    SnapshotMeta,
+    SnapshotReader,
+    SnapshotWriter,
+    Status,
+)
+from coordinator.consensus.settings import RaftSettings
+from coordinator.consensus.transport import TcpTransport
+from coordinator.consensus.worker import ThreadWorker
+from coordinator.errors import ConfigError, CoordinatorError, NotLeader, WrongState
+from coordinator.storage.engine import Engine
+
+log = logging.getLogger(__name__)
+
+
+class RaftConsensus:
+    """Implements `port.Consensus`. `engine` must have the families `journal.FAMILIES`; its owner closes it
+    after `stop`."""
+
+    def __init__(
+        self,
+        me: str,
+        members: Sequence[Member],
+        *,
+        cluster: str,
+        engine: Engine,
+        replica: Replica,
+        settings: RaftSettings | None = None,
+        listen: str | None = None,
+        now: Callable[[], float] = time.monotonic,
+        rng: random.Random | None = None,
+    ) -> None:
+        """Open the log. `members` holds the whole cluster, this node included; `cluster` is an id that all
+        of them share; `listen` is the "host:port" to bind where it differs from this member's own address.
+
+        Raises:
+            ConfigError: `me` is not a member, or ids are not unique.
+            LogCorrupt, StateCorrupt, UnknownFormat: this node must not serve with what it has on disk.
+        """
+        self._me = me
+        self._members = _by_id(me, members)
+        self._settings = settings or RaftSettings()
+        self._now = now
+        chance = rng or random.Random()  # noqa: S311 - jitter, not a secret
+        peers = {member.id: member.raft for member in members if member.id != me}
+        self._transport = TcpTransport(
+            me,
+            peers,
+            cluster=cluster,
+            listen=listen or self._members[me].raft,
+            settings=self._settings,
+            rng=chance,
+        )
+        self._syncer = ThreadWorker(f"sync {me}")
+        self._flusher = ThreadWorker(f"flush {me}")
+        self._tick_asked = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._running = False
+        self._role_waiters: list[asyncio.Future[None]] = []
+        self._node = HardenedSyncObj(
+            me,
+            list(peers),
+            transport=self._transport,
+            journal=Journal(
+                engine, tail_entries=self._settings.tail_entries, tail_bytes=self._settings.tail_bytes
+            ),
+            replica=_Observed(replica, self._role_changed, self._fail),
+            settings=self._settings,
+            now=now,
+            rng=chance,
+            syncer=self._syncer,
+            flusher=self._flusher,
+            wake=self._wake,
+        )
+
+    async def start(self) -> None:
+        """Open the listening port and begin to take part. Raises StartFailed if the port cannot be had."""
+        await self._transport.start()
+        self._running = True
+        self._wake()
+
+    async def stop(self) -> None:
+        """Leave: hand leadership over if there is somebody to take it, then close."""
+        if self._running and self._node.role is Role.LEADER and len(self._members) > 1:
+            try:
+                await self.transfer_leadership()
+            except CoordinatorError as error:
+                log.info("leaving without handing leadership over: %s", error)
+        self._halt()
+        self._node.stop()
+        await self._transport.close()
+        await self._syncer.close()
+        await self._flusher.close()
+
+    @property
+    def bound_port(self) -> int:
+        """The port on which other nodes reach this one."""
+        return self._transport.bound_port
+
+    def set_address(self, member: str, raft: str) -> None:
+        """A member is to be reached at another "host:port" from now on."""
+        self._transport.set_address(member, raft)
+
+    def propose(self, payload: bytes) -> tuple[int, int]:
+        """As `port.Consensus.propose`."""
+        self._require_leader()
+        return self._node.propose(payload)
+
+    async def read_index(self) -> int:
+        """As `port.Consensus.read_index`. Raises NotLeader, QueueFull."""
+        self._require_leader()
+        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def done(result: int | Exception) -> None:
+            if answer.done():
+                return
+            if isinstance(result, int):
+                answer.set_result(result)
+            else:
+                answer.set_exception(self._not_leader())
+
+        self._node.read_index(done)
+        return await answer
+
+    async def transfer_leadership(self, target: str | None = None) -> str:
+        """As `port.Consensus.transfer_leadership`; returns who leads then. Raises NotLeader, WrongState."""
+        self._require_leader()
+        chosen = self._node.begin_transfer(target)
+        try:
+            async with asyncio.timeout(self._settings.transfer_timeout_s):
+                while self._node.leader in (None, self._me) and not self._node.stopped:
+                    await self._next_role()
+        except TimeoutError:
+            raise WrongState(
+                f"{chosen} did not take over within {self._settings.transfer_timeout_s} s; it may lag, or be "
+                "cut off",
+                target=chosen,
+            ) from None
+        finally:
+            self._node.end_transfer()
+        return self._node.leader or chosen
+
+    def status(self) -> Status:
+        """Where this node stands now."""
+        node = self._node
+        return Status(
+            id=self._me,
+            role=node.role,
+            term=node.term,
+            leader=node.leader,
+            commit_index=node.commit_index,
+            last_index=node.journal.last.index,
+            first_index=node.journal.base.index + 1,
+            durable_index=node.journal.durable_index,
+            applied=node.replica.applied,
+            peers=[self._peer_status(peer) for peer in node.peers],
+            counters=dict(node.counters + self._transport.counters),
+        )
+
+    # The driver.
+
+    def _wake(self) -> None:
+        if self._running and not self._tick_asked:
+            self._tick_asked = True
+            asyncio.get_running_loop().call_soon(self._tick)
+
+    def _tick(self) -> None:
+        self._tick_asked = False
+        if not self._running:
+            return
+        self._node.doTick()
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadline = self._node.next_deadline()
+        if self._running and deadline != float("inf"):
+            delay = max(0.0, deadline - self._now())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._wake)
+
+    def _halt(self) -> None:
+        """Tick no more."""
+        self._running = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._role_changed()
+
+    def _fail(self) -> None:
+        """The node has stopped for good. Its connections close, so that the others look for a leader at
+        once."""
+        self._halt()
+        self._transport.abort()
+
+    # What the rest needs.
+
+    def _require_leader(self) -> None:
+        if self._node.role is not Role.LEADER:
+            raise self._not_leader()
+
+    def _not_leader(self) -> NotLeader:
+        leader = self._node.leader
+        known = leader is not None and leader != self._me
+        return NotLeader(leader, self._members[leader].grpc) if known and leader else NotLeader()
+
+    async def _next_role(self) -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._role_waiters.append(waiter)
+        await waiter
+
+    def _role_changed(self) -> None:
+        waiters, self._role_waiters = self._role_waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _peer_status(self, peer: str) -> PeerStatus:
+        leadership = self._node.leadership
+        if leadership is None:
+            return PeerStatus(peer, self._node.connected(peer), 0, NOTHING_APPLIED, -1.0)
+        return leadership.peer_status(peer, self._now())
+
+
+class _Observed:
+    """The replica, with the driver listening to what it is told of roles and of the end."""
+
+    def __init__(self, replica: Replica, role_changed: Callable[[], None], fail: Callable[[], None]) -> None:
+        self._replica = replica
+        self._role_changed = role_changed
+        self._fail = fail
+        self.apply: Callable[[Sequence[Committed]], None] = replica.apply
+        self.flush: Callable[[], None] = replica.flush
+
+    @property
+    def applied(self) -> SnapshotMeta:
+        return self._replica.applied
+
+    def on_role(self, role: Role, term: int, leader: str | None) -> None:
+        self._replica.on_role(role, term, leader)
+        self._role_changed()
+
+    def on_fatal(self, error: Exception) -> None:
+        self._fail()
+        log.critical("consensus has stopped: %s", error, exc_info=error)
+        self._replica.on_fatal(error)
+
+    def read_snapshot(self) -> SnapshotReader:
+        return self._replica.read_snapshot()
+
+    def write_snapshot(self, meta: SnapshotMeta) -> SnapshotWriter:
+        return self._replica.write_snapshot(meta)
+
+
+def _by_id(me: str, members: Sequence[Member]) -> dict[str, Member]:
+    by_id = {member.id: member for member in members}
+    if len(by_id) != len(members):
+        raise ConfigError("two members of the cluster have the same id", members=[m.id for m in members])
+    if me not in by_id:
+        raise ConfigError(f"this node, {me!r}, is not among the members {sorted(by_id)}", node=me)
+    return by_id

@@ -1,0 +1,180 @@
+"""PySyncObj as this project uses it: the role, the term, the vote, the members and the commit index, under
+names of our own.
+
+All knowledge of the library's private names is here and in `hardened`. Its logic of elections,
+replication, apply and snapshots is replaced by the parts that `hardened` puts together;
+`docs/divergence.md` says why, defect by defect.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from pysyncobj import SyncObj, SyncObjConf
+from pysyncobj.journal import Journal as PySyncObjJournal
+from pysyncobj.node import Node
+from pysyncobj.syncobj import _RAFT_STATE
+from pysyncobj.transport import Transport
+
+from coordinator.consensus.ballot import majority
+from coordinator.consensus.journal import Journal
+from coordinator.consensus.messages import Message
+from coordinator.consensus.port import Replica, Role
+from coordinator.consensus.settings import RaftSettings
+
+_ROLES = {
+    _RAFT_STATE.FOLLOWER: Role.FOLLOWER,
+    _RAFT_STATE.CANDIDATE: Role.CANDIDATE,
+    _RAFT_STATE.LEADER: Role.LEADER,
+}
+_STATES = {role: state for state, role in _ROLES.items()}
+
+
+class _LogFace(PySyncObjJournal):
+    """The journal as the library's remaining methods ask for it."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def __len__(self) -> int:
+        return self._journal.last.index - self._journal.base.index
+
+    def __getitem__(self, item: int) -> tuple[bytes, int, int]:
+        if item != -1:
+            raise IndexError(f"only the last entry is read here, not {item}")
+        last = self._journal.last
+        return b"", last.index, last.term
+
+    def setCurrentTerm(self, term: int, votedForNodeId: str | None) -> None:  # noqa: N802, N803
+        self._journal.set_vote(term, votedForNodeId)
+
+    def _destroy(self) -> None:
+        """The engine below belongs to the node, which closes it."""
+
+
+class SyncObjSeam(SyncObj):
+    """One member of the cluster: what the parts of consensus share. Nothing here decides anything.
+
+    `now` gives monotonic seconds. The base class looks at every attribute of `self` while it is
+    constructed, so properties must not need more than it has set by then.
+    """
+
+    def __init__(
+        self,
+        me: str,
+        peers: Sequence[str],
+        *,
+        transport: Transport,
+        journal: Journal,
+        replica: Replica,
+        settings: RaftSettings,
+        now: Callable[[], float],
+        rng: random.Random,
+    ) -> None:
+        self.me = me
+        self.peers = tuple(sorted(peers))
+        self.journal = journal
+        self.replica = replica
+        self.settings = settings
+        self.now = now
+        self.rng = rng
+        self.counters: Counter[str] = Counter()
+        self._nodes = {peer: Node(peer) for peer in self.peers}
+        super().__init__(
+            Node(me),
+            self._nodes.values(),
+            SyncObjConf(autoTick=False, appendEntriesUseBatch=True),
+            nodeClass=Node,
+            transport=transport,
+        )
+        self._SyncObj__raftLog = _LogFace(journal)
+        self._SyncObj__raftCurrentTerm = journal.term
+        self._SyncObj__votedForNodeId = journal.voted_for
+        self._SyncObj__raftCommitIndex = replica.applied.index
+        self._SyncObj__raftLastApplied = replica.applied.index
+
+    @property
+    def quorum(self) -> int:
+        """How many members make a majority."""
+        return majority(len(self.peers) + 1)
+
+    @property
+    def term(self) -> int:
+        """The node's term."""
+        return self._SyncObj__raftCurrentTerm
+
+    @property
+    def voted_for(self) -> str | None:
+        """Whom this node voted for in its term."""
+        return self._SyncObj__votedForNodeId
+
+    def set_vote(self, term: int, voted_for: str | None) -> None:
+        """Enter `term` with that vote; durable on return."""
+        self._SyncObj__setCurrentTerm(term, voted_for)
+
+    @property
+    def role(self) -> Role:
+        """What the node is in its term."""
+        return _ROLES[self._SyncObj__raftState]
+
+    @role.setter
+    def role(self, role: Role) -> None:
+        self._SyncObj__setState(_STATES[role])
+
+    @property
+    def leader(self) -> str | None:
+        """The leader of the term, as far as this node knows."""
+        node = self._SyncObj__raftLeader
+        return None if node is None else node.id
+
+    @leader.setter
+    def leader(self, leader: str | None) -> None:
+        self._SyncObj__raftLeader = None if leader is None else Node(leader)
+
+    def follow(self, term: int, *, leader: str | None = None, voted_for: str | None = None) -> None:
+        """Be a follower in `term`, of `leader` if that is known; `voted_for` is recorded if the term is
+        new."""
+        if term > self.term:
+            self.set_vote(term, voted_for)
+        self.role = Role.FOLLOWER
+        self.leader = leader
+
+    @property
+    def commit_index(self) -> int:
+        """Entries up to it are held by a majority; it never goes back."""
+        return self._SyncObj__raftCommitIndex
+
+    def commit_to(self, index: int) -> None:
+        """Entries up to `index` are committed."""
+        self._SyncObj__raftCommitIndex = max(self._SyncObj__raftCommitIndex, index)
+
+    @property
+    def applied_index(self) -> int:
+        """Entries up to it were handed to the state machine."""
+        return self._SyncObj__raftLastApplied
+
+    @applied_index.setter
+    def applied_index(self, index: int) -> None:
+        self._SyncObj__raftLastApplied = index
+
+    @property
+    def election_deadline(self) -> float:
+        """When this node stands for election if it hears of no leader, in the seconds of `now`."""
+        return self._SyncObj__raftElectionDeadline
+
+    @election_deadline.setter
+    def election_deadline(self, at: float) -> None:
+        self._SyncObj__raftElectionDeadline = at
+
+    def connected(self, peer: str) -> bool:
+        """Whether messages to `peer` have a way to go."""
+        return self._nodes[peer] in self._SyncObj__connectedNodes
+
+    def send(self, peer: str, message: Message) -> bool:
+        """Give a message to the transport; False if it is lost already."""
+        sent = self._SyncObj__transport.send(self._nodes[peer], message)
+        if not sent:
+            self.counters["messages_not_sent"] += 1
+        return sent

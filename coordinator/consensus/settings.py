@@ -1,0 +1,99 @@
+"""Every time-out and bound of consensus, named, with its default."""
+
+from __future__ import annotations
+
+import msgspec
+
+from coordinator.errors import ConfigError
+
+KIB = 1 << 10
+MIB = 1 << 20
+
+FRAME_OVERHEAD_BYTES = 64 * KIB
+"""Room in a frame for everything but payloads."""
+
+
+class RaftSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Names end in the unit: seconds, bytes; the others are counts.
+
+    Raises:
+        ConfigError: a value is out of range or contradicts another.
+    """
+
+    heartbeat_s: float = 0.05
+    election_min_s: float = 0.3
+    """Also how long a node that heard its leader refuses to vote for another (leader stickiness)."""
+    election_max_s: float = 0.6
+    """Also how long a leader stays one without hearing from a majority (check-quorum)."""
+    election_recheck_s: float = 0.005
+    """A deadline that has passed is looked at again this much later: after a stall, what has arrived is read
+    first."""
+    orphan_jitter_s: float = 0.05
+    """When the leader's connection closes, PreVote starts within this time."""
+    commit_notice_s: float = 0.005
+    """Followers hear of a new commit index within this time, though there is nothing else to send."""
+    transfer_timeout_s: float = 1.0
+
+    max_entry_bytes: int = 4 * MIB
+    max_frame_bytes: int = 16 * MIB
+    max_append_entries: int = 4096
+    max_append_bytes: int = 1 * MIB
+    """One message carries no more than this, unless a single entry is larger."""
+    window_messages: int = 4
+    window_bytes: int = 8 * MIB
+    max_uncommitted_entries: int = 65_536
+    max_uncommitted_bytes: int = 64 * MIB
+    max_waiting_reads: int = 65_536
+    apply_entries: int = 1024
+    apply_bytes: int = 4 * MIB
+
+    tail_entries: int = 16_384
+    tail_bytes: int = 64 * MIB
+    """The newest entries are kept in memory up to these two bounds."""
+    compact_after_entries: int = 50_000
+    keep_entries: int = 10_000
+    """Entries that compaction leaves for followers that lag a little."""
+    snapshot_window_chunks: int = 4
+    snapshot_stall_s: float = 5.0
+    """A snapshot that makes no progress for this long is begun anew."""
+    snapshot_retry_s: float = 1.0
+    """Pause after a snapshot that was refused."""
+
+    reconnect_min_s: float = 0.01
+    reconnect_max_s: float = 0.2
+    connect_timeout_s: float = 2.0
+    handshake_timeout_s: float = 2.0
+    link_timeout_s: float = 3.0
+    """A connection whose peer's kernel acknowledges nothing for this long is closed."""
+    max_unidentified_links: int = 64
+    max_send_buffer_bytes: int = 32 * MIB
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            if getattr(self, name) <= 0:
+                raise _contradiction(f"{name} must be above 0, it is {getattr(self, name)}", name)
+        if not self.heartbeat_s * 3 <= self.election_min_s <= self.election_max_s:
+            raise _contradiction(
+                "3 x heartbeat_s <= election_min_s <= election_max_s must hold", "election_min_s"
+            )
+        if self.reconnect_min_s > self.reconnect_max_s:
+            raise _contradiction("reconnect_min_s <= reconnect_max_s must hold", "reconnect_min_s")
+        if self.max_entry_bytes + self.max_append_bytes + FRAME_OVERHEAD_BYTES > self.max_frame_bytes:
+            raise _contradiction(
+                f"max_entry_bytes + max_append_bytes + {FRAME_OVERHEAD_BYTES} must fit into max_frame_bytes",
+                "max_frame_bytes",
+            )
+        if self.max_frame_bytes > self.max_send_buffer_bytes:
+            raise _contradiction(
+                "max_frame_bytes <= max_send_buffer_bytes must hold", "max_send_buffer_bytes"
+            )
+        if self.max_entry_bytes > self.max_uncommitted_bytes:
+            raise _contradiction(
+                "max_entry_bytes <= max_uncommitted_bytes must hold", "max_uncommitted_bytes"
+            )
+        if self.keep_entries >= self.compact_after_entries:
+            raise _contradiction("keep_entries < compact_after_entries must hold", "keep_entries")
+
+
+def _contradiction(what: str, setting: str) -> ConfigError:
+    return ConfigError(f"consensus settings: {what}", setting=setting)

@@ -1,0 +1,3 @@
+# ruff: noqa: N803 - the names are the library's
+class SyncObjConf:
+    def __init__(self, *, autoTick: bool = ..., appendEntriesUseBatch: bool = ...) -> None: ...
