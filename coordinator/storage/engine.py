@@ -94,18 +94,25 @@ class RocksBatch:
 
 
 class RocksView:
-    """A View on one rocksdict snapshot per family, taken together while nothing writes."""
+    """A View on one iterator per family, all made together while nothing writes.
+
+    An iterator of RocksDB sees the database as it was when it was made. A rocksdict snapshot (0.3.29)
+    does not: it honours its moment in `get`, while its iterators see later writes too.
+    """
 
     def __init__(self, families: dict[str, Rdict]) -> None:
-        self._snapshots = {name: family.snapshot() for name, family in families.items()}
+        self._cursors = {name: family.iter() for name, family in families.items()}
 
     def items(
         self, family: str, start: bytes = b"", end: bytes | None = None
     ) -> Iterator[tuple[bytes, bytes]]:
-        yield from _walk(self._snapshots[family].iter(_bounds(end)), start)
+        for key, value in _walk(self._cursors[family], start):
+            if end is not None and key >= end:
+                return
+            yield key, value
 
     def close(self) -> None:
-        self._snapshots.clear()
+        self._cursors.clear()
 
 
 class RocksEngine:

@@ -119,7 +119,7 @@ class StateWriter:
         expected = Trailer(FORMAT, self._count, self._checksum.digest())
         if self._trailer != expected:
             raise StateCorrupt(
-                f"the snapshot at {self._meta.index} does not verify: {self._count} records, trailer {self._trailer}",
+                f"the snapshot at {self._meta.index} does not verify: {self._count} records, {self._trailer}",
                 index=self._meta.index,
             )
         self._store.adopt(self._folder, self._engine, self._meta)

@@ -1,0 +1,1 @@
+"""The node's faces to the outside: gRPC for clients, agents and operators."""

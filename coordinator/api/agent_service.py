@@ -1,0 +1,257 @@
+"""gRPC for agents: one bidirectional stream each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine
+from typing import Final
+
+import grpc
+
+from coordinator import errors
+from coordinator.api import convert
+from coordinator.api.errors import detail_of, refuse
+from coordinator.core.commands import AttemptReport, NewTask, ReportKind
+from coordinator.core.model import INDEX_BITS, AttemptOutcome
+from coordinator.core.outcome import Refusal, Reply, SessionOpened
+from coordinator.dag.builder import build_additions
+from coordinator.replica.node import Node
+from coordinator.replica.refused import raise_refusal
+from coordinator.replica.sessions import Fence, Session, Work
+from quorumflow_proto.v1 import agent_pb2 as pb
+from quorumflow_proto.v1 import agent_pb2_grpc
+
+_Context = grpc.aio.ServicerContext[pb.AgentMessage, pb.CoordinatorMessage]
+
+_REPORTS_IN_FLIGHT: Final = 64
+"""Messages of one agent that may wait for their commit; beyond, its stream is not read."""
+
+_MAX_NAME: Final = 256
+
+
+class AgentService(agent_pb2_grpc.AgentServiceServicer):
+    """AgentService on one node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    async def Session(self, context: _Context) -> None:  # type: ignore[override]
+        """Serve one agent until its stream or this node's leadership ends."""
+        stream = _Stream(self._node, context)
+        try:
+            await stream.serve()
+        except errors.CoordinatorError as error:
+            await refuse(context, error)
+
+
+class _Link:
+    """The outgoing half: messages wait here for the writer. Bounded by the agent's credit, since nothing is
+    pushed beyond it."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._messages: deque[pb.CoordinatorMessage] = deque()
+        self._changed = asyncio.Event()
+        self._error: errors.CoordinatorError | None = None
+
+    async def next(self) -> pb.CoordinatorMessage:
+        """The next message. Raises the error that the link was closed with, once all before it are sent."""
+        while not self._messages:
+            if self._error is not None:
+                raise self._error
+            self._changed.clear()
+            await self._changed.wait()
+        return self._messages.popleft()
+
+    def welcome(self, opened: SessionOpened, term: int) -> None:
+        self._send(
+            pb.CoordinatorMessage(
+                welcome=pb.Welcome(
+                    session_epoch=opened.epoch,
+                    term=term,
+                    node_id=self._node.config.node_id,
+                    drop=[convert.fence(*one) for one in opened.drop],
+                    settings=self._settings(opened.drain),
+                    leader_endpoints=[member.grpc for member in self._node.members],
+                )
+            )
+        )
+
+    def assign(self, term: int, work: list[Work]) -> None:
+        tasks = [convert.work_to_proto(one) for one in work]
+        self._send(pb.CoordinatorMessage(assignments=pb.Assignments(term=term, tasks=tasks)))
+
+    def stop(self, fences: list[Fence], reason: str) -> None:
+        stop = pb.Stop(fences=[convert.fence(*one) for one in fences], reason=reason)
+        self._send(pb.CoordinatorMessage(stop=stop))
+
+    def acknowledge(self, fences: list[Fence]) -> None:
+        self._send(pb.CoordinatorMessage(acks=pb.Acks(fences=[convert.fence(*one) for one in fences])))
+
+    def drain(self, on: bool) -> None:
+        self._send(pb.CoordinatorMessage(settings=self._settings(on)))
+
+    def spawned(self, spawn_id: str, error: errors.CoordinatorError | None) -> None:
+        """The answer to a Spawn."""
+        reply = pb.SpawnReply(spawn_id=spawn_id)
+        if error is not None:
+            reply.error.CopyFrom(detail_of(error))
+        self._send(pb.CoordinatorMessage(spawn_reply=reply))
+
+    def close(self, error: errors.CoordinatorError) -> None:
+        self._error = error
+        self._changed.set()
+
+    def _send(self, message: pb.CoordinatorMessage) -> None:
+        self._messages.append(message)
+        self._changed.set()
+
+    def _settings(self, drain: bool) -> pb.Settings:
+        return pb.Settings(
+            load_interval_ms=self._node.load_interval_ms,
+            max_result_bytes=self._node.config.limits.max_result_bytes,
+            drain=drain,
+        )
+
+
+class _Stream:
+    """One agent's stream: a reader and a writer, until one of them ends."""
+
+    def __init__(self, node: Node, context: _Context) -> None:
+        self._node = node
+        self._context = context
+        self._link = _Link(node)
+        self._in_flight = asyncio.Semaphore(_REPORTS_IN_FLIGHT)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._goodbye = False
+
+    async def serve(self) -> None:
+        await self._node.leadership.serving()
+        session = await self._open()
+        reader = asyncio.create_task(self._read(session))
+        writer = asyncio.create_task(self._write())
+        try:
+            done, _ = await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in (reader, writer, *self._tasks):
+                task.cancel()
+            await asyncio.gather(reader, writer, *self._tasks, return_exceptions=True)
+            await self._node.sessions.close(session, goodbye=self._goodbye)
+
+    async def _open(self) -> Session:
+        message = await self._context.read()
+        if not isinstance(message, pb.AgentMessage) or message.WhichOneof("body") != "hello":
+            raise errors.InvalidRequest("an agent's stream begins with a Hello")
+        spec = convert.spec_from_hello(message.hello)
+        limits = self._node.config.limits
+        if not 0 < len(spec.agent_id) <= _MAX_NAME or not 0 < len(spec.instance_id) <= _MAX_NAME:
+            raise errors.InvalidRequest(f"agent_id and instance_id must have 1 to {_MAX_NAME} characters")
+        if not 0 < spec.slots <= spec.credit <= limits.max_slots:
+            raise errors.LimitExceeded(
+                f"agent {spec.agent_id!r} offers {spec.slots} slots and a credit of {spec.credit}; "
+                f"allowed: 1 <= slots <= credit <= {limits.max_slots}",
+                setting="limits.max_slots",
+                limit=limits.max_slots,
+                value=spec.credit,
+            )
+        held = [(fence.key, fence.attempt) for fence in message.hello.held]
+        return await self._node.sessions.open(spec, held, self._link)
+
+    async def _write(self) -> None:
+        while True:
+            await self._context.write(await self._link.next())
+
+    async def _read(self, session: Session) -> None:
+        while True:
+            message = await self._context.read()
+            if not isinstance(message, pb.AgentMessage):
+                return
+            kind = message.WhichOneof("body")
+            if kind == "reports":
+                await self._report(session, message.reports)
+            elif kind == "load":
+                self._node.sessions.load(session, convert.load_from_proto(message.load))
+            elif kind == "spawn":
+                self._background(self._spawn(session, message.spawn))
+            elif kind == "goodbye" and message.goodbye.draining:
+                await self._node.sessions.leave(session)
+            elif kind == "goodbye":
+                self._goodbye = True
+                return
+
+    async def _report(self, session: Session, message: pb.Reports) -> None:
+        reports = [
+            self._bounded(one) for report in message.reports if (one := convert.report_from_proto(report))
+        ]
+        if not reports:
+            return
+        await self._in_flight.acquire()
+        while not self._submitted(session, reports):
+            # The agent's stream is not read meanwhile: back-pressure reaches it.
+            await self._node.proposer.room()
+
+    def _submitted(self, session: Session, reports: list[AttemptReport]) -> bool:
+        try:
+            self._node.sessions.report(session, reports).add_done_callback(self._reported)
+        except errors.QueueFull:
+            return False
+        return True
+
+    def _reported(self, future: asyncio.Future[Reply]) -> None:
+        self._in_flight.release()
+        if future.cancelled():
+            return
+        error = future.exception()
+        if isinstance(error, errors.CoordinatorError):
+            self._link.close(error)
+        elif isinstance(reply := future.result(), Refusal):
+            try:
+                raise_refusal(reply)
+            except errors.CoordinatorError as refused:
+                self._link.close(refused)
+
+    def _bounded(self, report: AttemptReport) -> AttemptReport:
+        """A result or checkpoint beyond the limit fails the attempt: the SDK should have said so before."""
+        limits = self._node.config.limits
+        ended = report.kind is ReportKind.ENDED
+        setting = "max_result_bytes" if ended else "max_checkpoint_bytes"
+        limit: int = getattr(limits, setting)
+        if len(report.data) <= limit:
+            return report
+        what = "result" if ended else "checkpoint"
+        return AttemptReport(
+            report.key,
+            report.attempt,
+            ReportKind.ENDED,
+            outcome=AttemptOutcome.FAILED,
+            text=f"the {what} has {len(report.data)} bytes, above limits.{setting} = {limit}: give a reference",
+            retryable=False,
+        )
+
+    async def _spawn(self, session: Session, spawn: pb.Spawn) -> None:
+        try:
+            tasks = self._additions(spawn)
+            await self._node.sessions.spawn(
+                session, spawn.spawn_id, (spawn.parent.key, spawn.parent.attempt), tasks
+            )
+        except errors.CoordinatorError as error:
+            self._link.spawned(spawn.spawn_id, error)
+        except ValueError as error:
+            self._link.spawned(spawn.spawn_id, errors.InvalidRequest(str(error)))
+        else:
+            self._link.spawned(spawn.spawn_id, None)
+
+    def _additions(self, spawn: pb.Spawn) -> list[NewTask]:
+        dag = self._node.applier.state.dags.get(spawn.parent.key >> INDEX_BITS)
+        if dag is None:
+            raise errors.StaleFence("the DAG of the attempt that adds tasks has ended", key=spawn.parent.key)
+        drafts = [convert.task_from_proto(task) for task in spawn.tasks]
+        return build_additions(drafts, dag.record.header, len(dag.tasks), self._node.config.limits)
+
+    def _background(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,222 @@
+"""gRPC for those who submit work."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+
+import grpc
+
+from coordinator import errors
+from coordinator.api import convert
+from coordinator.api.errors import refuse, streaming, unary
+from coordinator.api.explained import explanation_to_proto
+from coordinator.core.commands import CancelDag, CancelTask, RescheduleTask, StageDag, SubmitDag
+from coordinator.core.model import DagHeader, DagState, TaskState
+from coordinator.core.outcome import DagChanged, DagEvent, Event, Reply, Submitted, TaskChanged, TaskEvent
+from coordinator.dag.builder import BuiltDag, build, split
+from coordinator.replica.node import Node
+from quorumflow_proto.v1 import client_pb2 as pb
+from quorumflow_proto.v1 import client_pb2_grpc, common_pb2
+
+_BUILD_INLINE_TASKS = 500
+"""Larger DAGs are validated in a thread, so that the event loop is not held."""
+
+_STAGE_TASKS = 5_000
+"""Tasks per log entry of a streamed submission."""
+
+_STAGE_BYTES = 1 << 20
+"""And about so many bytes: an entry must not hold up those behind it."""
+
+_EVENTS_PER_REPLY = 500
+
+_PROGRESS_NOTICE_S = 1.0
+"""A watcher whose DAG is silent learns this often up to where it has seen everything."""
+
+_Context = grpc.aio.ServicerContext[pb.SubmitDagPart, pb.SubmitDagReply]
+
+
+class ClientService(client_pb2_grpc.ClientServiceServicer):
+    """ClientService on one node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._limits = node.config.limits
+
+    @unary
+    async def SubmitDag(self, request: pb.SubmitDagRequest) -> pb.SubmitDagReply:
+        await self._node.leadership.serving()
+        header = convert.header_from_proto(request.dag)
+        return await self._submit(request.request_id, header, list(request.dag.tasks))
+
+    async def SubmitDagStream(
+        self, request_iterator: AsyncIterator[pb.SubmitDagPart], context: _Context
+    ) -> pb.SubmitDagReply:
+        try:
+            await self._node.leadership.serving()
+            first: pb.SubmitDagPart | None = None
+            tasks: list[common_pb2.TaskSpec] = []
+            async for part in request_iterator:
+                first = first or part
+                tasks.extend(part.tasks)
+                self._limits.check("max_dag_tasks", len(tasks), "the number of tasks")
+            if first is None:
+                raise errors.InvalidRequest("the stream ended before its first part, which holds the header")
+            return await self._submit(first.request_id, convert.header_from_proto(first.header), tasks)
+        except errors.CoordinatorError as error:
+            await refuse(context, error)
+
+    @unary
+    async def GetDag(self, request: pb.GetDagRequest) -> pb.GetDagReply:
+        read = await self._node.read(allow_stale=request.allow_stale)
+        record, counts = self._node.queries.dag_record(request.dag_id)
+        return pb.GetDagReply(
+            dag=convert.dag_to_proto(record, counts), revision=read.revision, stale=read.stale
+        )
+
+    @unary
+    async def ListDags(self, request: pb.ListDagsRequest) -> pb.ListDagsReply:
+        read = await self._node.read(allow_stale=request.allow_stale)
+        page, token = self._node.queries.dags(
+            request.namespace,
+            _dag_states(request.states),
+            request.page_token,
+            self._page_size(request.page_size),
+        )
+        dags = [convert.dag_to_proto(record, counts) for record, counts in page]
+        return pb.ListDagsReply(dags=dags, next_page_token=token, revision=read.revision)
+
+    @unary
+    async def GetTask(self, request: pb.GetTaskRequest) -> pb.GetTaskReply:
+        read = await self._node.read(allow_stale=request.allow_stale)
+        dag, task = self._node.queries.task(request.dag_id, request.task_id)
+        return pb.GetTaskReply(task=convert.task_to_proto(dag, task), revision=read.revision)
+
+    @unary
+    async def ListTasks(self, request: pb.ListTasksRequest) -> pb.ListTasksReply:
+        read = await self._node.read(allow_stale=request.allow_stale)
+        dag, page, token = self._node.queries.tasks(
+            request.dag_id, set(request.states), request.page_token, self._page_size(request.page_size)
+        )
+        tasks = [convert.task_to_proto(dag, task) for task in page]
+        return pb.ListTasksReply(tasks=tasks, next_page_token=token, revision=read.revision)
+
+    @unary
+    async def GetResult(self, request: pb.GetResultRequest) -> pb.GetResultReply:
+        await self._node.read(allow_stale=request.allow_stale)
+        _, task = self._node.queries.task(request.dag_id, request.task_id)
+        result = self._node.queries.result(task.key)
+        failed = task.state in (TaskState.FAILED, TaskState.CANCELLED)
+        return pb.GetResultReply(
+            state=common_pb2.TaskState.ValueType(task.state),
+            result=result.data,
+            reference=result.reference,
+            error=task.reason if failed else "",
+        )
+
+    @unary
+    async def CancelDag(self, request: pb.CancelDagRequest) -> pb.CancelDagReply:
+        reply = await self._node.propose(CancelDag(request.request_id, request.dag_id, request.reason))
+        assert isinstance(reply, DagChanged)
+        return pb.CancelDagReply(state=common_pb2.DagState.ValueType(reply.state))
+
+    @unary
+    async def CancelTask(self, request: pb.CancelTaskRequest) -> pb.CancelTaskReply:
+        command = CancelTask(request.request_id, request.dag_id, request.task_id, request.reason)
+        reply = await self._node.propose(command)
+        assert isinstance(reply, TaskChanged)
+        return pb.CancelTaskReply(state=common_pb2.TaskState.ValueType(reply.state))
+
+    @unary
+    async def RescheduleTask(self, request: pb.RescheduleTaskRequest) -> pb.RescheduleTaskReply:
+        command = RescheduleTask(request.request_id, request.dag_id, request.task_id, request.reason)
+        reply = await self._node.propose(command)
+        assert isinstance(reply, TaskChanged)
+        return pb.RescheduleTaskReply(state=common_pb2.TaskState.ValueType(reply.state))
+
+    @unary
+    async def ExplainTask(self, request: pb.ExplainTaskRequest) -> pb.ExplainTaskReply:
+        leader = await self._node.leadership.serving()
+        dag, task = self._node.queries.task(request.dag_id, request.task_id)
+        return explanation_to_proto(dag, task, leader.placement.explain(task))
+
+    @streaming
+    async def Watch(self, request: pb.WatchRequest) -> AsyncIterator[pb.WatchReply]:
+        if not request.allow_stale:
+            await self._node.leadership.serving()
+        loop = asyncio.get_running_loop()
+        silent_since = loop.time()
+        async for happenings, revision in self._node.follow(request.from_revision):
+            events = [
+                convert.event_to_proto(one.revision, one.at_ms, event)
+                for one in happenings
+                for event in one.events
+                if _concerns(event, request)
+            ]
+            for start in range(0, len(events), _EVENTS_PER_REPLY):
+                part = events[start : start + _EVENTS_PER_REPLY]
+                # An entry's events may be split over two parts: only the last vouches for all of them.
+                last = start + _EVENTS_PER_REPLY >= len(events)
+                yield pb.WatchReply(events=part, revision=revision if last else part[0].revision - 1)
+            if events:
+                silent_since = loop.time()
+            elif loop.time() - silent_since > _PROGRESS_NOTICE_S:
+                silent_since = loop.time()
+                yield pb.WatchReply(revision=revision)
+            if not request.allow_stale and self._node.leadership.leader is None:
+                raise self._node.leadership.not_leader()
+
+    async def _submit(
+        self, request_id: str, header: DagHeader, specs: list[common_pb2.TaskSpec]
+    ) -> pb.SubmitDagReply:
+        if not request_id:
+            raise errors.InvalidRequest("a submission needs a request_id, so that a retry of it is safe")
+        if not header.dag_id:
+            # The same on every retry, whichever node takes it.
+            header.dag_id = f"dag-{request_id}"
+        if len(specs) <= _BUILD_INLINE_TASKS:
+            built = self._build(header, specs)
+        else:
+            built = await asyncio.to_thread(self._build, header, specs)
+        if len(built.block.ids) <= _STAGE_TASKS and _size(built) < self._limits.max_message_bytes // 4:
+            command = SubmitDag(request_id, built.header, built.profiles, built.block)
+            reply = await self._node.propose(command)
+        else:
+            reply = await self._stage(request_id, built)
+        assert isinstance(reply, Submitted)
+        return pb.SubmitDagReply(dag_id=reply.dag_id, revision=reply.revision, tasks=reply.tasks)
+
+    async def _stage(self, request_id: str, built: BuiltDag) -> Reply:
+        """In parts, each remembered by itself: a retry after a lost leader goes on where the first try
+        stopped."""
+        blocks = split(built, max_tasks=_STAGE_TASKS, max_bytes=_STAGE_BYTES)
+        profiles = built.profiles
+        for block in blocks[:-1]:
+            part_id = f"{request_id}/{block.first}"
+            await self._node.propose(StageDag(part_id, built.header, profiles, block, last=False))
+            profiles = []
+        return await self._node.propose(StageDag(request_id, built.header, profiles, blocks[-1], last=True))
+
+    def _build(self, header: DagHeader, specs: list[common_pb2.TaskSpec]) -> BuiltDag:
+        return build(convert.draft_from_proto(header, specs), self._limits)
+
+    def _page_size(self, asked: int) -> int:
+        return min(asked or self._limits.page_size, self._limits.page_size)
+
+
+def _size(built: BuiltDag) -> int:
+    """About how many bytes the DAG takes in the log."""
+    return sum(map(len, built.block.payloads)) + sum(map(len, built.block.ids)) + 8 * len(built.block.ids)
+
+
+def _concerns(event: Event, request: pb.WatchRequest) -> bool:
+    if request.dags_only and not isinstance(event, DagEvent):
+        return False
+    return not request.dag_id or (isinstance(event, TaskEvent | DagEvent) and event.dag_id == request.dag_id)
+
+
+def _dag_states(numbers: Iterable[int]) -> set[DagState]:
+    try:
+        return {DagState(number) for number in numbers if number}
+    except ValueError as error:
+        raise errors.InvalidRequest(f"{error}; see the enum DagState") from error

@@ -1,0 +1,99 @@
+"""The one table from the error tree to gRPC codes, and the detail that travels with each error."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Final, NoReturn, TypeVar
+
+import grpc
+import structlog
+
+from coordinator import errors
+from quorumflow_proto.v1 import common_pb2
+
+DETAIL_KEY: Final = "coordinator-error-bin"
+"""Trailing metadata that carries a serialized ErrorDetail."""
+
+CODES: Final[dict[type[errors.CoordinatorError], grpc.StatusCode]] = {
+    errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.LimitExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
+    errors.WrongState: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.StaleFence: grpc.StatusCode.ABORTED,
+    errors.RevisionCompacted: grpc.StatusCode.OUT_OF_RANGE,
+    errors.QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.NotLeader: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.CoordinatorError: grpc.StatusCode.INTERNAL,
+}
+
+_log = structlog.get_logger(__name__)
+_Request = TypeVar("_Request")
+_Reply = TypeVar("_Reply")
+
+
+def code_of(error: errors.CoordinatorError) -> grpc.StatusCode:
+    """The code of the nearest class above the error's own."""
+    return next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
+
+
+def detail_of(error: errors.CoordinatorError) -> common_pb2.ErrorDetail:
+    """What a program can read of the error."""
+    return common_pb2.ErrorDetail(
+        reason=error.reason,
+        message=error.message,
+        fields=error.fields,
+        retry_after_ms=error.retry_after_ms,
+        leader_id=error.fields.get("leader_id", ""),
+        leader_address=error.fields.get("leader_address", ""),
+    )
+
+
+async def refuse(context: grpc.aio.ServicerContext[Any, Any], error: errors.CoordinatorError) -> NoReturn:
+    """End the call with the error."""
+    metadata = ((DETAIL_KEY, detail_of(error).SerializeToString()),)
+    await context.abort(code_of(error), error.message, metadata)
+    raise AssertionError("abort does not return")
+
+
+def unary(
+    method: Callable[[Any, _Request], Awaitable[_Reply]],
+) -> Callable[[Any, _Request, grpc.aio.ServicerContext[Any, Any]], Awaitable[_Reply]]:
+    """A servicer's method from one that takes the request alone and raises errors of the tree."""
+
+    async def call(self: Any, request: _Request, context: grpc.aio.ServicerContext[Any, Any]) -> _Reply:
+        try:
+            return await method(self, request)
+        except errors.CoordinatorError as error:
+            await refuse(context, error)
+        except Exception as error:
+            await refuse(context, _unexpected(method.__name__, error))
+
+    return call
+
+
+def streaming(
+    method: Callable[[Any, _Request], AsyncIterator[_Reply]],
+) -> Callable[[Any, _Request, grpc.aio.ServicerContext[Any, Any]], AsyncIterator[_Reply]]:
+    """As `unary`, for a method that yields replies."""
+
+    async def call(
+        self: Any, request: _Request, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[_Reply]:
+        try:
+            async for reply in method(self, request):
+                yield reply
+        except errors.CoordinatorError as error:
+            await refuse(context, error)
+        except Exception as error:
+            await refuse(context, _unexpected(method.__name__, error))
+
+    return call
+
+
+def _unexpected(where: str, error: Exception) -> errors.CoordinatorError:
+    _log.exception("unexpected error", call=where)
+    return errors.CoordinatorError(
+        f"{where} failed unexpectedly: {error!r}; please report it with the node's log"
+    )

@@ -1,0 +1,150 @@
+"""gRPC for operators."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from itertools import islice
+
+from coordinator import errors
+from coordinator.api import convert
+from coordinator.api.errors import unary
+from coordinator.consensus.port import PeerStatus, Role, Status
+from coordinator.core.commands import DrainAgent
+from coordinator.core.model import STATES, Agent, AgentState, Drain, TaskState
+from coordinator.core.outcome import AgentChanged
+from coordinator.replica.node import Node
+from quorumflow_proto.v1 import common_pb2, operator_pb2_grpc
+from quorumflow_proto.v1 import operator_pb2 as pb
+
+_SILENT_S = 1.0
+"""A member not heard of for this long is shown as unreachable."""
+
+
+class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
+    """OperatorService on one node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    @unary
+    async def ClusterStatus(self, request: pb.ClusterStatusRequest) -> pb.ClusterStatusReply:
+        del request
+        await self._node.leadership.serving()
+        status = self._node.consensus.status()
+        state = self._node.applier.state
+        counts = [0] * STATES
+        for dag in state.dags.values():
+            counts = [total + one for total, one in zip(counts, dag.counts, strict=True)]
+        return pb.ClusterStatusReply(
+            leader_id=status.id,
+            leader_address=self._node.address_of(status.id),
+            term=status.term,
+            commit_index=status.commit_index,
+            nodes=[self._myself(status), *(self._peer(peer) for peer in status.peers)],
+            tasks=convert.counts_to_proto(counts),
+            unfinished_dags=len(state.dags),
+            agents=sum(agent.record.state is AgentState.CONNECTED for agent in state.agents.values()),
+            cluster_id=self._node.config.cluster_id,
+        )
+
+    @unary
+    async def NodeStatus(self, request: pb.NodeStatusRequest) -> pb.NodeStatusReply:
+        del request
+        status = self._node.consensus.status()
+        return pb.NodeStatusReply(
+            node=self._myself(status),
+            term=status.term,
+            commit_index=status.commit_index,
+            leader_id=status.leader or "",
+            leader_address=self._node.address_of(status.leader) if status.leader else "",
+            cluster_id=self._node.config.cluster_id,
+            counters={name: float(value) for name, value in status.counters.items()},
+        )
+
+    @unary
+    async def ListAgents(self, request: pb.ListAgentsRequest) -> pb.ListAgentsReply:
+        await self._node.read(allow_stale=False)
+        agents = self._node.applier.state.agents
+        size = min(
+            request.page_size or self._node.config.limits.page_size, self._node.config.limits.page_size
+        )
+        names = sorted(name for name in agents if name > request.page_token)
+        page = list(islice(names, size))
+        return pb.ListAgentsReply(
+            agents=[self._agent(agents[name]) for name in page],
+            next_page_token=page[-1] if len(names) > size else "",
+        )
+
+    @unary
+    async def DrainAgent(self, request: pb.DrainAgentRequest) -> pb.DrainAgentReply:
+        reply = await self._node.propose(DrainAgent(request.request_id, request.agent_id, request.undo))
+        assert isinstance(reply, AgentChanged)
+        return pb.DrainAgentReply(state=self._state_name(self._node.applier.state.agents[request.agent_id]))
+
+    @unary
+    async def DrainNode(self, request: pb.DrainNodeRequest) -> pb.DrainNodeReply:
+        if request.node_id != self._node.config.node_id:
+            raise errors.InvalidRequest(
+                f"this is node {self._node.config.node_id!r}; ask {request.node_id!r} itself at "
+                f"{self._node.address_of(request.node_id) or 'an address that this one does not know'}",
+                node_id=request.node_id,
+                address=self._node.address_of(request.node_id),
+            )
+        return pb.DrainNodeReply(leader_id=await self._node.drain(undo=request.undo))
+
+    def _myself(self, status: Status) -> pb.NodeView:
+        return pb.NodeView(
+            id=status.id,
+            role=status.role.value,
+            grpc_address=self._node.address_of(status.id),
+            raft_address=self._node.member(status.id).raft,
+            applied_index=status.applied.index,
+            digest=status.applied.digest.hex(),
+            draining=self._node.draining,
+            version=version("quorumflow"),
+            last_log_index=status.last_index,
+        )
+
+    def _peer(self, peer: PeerStatus) -> pb.NodeView:
+        heard = 0 <= peer.age_s < _SILENT_S
+        return pb.NodeView(
+            id=peer.id,
+            role=Role.FOLLOWER.value if heard else "unreachable",
+            grpc_address=self._node.address_of(peer.id),
+            raft_address=self._node.member(peer.id).raft,
+            applied_index=peer.applied.index,
+            digest=peer.applied.digest.hex(),
+            last_log_index=peer.match_index,
+        )
+
+    def _agent(self, agent: Agent) -> pb.AgentView:
+        record, spec = agent.record, agent.record.spec
+        state = self._node.applier.state
+        tasks = [task for key in agent.held if (task := state.task(key)) is not None]
+        return pb.AgentView(
+            agent_id=spec.agent_id,
+            state=self._state_name(agent),
+            session_epoch=record.epoch,
+            slots=spec.slots,
+            credit=spec.credit,
+            held=len(agent.held) + len(record.stopping),
+            running=sum(task.state is TaskState.RUNNING for task in tasks),
+            completed=agent.stats.completed,
+            failed=agent.stats.failed,
+            task_types=spec.task_types,
+            capabilities=[common_pb2.Capability(name=name, level=level) for name, level in spec.capabilities],
+            resources=convert.resources_to_proto(spec.resources),
+            labels=dict(spec.labels),
+            zone=spec.zone,
+            cpu=agent.load.cpu,
+            memory=agent.load.memory,
+            since_ms=record.since_ms,
+        )
+
+    @staticmethod
+    def _state_name(agent: Agent) -> str:
+        if agent.record.state is AgentState.CONNECTED:
+            if agent.record.drain is not Drain.NONE:
+                return "DRAINING"
+            return "RUNNING" if agent.held else "IDLE"
+        return "STOPPED" if agent.record.state is AgentState.STOPPED else "UNREACHABLE"

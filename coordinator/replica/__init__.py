@@ -1,0 +1,1 @@
+"""The shell around the state machine: what proposes, applies, leads, places, dispatches, waits and tells."""

@@ -1,0 +1,181 @@
+"""Applies committed entries: machine, then one batch to the store, then everybody who waits or listens.
+
+This is `consensus.port.Replica`: consensus calls it on the event loop, in log order, exactly once per
+entry and process. An exception in `apply` stops the node: the state in memory may be half changed, and
+nothing of it must be served or stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from coordinator.consensus.port import Committed, Role, SnapshotMeta, SnapshotReader
+from coordinator.core import machine
+from coordinator.core.commands import FORMAT, Entry
+from coordinator.core.digest import roll
+from coordinator.core.model import State
+from coordinator.core.outcome import Effects, Outcome
+from coordinator.errors import ApplyFailed, UnknownFormat
+from coordinator.replica.watch import EventHistory
+from coordinator.storage.layout import Stored, encode
+from coordinator.storage.snapshots import StateReader, StateWriter
+from coordinator.storage.state_store import StateStore
+
+_decode = msgspec.msgpack.Decoder(Entry).decode
+
+RoleListener = Callable[[Role, int, str | None], None]
+ReplyListener = Callable[[int, int, Outcome], None]
+
+
+class Applier:
+    """The state in memory and on disk, moved on by committed entries."""
+
+    def __init__(self, store: StateStore, *, max_events: int) -> None:
+        """Load the state. Raises StateCorrupt."""
+        self._store = store
+        self.state: State = store.load()
+        self.history = EventHistory(max_events, store.applied.index)
+        self.on_outcome: ReplyListener = _ignore
+        """Told the index, term and outcome of each entry, after it is stored."""
+        self.on_effects: Callable[[Effects], None] | None = None
+        """The leader's loops, while this node leads."""
+        self.on_role_change: RoleListener = _ignore
+        self.on_stopped: Callable[[Exception], None] = _ignore
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+
+    @property
+    def applied(self) -> SnapshotMeta:
+        """Index, term and digest of the last entry whose effect is in the state."""
+        return self._store.applied
+
+    @property
+    def store(self) -> StateStore:
+        """For reads of what is not in memory."""
+        return self._store
+
+    def apply(self, entries: Sequence[Committed]) -> None:
+        """Apply a run of entries; one batch carries the writes of all.
+
+        Raises:
+            UnknownFormat: an entry of a later version: skipping it would be a lie.
+            ApplyFailed: the machine raised, which it must never do.
+            StorageFault: the batch could not be written.
+        """
+        digest = self._store.applied.digest
+        writes: list[Stored] = []
+        outcomes: list[tuple[Committed, int, Outcome]] = []
+        for entry in entries:
+            if entry.payload:
+                decoded = _read(entry)
+                outcome = self._carry_out(entry.index, decoded)
+                stored = [encode(write) for write in outcome.writes]
+                digest = roll(digest, entry.index, _digest_parts(stored))
+                writes += stored
+                outcomes.append((entry, decoded.at_ms, outcome))
+        last = entries[-1]
+        self._store.commit(writes, SnapshotMeta(last.index, last.term, digest))
+        for entry, at_ms, outcome in outcomes:
+            self.history.record(entry.index, at_ms, outcome.events)
+            self.on_outcome(entry.index, entry.term, outcome)
+            if self.on_effects is not None:
+                self.on_effects(outcome.effects)
+        self._wake(last.index)
+
+    async def wait_applied(self, index: int) -> None:
+        """Return once the state reaches `index`."""
+        if self._store.applied.index < index:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append((index, future))
+            await future
+
+    def on_role(self, role: Role, term: int, leader: str | None) -> None:
+        """Pass it on."""
+        self.on_role_change(role, term, leader)
+
+    def on_fatal(self, error: Exception) -> None:
+        """Pass it on, and wake those who would wait for ever."""
+        waiting, self._waiting = self._waiting, []
+        for _, future in waiting:
+            if not future.done():
+                future.set_exception(ApplyFailed("the node has stopped"))
+        self.on_stopped(error)
+
+    def read_snapshot(self) -> SnapshotReader:
+        """A consistent reading of the stored state."""
+        return StateReader(self._store)
+
+    def write_snapshot(self, meta: SnapshotMeta) -> _Installing:
+        """Begin to receive the state at `meta`."""
+        return _Installing(self, StateWriter(self._store, meta))
+
+    def flush(self) -> None:
+        """Make the state durable."""
+        self._store.flush()
+
+    def reload(self) -> None:
+        """A snapshot has been installed: begin from what it holds."""
+        self.state = self._store.load()
+        self.history.restart(self._store.applied.index)
+        self._wake(self._store.applied.index)
+
+    def _carry_out(self, index: int, entry: Entry) -> Outcome:
+        try:
+            return machine.apply(self.state, index, entry)
+        except Exception as error:
+            names = ", ".join(sorted({type(command).__name__ for command in entry.commands}))
+            raise ApplyFailed(f"applying entry {index} ({names}) raised {error!r}", index=index) from error
+
+    def _wake(self, index: int) -> None:
+        if self._waiting:
+            due = [future for wanted, future in self._waiting if wanted <= index]
+            self._waiting = [one for one in self._waiting if one[0] > index]
+            for future in due:
+                if not future.done():
+                    future.set_result(None)
+
+
+class _Installing:
+    """A snapshot on its way in; the applier begins anew once it is in place."""
+
+    def __init__(self, applier: Applier, writer: StateWriter) -> None:
+        self._applier = applier
+        self._writer = writer
+        self.write = writer.write
+        self.abort = writer.abort
+
+    def install(self) -> None:
+        """Verify, swap, reload. Raises StateCorrupt if it does not verify."""
+        self._writer.install()
+        self._applier.reload()
+
+
+def _read(entry: Committed) -> Entry:
+    try:
+        decoded = _decode(entry.payload)
+    except msgspec.MsgspecError as error:
+        raise UnknownFormat(
+            f"entry {entry.index} of term {entry.term} cannot be read by this version: {error}; upgrade it",
+            index=entry.index,
+        ) from error
+    if decoded.format != FORMAT:
+        raise UnknownFormat(
+            f"entry {entry.index} has format {decoded.format}, this program knows {FORMAT}; upgrade it",
+            index=entry.index,
+            found=decoded.format,
+            known=FORMAT,
+        )
+    return decoded
+
+
+def _digest_parts(stored: list[Stored]) -> list[bytes]:
+    parts: list[bytes] = []
+    for write in stored:
+        parts += (write.family.encode(), write.key, write.value or b"", write.until or b"")
+    return parts
+
+
+def _ignore(*_: object) -> None:
+    """Nobody listens yet."""

@@ -1,0 +1,175 @@
+"""What only the leader does: turn effects of the state machine into placement, pushes, timers and
+housekeeping."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from itertools import islice
+from typing import Final
+
+from coordinator.config import AgentsSection, RetentionSection
+from coordinator.core.commands import (
+    Command,
+    DropStaged,
+    ForgetAgents,
+    PurgeDags,
+    RecordLoads,
+    SweepDag,
+)
+from coordinator.core.model import AgentState, Dag, DagState, Drain, State, TaskState
+from coordinator.core.outcome import Effects
+from coordinator.errors import CoordinatorError, QueueFull
+from coordinator.replica.applier import Applier
+from coordinator.replica.clock import Clock
+from coordinator.replica.placement import Placement
+from coordinator.replica.proposer import Proposer
+from coordinator.replica.sessions import Sessions
+from coordinator.replica.timers import Timers
+
+_REBUILD_SLICE: Final = 5_000
+"""Tasks looked at between two turns of the event loop when a new leader rebuilds its queues."""
+
+_RETRY_S: Final = 0.05
+"""After a full queue, the leader's own commands are tried again this much later."""
+
+_HOUSEKEEPING_EVERY: Final = 5
+"""Load intervals between two looks at what has outlived its retention."""
+
+_PURGE_AT_ONCE: Final = 200
+_STAGING_TIMEOUT_MS: Final = 600_000
+_GONE: Final = frozenset({AgentState.LOST, AgentState.STOPPED})
+
+
+class Leader:
+    """One term's worth of it. `on_effects` is called for every entry applied from its making on."""
+
+    def __init__(
+        self,
+        applier: Applier,
+        proposer: Proposer,
+        sessions: Sessions,
+        placement: Placement,
+        clock: Clock,
+        *,
+        agents: AgentsSection,
+        retention: RetentionSection,
+    ) -> None:
+        self._applier = applier
+        self._proposer = proposer
+        self._sessions = sessions
+        self._clock = clock
+        self._agents = agents
+        self._retention = retention
+        self._timers = Timers(clock, self.propose)
+        self.placement = placement
+        self._housekeeping = asyncio.create_task(self._keep_house())
+
+    @property
+    def _state(self) -> State:
+        return self._applier.state
+
+    def on_effects(self, effects: Effects) -> None:
+        """Do what an applied entry asks for."""
+        self._sessions.acknowledge(effects.acked)
+        self._sessions.halt(effects.halt)
+        self._sessions.dispatch(effects.dispatch)
+        for due_ms, key in effects.wake_at:
+            self._timers.wake_at(due_ms, key)
+        for due_ms, key, attempt in effects.expire_at:
+            self._timers.expire_at(due_ms, key, attempt)
+        for number in effects.sweep:
+            self.propose(SweepDag(number))
+        for agent_id in dict.fromkeys(effects.sessions):
+            self._agent_changed(agent_id)
+        self.placement.note(effects)
+
+    def propose(self, command: Command) -> None:
+        """Propose a command of the leader's own. What fails is found again by its successor, or retried
+        if the queue is full."""
+        try:
+            self._proposer.submit(command)
+        except QueueFull:
+            asyncio.get_running_loop().call_later(_RETRY_S, self.propose, command)
+        except CoordinatorError:
+            return
+
+    async def rebuild(self) -> None:
+        """Fill the queues from the state, in slices: commits go on meanwhile."""
+        grace = self._clock.now_ms() + self._agents.failover_grace_ms
+        for agent_id, agent in list(self._state.agents.items()):
+            if agent.record.state not in _GONE:
+                self._timers.lose_at(grace, agent_id, agent.record.epoch)
+        self.placement.add_agents(list(self._state.agents))
+        for number in list(self._state.dags):
+            dag = self._state.dags.get(number)
+            if dag is not None and dag.record.sweep_from >= 0:
+                self.propose(SweepDag(number))
+            if dag is not None and dag.record.state is DagState.RUNNING:
+                await self._rebuild_dag(dag)
+
+    async def _rebuild_dag(self, dag: Dag) -> None:
+        for start in range(0, len(dag.tasks), _REBUILD_SLICE):
+            ready = []
+            for task in islice(dag.tasks, start, start + _REBUILD_SLICE):
+                if task.state is TaskState.READY:
+                    ready.append(task.key)
+                elif task.state is TaskState.RUNNING and (attempt := task.live) is not None:
+                    self._timers.expire_at(
+                        attempt.started_ms + task.profile.timeout_ms, task.key, task.attempt
+                    )
+                elif task.state is TaskState.PENDING and task.not_before_ms:
+                    self._timers.wake_at(task.not_before_ms, task.key)
+            self.placement.add_ready(ready)
+            if len(dag.tasks) > _REBUILD_SLICE:
+                await asyncio.sleep(0)
+
+    def stop(self) -> None:
+        """The term is over."""
+        self._timers.stop()
+        self._housekeeping.cancel()
+        self.placement.stop()
+
+    def _agent_changed(self, agent_id: str) -> None:
+        agent = self._state.agents.get(agent_id)
+        if agent is None:
+            return
+        if agent.record.state is AgentState.DISCONNECTED:
+            due = self._clock.now_ms() + self._agents.disconnect_grace_ms
+            self._timers.lose_at(due, agent_id, agent.record.epoch)
+        elif agent.record.state is AgentState.CONNECTED:
+            self._sessions.drained(agent_id, agent.record.drain is not Drain.NONE)
+
+    async def _keep_house(self) -> None:
+        turn = 0
+        while True:
+            await asyncio.sleep(self._agents.load_interval_ms / 1000)
+            if loads := self._sessions.take_loads():
+                self.propose(RecordLoads(loads))
+            turn += 1
+            if turn % _HOUSEKEEPING_EVERY == 0:
+                for command in self._outlived(self._clock.now_ms()):
+                    self.propose(command)
+
+    def _outlived(self, now_ms: int) -> Iterable[Command]:
+        finished = self._state.finished
+        excess = max(len(finished) - self._retention.finished_dags, 0)
+        oldest_kept = now_ms - self._retention.finished_age_s * 1000 if self._retention.finished_age_s else 0
+        purge = [
+            dag_id
+            for at, (dag_id, ended) in enumerate(islice(finished.items(), _PURGE_AT_ONCE))
+            if at < excess or ended.finished_ms < oldest_kept
+        ]
+        if purge:
+            yield PurgeDags(purge)
+        forgotten = now_ms - self._retention.gone_agents_s * 1000
+        gone = [
+            (agent_id, agent.record.epoch)
+            for agent_id, agent in self._state.agents.items()
+            if agent.record.state in _GONE and agent.record.since_ms < forgotten
+        ]
+        if gone:
+            yield ForgetAgents(gone[:_PURGE_AT_ONCE])
+        for dag in self._state.dags.values():
+            if dag.record.state is DagState.STAGING and dag.record.created_ms < now_ms - _STAGING_TIMEOUT_MS:
+                yield DropStaged(dag.record.header.dag_id, "its submission was broken off")

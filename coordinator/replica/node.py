@@ -1,0 +1,172 @@
+"""One node: its parts, put together. What the faces (gRPC, later REST) call is here."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import NamedTuple
+
+import structlog
+
+from coordinator.config import NodeConfig
+from coordinator.consensus.port import Consensus, Member
+from coordinator.consensus.raft import RaftConsensus
+from coordinator.core.commands import Command
+from coordinator.core.outcome import Outcome, Reply
+from coordinator.errors import CoordinatorError, Fatal, LogCorrupt
+from coordinator.replica.applier import Applier
+from coordinator.replica.clock import Clock, SystemClock
+from coordinator.replica.leader import Leader
+from coordinator.replica.leadership import Leadership
+from coordinator.replica.placement import Placement
+from coordinator.replica.proposer import Proposer
+from coordinator.replica.queries import Queries
+from coordinator.replica.sessions import Sessions
+from coordinator.replica.watch import Happening
+from coordinator.storage.engine import RocksEngine
+from coordinator.storage.state_store import StateStore
+
+_log = structlog.get_logger(__name__)
+
+
+class Read(NamedTuple):
+    """What a read may rely on: the state at `revision`; `stale` if a newer one may exist elsewhere."""
+
+    revision: int
+    stale: bool
+
+
+class Node:
+    """The parts of a node and their wiring. Everything runs on one event loop."""
+
+    def __init__(self, config: NodeConfig, *, clock: Clock | None = None) -> None:
+        """Load the state from the data folder. Raises StartFailed, StateCorrupt, UnknownFormat."""
+        self.config = config
+        self.members = config.members
+        self._clock = clock or SystemClock()
+        self.draining = False
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        data = Path(config.data_dir)
+        self._store = StateStore(data / "state", RocksEngine)
+        self.applier = Applier(self._store, max_events=config.limits.watch_history)
+        self._log_engine = RocksEngine(data / "log", RaftConsensus.FAMILIES)
+        self.consensus: Consensus = RaftConsensus(
+            config.myself,
+            config.members,
+            self.applier,
+            self._log_engine,
+            settings=config.raft,
+            cluster_id=config.cluster_id,
+            listen=config.raft_listen,
+            rng=random.Random(),  # noqa: S311 - jitter, no secret
+        )
+        self.proposer = Proposer(
+            self.consensus,
+            self._clock,
+            max_commands=config.limits.max_queued_commands,
+            max_bytes=config.limits.max_queued_bytes,
+            max_entry_bytes=config.raft.max_entry_bytes,
+        )
+        self.sessions = Sessions(
+            lambda: self.applier.state,
+            self._store.checkpoint,
+            self.proposer,
+            max_agents=config.limits.max_agents,
+        )
+        self.queries = Queries(lambda: self.applier.state, self._store)
+        self.leadership = Leadership(
+            self.applier, self.proposer, self.sessions, self._make_leader, self.address_of
+        )
+        self.leadership.attach(self.consensus)
+        self.applier.on_outcome = self._outcome
+        self.applier.on_role_change = self.leadership.on_role
+        self.applier.on_stopped = self._stopped
+
+    async def start(self) -> str:
+        """Take part in the cluster; returns the raft address. Raises StartFailed if its port cannot be had."""
+        if self.consensus.status().first_index > self.applier.applied.index + 1:
+            raise LogCorrupt(
+                f"the state in {self.config.data_dir} ends at entry {self.applier.applied.index}, and the log begins "
+                "after it; let the node rejoin with an empty folder",
+            )
+        return await self.consensus.start()
+
+    async def stop(self) -> None:
+        """Hand leadership over if somebody can take it, then close everything."""
+        self.draining = True
+        await self.consensus.stop()
+        self.leadership.stop()
+        self._log_engine.close()
+        self._store.close()
+
+    async def propose(self, command: Command) -> Reply:
+        """Have a command carried out by the cluster.
+
+        Raises:
+            NotLeader, OutcomeUnknown, QueueFull, LimitExceeded: as the proposer.
+            The error that the machine's refusal names.
+        """
+        await self.leadership.serving()
+        return await self.proposer.call(command)
+
+    async def read(self, *, allow_stale: bool) -> Read:
+        """Wait until a read of the applied state is linearizable, or with `allow_stale` do not. Raises
+        NotLeader."""
+        if allow_stale and self.leadership.leader is None:
+            return Read(self.applier.applied.index, stale=True)
+        await self.leadership.serving()
+        await self.applier.wait_applied(await self.consensus.read_index())
+        return Read(self.applier.applied.index, stale=False)
+
+    def follow(self, from_revision: int) -> AsyncIterator[tuple[list[Happening], int]]:
+        """Events from a revision on; see `EventHistory.follow`."""
+        return self.applier.history.follow(from_revision)
+
+    async def drain(self, *, undo: bool) -> str:
+        """Move leadership elsewhere; returns the leader's id. Raises WrongState if nobody can take it."""
+        self.draining = not undo
+        leader = self.consensus.status().leader
+        if undo or leader != self.config.node_id:
+            return leader or ""
+        return await self.consensus.transfer_leadership()
+
+    def member(self, node_id: str) -> Member:
+        """The member with this id; one with empty addresses if it is not known."""
+        return next((one for one in self.members if one.id == node_id), Member(node_id, "", ""))
+
+    def address_of(self, node_id: str) -> str:
+        """The gRPC address of a member."""
+        return self.member(node_id).grpc
+
+    @property
+    def load_interval_ms(self) -> int:
+        """How often an agent may report its load, so that all together stay below the bound."""
+        agents = self.config.agents
+        connected = max(len(self.applier.state.agents), 1)
+        return max(agents.load_interval_ms, connected * 1000 // agents.max_load_reports_per_s)
+
+    def _make_leader(self) -> Leader:
+        placement = Placement(
+            lambda: self.applier.state, self.proposer.submit, look_ahead_ms=self.config.agents.look_ahead_ms
+        )
+        return Leader(
+            self.applier,
+            self.proposer,
+            self.sessions,
+            placement,
+            self._clock,
+            agents=self.config.agents,
+            retention=self.config.retention,
+        )
+
+    def _outcome(self, index: int, term: int, outcome: Outcome) -> None:
+        self.proposer.applied(index, term, outcome.replies)
+
+    def _stopped(self, error: Exception) -> None:
+        fatal = error if isinstance(error, CoordinatorError) else Fatal(f"consensus stopped: {error!r}")
+        _log.critical("node stops", why=fatal.reason, error=fatal.message)
+        self.leadership.stop()
+        if not self.failed.done():
+            self.failed.set_exception(fatal)

@@ -1,0 +1,192 @@
+"""Group commit: commands that arrive while entries are in flight travel together in the next one.
+
+An entry leaves at the end of the event loop's iteration in which its first command came, unless `window`
+entries are on their way already; then it leaves when one of them has been applied, and carries all that
+has come meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import NamedTuple
+
+import msgspec
+
+from coordinator.consensus.port import Consensus
+from coordinator.core.commands import FORMAT, Command
+from coordinator.core.outcome import Refusal, Reply
+from coordinator.errors import CoordinatorError, LimitExceeded, NotLeader, OutcomeUnknown, QueueFull
+from coordinator.replica.clock import Clock
+from coordinator.replica.refused import raise_refusal
+
+
+class _Frame(msgspec.Struct, array_like=True):
+    """`core.commands.Entry` with its commands encoded already."""
+
+    format: int
+    at_ms: int
+    commands: list[msgspec.Raw]
+
+
+class _Waiting(NamedTuple):
+    command: msgspec.Raw
+    size: int
+    reply: asyncio.Future[Reply]
+
+
+class _InFlight(NamedTuple):
+    term: int
+    replies: list[asyncio.Future[Reply]]
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_FRAME_OVERHEAD = 64
+
+
+class Proposer:
+    """Turns commands into entries, and the entries' outcomes into replies. Bounded: beyond `max_commands` or
+    `max_bytes` waiting, a command is refused at once."""
+
+    def __init__(
+        self,
+        consensus: Consensus,
+        clock: Clock,
+        *,
+        max_commands: int,
+        max_bytes: int,
+        max_entry_bytes: int,
+        window: int = 4,
+    ) -> None:
+        self._consensus = consensus
+        self._clock = clock
+        self._max_commands = max_commands
+        self._max_bytes = max_bytes
+        self._max_entry_bytes = max_entry_bytes - _FRAME_OVERHEAD
+        self._window = window
+        self._waiting: deque[_Waiting] = deque()
+        self._waiting_bytes = 0
+        self._in_flight: dict[int, _InFlight] = {}
+        self._flush_scheduled = False
+        self._left = asyncio.Event()
+
+    def submit(self, command: Command) -> asyncio.Future[Reply]:
+        """Queue a command; the future gives the machine's reply, be it a refusal.
+
+        Raises:
+            QueueFull: too much is waiting already. LimitExceeded: the command alone is larger than an
+            entry may be. The future fails with NotLeader if the command was never proposed, with
+            OutcomeUnknown if leadership was lost after.
+        """
+        raw = msgspec.Raw(_encode(command))
+        size = len(raw)
+        if size > self._max_entry_bytes:
+            raise LimitExceeded(
+                f"the command takes {size} bytes, an entry of the log at most {self._max_entry_bytes}; "
+                "send large DAGs in parts and large payloads by reference",
+                setting="raft.max_entry_bytes",
+                limit=self._max_entry_bytes,
+                value=size,
+            )
+        if len(self._waiting) >= self._max_commands or self._waiting_bytes + size > self._max_bytes:
+            raise QueueFull(
+                f"{len(self._waiting)} commands ({self._waiting_bytes} bytes) wait to be committed; slow down",
+                retry_after_ms=50,
+                setting="limits.max_queued_commands",
+                limit=self._max_commands,
+            )
+        reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(raw, size, reply))
+        self._waiting_bytes += size
+        self._schedule()
+        return reply
+
+    async def call(self, command: Command) -> Reply:
+        """As `submit`, and raise the machine's refusal as the error that it names."""
+        reply = await self.submit(command)
+        if isinstance(reply, Refusal):
+            raise_refusal(reply)
+        return reply
+
+    async def room(self) -> None:
+        """Return once something that waited has left the queue: after QueueFull, the time to try again."""
+        await self._left.wait()
+
+    def applied(self, index: int, term: int, replies: list[Reply]) -> None:
+        """The entry at `index` has been applied: answer those who wait for it."""
+        flight = self._in_flight.pop(index, None)
+        if flight is None:
+            return
+        if flight.term != term:
+            self._fail(flight.replies, OutcomeUnknown("another leader's entry took this command's place"))
+        else:
+            for future, reply in zip(flight.replies, replies, strict=True):
+                if not future.done():
+                    future.set_result(reply)
+        if self._waiting:
+            self._schedule()
+
+    def revoke(self, error: NotLeader) -> None:
+        """This node no longer leads: what is in flight may yet be committed by another, what waits will
+        not be."""
+        in_flight = [future for flight in self._in_flight.values() for future in flight.replies]
+        self._in_flight.clear()
+        waiting = [one.reply for one in self._waiting]
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        self._let_in()
+        self._fail(
+            in_flight,
+            OutcomeUnknown(
+                "leadership was lost before the command was known to be committed; retry with the same id",
+                retry_after_ms=50,
+                leader_id=error.leader_id,
+                leader_address=error.leader_address,
+            ),
+        )
+        self._fail(waiting, error)
+
+    @property
+    def waiting(self) -> int:
+        """Commands not yet in an entry."""
+        return len(self._waiting)
+
+    def _schedule(self) -> None:
+        if not self._flush_scheduled and len(self._in_flight) < self._window:
+            self._flush_scheduled = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_scheduled = False
+        while self._waiting and len(self._in_flight) < self._window:
+            batch = self._take()
+            entry = _Frame(FORMAT, self._clock.now_ms(), [one.command for one in batch])
+            try:
+                index, term = self._consensus.propose(_encode(entry))
+            except CoordinatorError as error:
+                self._fail([one.reply for one in batch], error)
+            else:
+                self._in_flight[index] = _InFlight(term, [one.reply for one in batch])
+
+    def _take(self) -> list[_Waiting]:
+        batch: list[_Waiting] = []
+        room = self._max_entry_bytes
+        while self._waiting and (not batch or self._waiting[0].size <= room):
+            one = self._waiting.popleft()
+            batch.append(one)
+            room -= one.size
+            self._waiting_bytes -= one.size
+        self._let_in()
+        return batch
+
+    def _let_in(self) -> None:
+        self._left.set()
+        self._left = asyncio.Event()
+
+    @staticmethod
+    def _fail(futures: list[asyncio.Future[Reply]], error: CoordinatorError) -> None:
+        for future in futures:
+            if not future.done():
+                future.set_exception(error)
+                # Whoever asked may be gone by now; nobody else is to blame for not looking.
+                future.exception()

@@ -1,0 +1,122 @@
+"""The read side: unfinished DAGs from memory, finished ones from the store."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Final
+
+from coordinator.core.model import INDEX_MASK, Dag, DagRecord, DagState, ResultRecord, State, Task
+from coordinator.errors import InvalidRequest, NotFound
+from coordinator.storage.state_store import StateStore
+
+_UNFINISHED: Final = "u"
+_FINISHED: Final = "f"
+
+
+class Queries:
+    """Reads of the applied state. Finished DAGs are read from the store as a whole; the last few are kept."""
+
+    def __init__(self, state: Callable[[], State], store: StateStore, *, cached_dags: int = 8) -> None:
+        self._state = state
+        self._store = store
+        self._cached_dags = cached_dags
+        self._cache: OrderedDict[int, Dag] = OrderedDict()
+
+    def dag_record(self, dag_id: str) -> tuple[DagRecord, list[int]]:
+        """A DAG's record and its counts of tasks by state. Raises NotFound."""
+        state = self._state()
+        if (dag := state.dag(dag_id)) is not None:
+            return dag.record, dag.counts
+        if (ended := state.finished.get(dag_id)) is not None:
+            record = self._store.dag_record(ended.number)
+            assert record is not None
+            return record, list(record.counts)
+        raise NotFound(f"DAG {dag_id!r} does not exist, or is no longer kept", dag_id=dag_id)
+
+    def dag(self, dag_id: str) -> Dag:
+        """A DAG with its tasks. Raises NotFound."""
+        state = self._state()
+        if (dag := state.dag(dag_id)) is not None:
+            return dag
+        if (ended := state.finished.get(dag_id)) is not None and (
+            dag := self._finished(ended.number)
+        ) is not None:
+            return dag
+        raise NotFound(f"DAG {dag_id!r} does not exist, or is no longer kept", dag_id=dag_id)
+
+    def task(self, dag_id: str, task_id: str) -> tuple[Dag, Task]:
+        """A task and its DAG. Raises NotFound."""
+        dag = self.dag(dag_id)
+        task = dag.find(task_id)
+        if task is None:
+            raise NotFound(f"DAG {dag_id!r} has no task {task_id!r}", dag_id=dag_id, task_id=task_id)
+        return dag, task
+
+    def result(self, key: int) -> ResultRecord:
+        """What the task left; empty if it left nothing."""
+        return self._store.result(key) or ResultRecord()
+
+    def dags(
+        self, namespace: str, states: set[DagState], page_token: str, page_size: int
+    ) -> tuple[list[tuple[DagRecord, list[int]]], str]:
+        """A page of DAGs, the unfinished ones first, newest first, and the token of the next page ("" at
+        the end).
+
+        Raises:
+            InvalidRequest: the token is not one of this listing.
+        """
+        page: list[tuple[DagRecord, list[int]]] = []
+        for token, dag_id in self._from(page_token):
+            if len(page) == page_size:
+                return page, token
+            record, counts = self.dag_record(dag_id)
+            if (not namespace or record.header.namespace == namespace) and (
+                not states or record.state in states
+            ):
+                page.append((record, counts))
+        return page, ""
+
+    def tasks(
+        self, dag_id: str, states: set[int], page_token: str, page_size: int
+    ) -> tuple[Dag, list[Task], str]:
+        """A page of a DAG's tasks, and the token of the next. Raises NotFound, InvalidRequest."""
+        dag = self.dag(dag_id)
+        start = _number(page_token) if page_token else 0
+        matching = (task for task in islice(dag.tasks, start, None) if not states or task.state in states)
+        page = list(islice(matching, page_size))
+        more = len(page) == page_size and page[-1].index + 1 < len(dag.tasks)
+        return dag, page, str(page[-1].index + 1) if more else ""
+
+    def _from(self, page_token: str) -> Iterator[tuple[str, str]]:
+        """(token, id) of DAGs from the one that the token names on. DAGs may finish between two pages."""
+        state = self._state()
+        number = _number(page_token[1:]) if page_token.startswith(_UNFINISHED) else None
+        sequence = _number(page_token[1:]) if page_token and number is None else None
+        if sequence is None:
+            for dag in reversed(state.dags.values()):
+                if number is None or dag.record.number <= number:
+                    yield f"{_UNFINISHED}{dag.record.number}", dag.record.header.dag_id
+        for ended in reversed(state.finished.values()):
+            if sequence is None or ended.sequence <= sequence:
+                yield f"{_FINISHED}{ended.sequence}", ended.dag_id
+
+    def _finished(self, number: int) -> Dag | None:
+        if (dag := self._cache.get(number)) is not None:
+            self._cache.move_to_end(number)
+            return dag
+        dag = self._store.dag(number)
+        if dag is not None:
+            self._cache[number] = dag
+            while len(self._cache) > self._cached_dags:
+                self._cache.popitem(last=False)
+        return dag
+
+
+def _number(page_token: str) -> int:
+    if not page_token.isascii() or not page_token.isdigit() or len(page_token) > 19:
+        raise InvalidRequest(
+            f"{page_token[:40]!r} is not a page token of this listing", page_token=page_token[:40]
+        )
+    return min(int(page_token), INDEX_MASK << 40)

@@ -1,0 +1,247 @@
+"""The agents' sessions with the leading node: opening, pushing work, taking reports, noticing the end.
+
+A session is bound to an agent's epoch in the replicated state; its link is the stream to the agent. The
+state decides; a link only carries. After a lost stream the agent has `grace_ms` to come back before its
+work goes to others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Protocol
+
+import structlog
+
+from coordinator.core.commands import (
+    AttemptReport,
+    CloseSession,
+    DrainAgent,
+    NewTask,
+    OpenSession,
+    Report,
+    SpawnTasks,
+)
+from coordinator.core.lifecycle import HELD
+from coordinator.core.model import (
+    INDEX_BITS,
+    AgentLoad,
+    AgentSpec,
+    AgentState,
+    Drain,
+    State,
+    Task,
+    TaskExtras,
+)
+from coordinator.core.outcome import Refusal, Reply, SessionOpened
+from coordinator.errors import CoordinatorError, LimitExceeded, StaleFence
+from coordinator.replica.proposer import Proposer
+from coordinator.replica.refused import raise_refusal
+
+_log = structlog.get_logger(__name__)
+
+Fence = tuple[int, int]
+
+
+class Work(NamedTuple):
+    """An attempt to push: the task with what its agent needs to know."""
+
+    dag_id: str
+    task: Task
+    attempt: int
+    extras: TaskExtras | None
+    checkpoint: bytes
+
+
+class AgentLink(Protocol):
+    """The stream to an agent. Nothing here blocks or raises; what cannot be sent is lost with the stream."""
+
+    def welcome(self, opened: SessionOpened, term: int) -> None:
+        """The session is open."""
+
+    def assign(self, term: int, work: list[Work]) -> None:
+        """Attempts to queue or run."""
+
+    def stop(self, fences: list[Fence], reason: str) -> None:
+        """Attempts to stop, and to report as ended."""
+
+    def acknowledge(self, fences: list[Fence]) -> None:
+        """Ends that are recorded, or refused for good."""
+
+    def drain(self, on: bool) -> None:
+        """Expect nothing new, or an end to that."""
+
+    def close(self, error: CoordinatorError) -> None:
+        """End the stream with this error."""
+
+
+class Session(NamedTuple):
+    """An open session."""
+
+    agent_id: str
+    epoch: int
+    link: AgentLink
+
+
+class Sessions:
+    """All agents' sessions with this node. Empty unless it leads."""
+
+    def __init__(
+        self,
+        state: Callable[[], State],
+        checkpoint: Callable[[int], bytes | None],
+        proposer: Proposer,
+        *,
+        max_agents: int,
+    ) -> None:
+        self._state = state
+        self._checkpoint = checkpoint
+        self._proposer = proposer
+        self._max_agents = max_agents
+        self._open: dict[str, Session] = {}
+        self._loads: dict[str, AgentLoad] = {}
+        self.term = 0
+
+    # --- called for the agent -------------------------------------------------------------------------------
+
+    async def open(self, spec: AgentSpec, held: list[Fence], link: AgentLink) -> Session:
+        """Record a new session and reconcile both sides.
+
+        Raises:
+            NotLeader, OutcomeUnknown, QueueFull: as the proposer.
+            LimitExceeded: there are too many agents.
+        """
+        if spec.agent_id not in self._open and len(self._open) >= self._max_agents:
+            raise LimitExceeded(
+                f"{len(self._open)} agents are connected, no more are taken",
+                retry_after_ms=5_000,
+                setting="limits.max_agents",
+                limit=self._max_agents,
+            )
+        reply = await self._proposer.submit(OpenSession(spec, held))
+        if isinstance(reply, Refusal):
+            raise_refusal(reply)
+        assert isinstance(reply, SessionOpened)
+        session = Session(spec.agent_id, reply.epoch, link)
+        before = self._open.get(spec.agent_id)
+        if before is not None:
+            if before.epoch > session.epoch:
+                raise _superseded(session)
+            before.link.close(_superseded(before))
+        self._open[spec.agent_id] = session
+        link.welcome(reply, self.term)
+        self._push_unsent(session, set(held))
+        return session
+
+    def report(self, session: Session, reports: list[AttemptReport]) -> asyncio.Future[Reply]:
+        """Record what the agent reports, in the order of the calls; raises as `Proposer.submit`."""
+        return self._proposer.submit(Report(session.agent_id, session.epoch, reports))
+
+    async def spawn(self, session: Session, spawn_id: str, parent: Fence, tasks: list[NewTask]) -> None:
+        """A running attempt adds tasks to its own DAG. Raises as the proposer, or the machine's refusal."""
+        key, attempt = parent
+        request_id = f"spawn/{session.agent_id}/{spawn_id}"
+        await self._proposer.call(
+            SpawnTasks(request_id, session.agent_id, session.epoch, key, attempt, tasks)
+        )
+
+    def load(self, session: Session, load: AgentLoad) -> None:
+        """Keep the load for the next batch."""
+        self._loads[session.agent_id] = load
+
+    async def leave(self, session: Session) -> None:
+        """The agent drains by itself: nothing new for it."""
+        await self._proposer.call(DrainAgent("", session.agent_id, leaving=True))
+
+    async def close(self, session: Session, *, goodbye: bool) -> None:
+        """The stream has ended; with `goodbye` the agent holds nothing and does not come back."""
+        if self._open.get(session.agent_id) is not session:
+            return
+        del self._open[session.agent_id]
+        try:
+            await self._proposer.submit(CloseSession(session.agent_id, session.epoch, goodbye))
+        except CoordinatorError as error:
+            # Another leader will miss the agent by itself.
+            _log.info("session end not recorded", agent=session.agent_id, why=error.reason)
+
+    # --- called by the leader -------------------------------------------------------------------------------
+
+    def take_loads(self) -> dict[str, AgentLoad]:
+        """The loads reported since the last call."""
+        loads, self._loads = self._loads, {}
+        return loads
+
+    def dispatch(self, attempts: Iterable[tuple[str, int, int]]) -> None:
+        """Push (agent, key, attempt) to those agents that are there; the others get theirs when they open
+        a session."""
+        work: dict[str, list[Work]] = defaultdict(list)
+        for agent_id, key, attempt in attempts:
+            if agent_id in self._open and (one := self._work(key, attempt)) is not None:
+                work[agent_id].append(one)
+        for agent_id, batch in work.items():
+            self._open[agent_id].link.assign(self.term, batch)
+
+    def halt(self, attempts: Iterable[tuple[str, int, int, str]]) -> None:
+        """Tell agents to stop (agent, key, attempt, reason)."""
+        stops: dict[tuple[str, str], list[Fence]] = defaultdict(list)
+        for agent_id, key, attempt, reason in attempts:
+            stops[agent_id, reason].append((key, attempt))
+        for (agent_id, reason), fences in stops.items():
+            if agent_id in self._open:
+                self._open[agent_id].link.stop(fences, reason)
+
+    def acknowledge(self, ends: Iterable[tuple[str, int, int]]) -> None:
+        """Tell agents that (agent, key, attempt) are settled."""
+        fences: dict[str, list[Fence]] = defaultdict(list)
+        for agent_id, key, attempt in ends:
+            fences[agent_id].append((key, attempt))
+        for agent_id, batch in fences.items():
+            if agent_id in self._open:
+                self._open[agent_id].link.acknowledge(batch)
+
+    def drained(self, agent_id: str, on: bool) -> None:
+        """Tell the agent whether to expect new work."""
+        if agent_id in self._open:
+            self._open[agent_id].link.drain(on)
+
+    def revoke(self, error: CoordinatorError) -> None:
+        """This node no longer leads: agents go to the new leader, and keep what they hold."""
+        sessions, self._open = self._open, {}
+        self._loads = {}
+        for session in sessions.values():
+            session.link.close(error)
+
+    def _push_unsent(self, session: Session, held: set[Fence]) -> None:
+        """What was assigned to this very session before its link was there."""
+        state = self._state()
+        agent = state.agents.get(session.agent_id)
+        if (
+            agent is None
+            or agent.record.epoch != session.epoch
+            or agent.record.state is not AgentState.CONNECTED
+        ):
+            return
+        unsent = [one for one in sorted(agent.held.items()) if one not in held]
+        work = [one for key, attempt in unsent if (one := self._work(key, attempt)) is not None]
+        if work:
+            session.link.assign(self.term, work)
+        if agent.record.drain is not Drain.NONE:
+            session.link.drain(True)
+
+    def _work(self, key: int, attempt: int) -> Work | None:
+        state = self._state()
+        task = state.task(key)
+        if task is None or task.state not in HELD or task.attempt != attempt:
+            return None
+        dag = state.dags[key >> INDEX_BITS]
+        checkpoint = (self._checkpoint(key) or b"") if task.has_checkpoint else b""
+        return Work(dag.record.header.dag_id, task, attempt, dag.extras.get(task.index), checkpoint)
+
+
+def _superseded(session: Session) -> StaleFence:
+    return StaleFence(
+        f"agent {session.agent_id!r} has a newer session than {session.epoch}; one process per agent id",
+        agent=session.agent_id,
+        epoch=session.epoch,
+    )

@@ -1,0 +1,89 @@
+"""What the leader does when a time has come: wake delayed tasks, expire attempts, give up lost agents.
+
+The state machine decides whether it still applies; a timer that comes late, or twice, changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable
+from itertools import count
+from typing import Final, TypeVar
+
+from coordinator.core.commands import Command, ExpireAttempts, LoseAgents, WakeTasks
+from coordinator.replica.clock import Clock
+
+_T = TypeVar("_T")
+
+_LONGEST_SLEEP_S: Final = 1.0
+"""The wall clock may be set: look at it this often at the least."""
+
+_ITEMS_PER_COMMAND: Final = 1_000
+
+
+class Timers:
+    """Due times in Unix ms. `fire` takes the commands that are due."""
+
+    def __init__(self, clock: Clock, fire: Callable[[Command], None]) -> None:
+        self._clock = clock
+        self._fire = fire
+        self._order = count()
+        self._wakes: list[tuple[int, int, int]] = []
+        self._expiries: list[tuple[int, int, tuple[int, int]]] = []
+        self._losses: list[tuple[int, int, tuple[str, int]]] = []
+        self._handle: asyncio.TimerHandle | None = None
+        self._stopped = False
+
+    def wake_at(self, due_ms: int, key: int) -> None:
+        """The delay before the task's next attempt ends then."""
+        heapq.heappush(self._wakes, (due_ms, next(self._order), key))
+        self._arm()
+
+    def expire_at(self, due_ms: int, key: int, attempt: int) -> None:
+        """The attempt's timeout ends then."""
+        heapq.heappush(self._expiries, (due_ms, next(self._order), (key, attempt)))
+        self._arm()
+
+    def lose_at(self, due_ms: int, agent: str, epoch: int) -> None:
+        """The agent is lost then, unless it has opened a session after `epoch`."""
+        heapq.heappush(self._losses, (due_ms, next(self._order), (agent, epoch)))
+        self._arm()
+
+    def stop(self) -> None:
+        """Nothing fires any more."""
+        self._stopped = True
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _arm(self) -> None:
+        heads = [heap[0][0] for heap in (self._wakes, self._expiries, self._losses) if heap]
+        if not heads or self._stopped:
+            return
+        loop = asyncio.get_running_loop()
+        delay = min(max(min(heads) - self._clock.now_ms(), 0) / 1000, _LONGEST_SLEEP_S)
+        due = loop.time() + delay
+        if self._handle is not None:
+            if self._handle.when() <= due:
+                return
+            self._handle.cancel()
+        self._handle = loop.call_at(due, self._run)
+
+    def _run(self) -> None:
+        self._handle = None
+        now_ms = self._clock.now_ms()
+        for keys in _due(self._wakes, now_ms):
+            self._fire(WakeTasks(keys))
+        for attempts in _due(self._expiries, now_ms):
+            self._fire(ExpireAttempts(attempts))
+        for agents in _due(self._losses, now_ms):
+            self._fire(LoseAgents(agents, "its agent was lost"))
+        self._arm()
+
+
+def _due(heap: list[tuple[int, int, _T]], now_ms: int) -> list[list[_T]]:
+    items: list[_T] = []
+    while heap and heap[0][0] <= now_ms:
+        items.append(heapq.heappop(heap)[2])
+    return [items[at : at + _ITEMS_PER_COMMAND] for at in range(0, len(items), _ITEMS_PER_COMMAND)]

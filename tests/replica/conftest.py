@@ -1,0 +1,70 @@
+"""Builders for the tests of the shell's parts: entries as consensus hands them over, an applier on real
+RocksDB."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from coordinator.consensus.port import Committed
+from coordinator.core.commands import FORMAT, Command, Entry, OpenSession, SubmitDag
+from coordinator.core.model import AgentSpec, DagHeader, TaskBlock, TaskProfile
+from coordinator.replica.applier import Applier
+from coordinator.storage.engine import RocksEngine
+from coordinator.storage.state_store import StateStore
+
+MakeApplier = Callable[[str], Applier]
+
+
+class Log:
+    """Entries with consecutive indexes, as a log would hold them."""
+
+    def __init__(self) -> None:
+        self.entries: list[Committed] = []
+
+    def add(self, *commands: Command, at_ms: int = 1_000) -> Committed:
+        """Append an entry with these commands."""
+        payload = msgspec.msgpack.encode(Entry(FORMAT, at_ms, list(commands)))
+        self.entries.append(Committed(2 + len(self.entries), 1, payload))
+        return self.entries[-1]
+
+    def chain(self, dag_id: str, length: int = 3) -> Committed:
+        """Submit a chain of tasks t0 -> t1 -> ..."""
+        block = TaskBlock(
+            0,
+            [f"t{at}" for at in range(length)],
+            [0] * length,
+            [(at - 1,) if at else () for at in range(length)],
+            [b"payload"] * length,
+            [0] * length,
+        )
+        return self.add(SubmitDag(f"request-{dag_id}", DagHeader(dag_id), [TaskProfile("noop")], block))
+
+    def agent(self, agent_id: str) -> Committed:
+        """An agent says hello."""
+        return self.add(OpenSession(AgentSpec(agent_id, "instance", 2, 8), []))
+
+
+@pytest.fixture
+def log() -> Log:
+    """An empty log."""
+    return Log()
+
+
+@pytest.fixture
+def make_applier(tmp_path: Path) -> Iterator[MakeApplier]:
+    """An applier on the folder of that name; the same name opens the same folder again."""
+    stores: dict[str, StateStore] = {}
+
+    def make(name: str) -> Applier:
+        if name in stores:
+            stores.pop(name).close()
+        stores[name] = StateStore(tmp_path / name, RocksEngine)
+        return Applier(stores[name], max_events=1_000)
+
+    yield make
+    for store in stores.values():
+        store.close()

@@ -1,0 +1,157 @@
+"""Entries become state on disk and in memory, once and in order (H1, A4; design principles 2 and 5)."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from coordinator.consensus.port import Committed
+from coordinator.core.commands import Entry
+from coordinator.core.model import State
+from coordinator.errors import ApplyFailed, StateCorrupt, UnknownFormat
+from coordinator.replica.applier import Applier
+
+
+def picture(state: State) -> bytes:
+    """The state in memory as bytes, to compare."""
+    agents = sorted(state.agents.items())
+    return msgspec.msgpack.encode(
+        (state.machine, list(state.dags.values()), agents, list(state.requests.values()))
+    )
+
+
+async def test_a_reopened_store_holds_the_same_state(log, make_applier):
+    applier = make_applier("a")
+    applier.apply([log.chain("one"), log.agent("r1"), log.chain("two", 5)])
+    before, applied = picture(applier.state), applier.applied
+    again = make_applier("a")
+    assert picture(again.state) == before
+    assert again.applied == applied
+
+
+async def test_the_digest_does_not_depend_on_how_entries_were_grouped(log, make_applier):
+    entries = [log.chain("one"), log.agent("r1"), log.chain("two"), log.agent("r2")]
+    together, single = make_applier("a"), make_applier("b")
+    together.apply(entries)
+    for entry in entries:
+        single.apply([entry])
+    assert together.applied == single.applied
+    assert picture(together.state) == picture(single.state)
+
+
+async def test_an_entry_of_consensus_itself_moves_the_index_alone(log, make_applier):
+    applier = make_applier("a")
+    applier.apply([log.chain("one")])
+    digest = applier.applied.digest
+    applier.apply([Committed(3, 2, b"")])
+    assert (applier.applied.index, applier.applied.term, applier.applied.digest) == (3, 2, digest)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"\xc1garbage",
+        msgspec.msgpack.encode(Entry(99, 0, [])),
+        msgspec.msgpack.encode((1, 0, [[77, "a command of the future"]])),
+    ],
+)
+async def test_an_entry_that_cannot_be_read_stops_the_node_and_is_not_skipped(make_applier, payload):
+    applier = make_applier("a")
+    with pytest.raises(UnknownFormat, match="entry 2"):
+        applier.apply([Committed(2, 1, payload)])
+    assert make_applier("a").applied.index == 1
+
+
+async def test_a_failing_machine_leaves_nothing_on_disk(log, make_applier, monkeypatch):
+    applier = make_applier("a")
+    entry = log.chain("one")
+    monkeypatch.setattr("coordinator.core.machine.apply", lambda *_: 1 / 0)
+    with pytest.raises(ApplyFailed, match="SubmitDag"):
+        applier.apply([entry])
+    monkeypatch.undo()
+    again = make_applier("a")
+    assert again.applied.index == 1
+    assert again.state.dags == {}
+
+
+async def test_waiting_for_an_index_returns_when_it_is_applied(log, make_applier):
+    import asyncio
+
+    applier = make_applier("a")
+    entries = [log.chain("one"), log.agent("r1")]
+    waiting = asyncio.create_task(applier.wait_applied(3))
+    applier.apply(entries[:1])
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    applier.apply(entries[1:])
+    await waiting
+    await applier.wait_applied(3)
+
+
+def copy_snapshot(source: Applier, target: Applier, spoil=lambda chunks: chunks) -> None:
+    """Send the source's state to the target, chunk by chunk."""
+    reader = source.read_snapshot()
+    writer = target.write_snapshot(reader.meta)
+    try:
+        for chunk in spoil(list(reader.chunks())):
+            writer.write(chunk)
+        writer.install()
+    except StateCorrupt:
+        writer.abort()
+        raise
+    finally:
+        reader.close()
+
+
+async def test_a_snapshot_makes_another_node_equal(log, make_applier):
+    source, target = make_applier("a"), make_applier("b")
+    source.apply([log.chain("one"), log.agent("r1")])
+    target.apply([log.entries[0]])
+    copy_snapshot(source, target)
+    assert target.applied == source.applied
+    assert picture(target.state) == picture(source.state)
+    assert picture(make_applier("b").state) == picture(source.state)
+    more = log.chain("two")
+    source.apply([more])
+    target = make_applier("b")
+    target.apply([more])
+    assert target.applied == source.applied
+
+
+async def test_a_snapshot_is_of_one_moment_though_entries_go_on(log, make_applier):
+    source, target = make_applier("a"), make_applier("b")
+    source.apply([log.chain("one")])
+    reader = source.read_snapshot()
+    source.apply([log.chain("two")])
+    writer = target.write_snapshot(reader.meta)
+    for chunk in reader.chunks():
+        writer.write(chunk)
+    writer.install()
+    reader.close()
+    assert list(target.state.numbers) == ["one"]
+    assert target.applied.index == 2
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda chunks: chunks[:-1],
+        lambda chunks: chunks[1:],
+        lambda chunks: [chunks[0][:-1] + bytes([chunks[0][-1] ^ 1]), *chunks[1:]],
+        lambda chunks: [b"\xc1", *chunks],
+        lambda chunks: [*chunks, chunks[0]],
+    ],
+    ids=["cut short", "first chunk missing", "one bit flipped", "garbage", "goes on after its end"],
+)
+async def test_a_damaged_snapshot_is_refused_and_changes_nothing(log, make_applier, spoil):
+    """Defects 3 and 4 of stock PySyncObj at the level of the store."""
+    source, target = make_applier("a"), make_applier("b")
+    source.apply([log.chain("one"), log.agent("r1")])
+    target.apply([log.entries[0]])
+    before = picture(target.state), target.applied
+    with pytest.raises(StateCorrupt):
+        copy_snapshot(source, target, spoil)
+    assert (picture(target.state), target.applied) == before
+    again = make_applier("b")
+    assert (picture(again.state), again.applied) == before
+    assert len(list((again.store.root).glob("state-*"))) == 1

@@ -1,0 +1,165 @@
+"""Group commit: what arrives together travels together, queues are bounded, lost leadership is told apart
+(principles 6, 7)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import pytest
+
+from coordinator.core.commands import CancelDag, Entry, SubmitDag
+from coordinator.core.model import DagHeader, TaskBlock, TaskProfile
+from coordinator.core.outcome import Done, Refusal
+from coordinator.errors import LimitExceeded, NotFound, NotLeader, OutcomeUnknown, QueueFull
+from coordinator.replica.proposer import Proposer
+
+
+class Clock:
+    """Stands still."""
+
+    def now_ms(self) -> int:
+        return 1_234
+
+
+class Log:
+    """Takes proposals as a leader's log would; the test says when one is applied."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.leading = True
+
+    def propose(self, payload: bytes) -> tuple[int, int]:
+        if not self.leading:
+            raise NotLeader("n2", "host:1")
+        self.entries.append(msgspec.msgpack.decode(payload, type=Entry))
+        return len(self.entries) + 1, 7
+
+
+def make(log: Log, **bounds: int) -> Proposer:
+    settings = {"max_commands": 100, "max_bytes": 100_000, "max_entry_bytes": 10_000, "window": 2} | bounds
+    return Proposer(log, Clock(), **settings)
+
+
+def cancel(number: int) -> CancelDag:
+    return CancelDag("", f"dag-{number}")
+
+
+async def turn() -> None:
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+async def test_what_comes_in_one_turn_is_one_entry_and_replies_find_their_askers():
+    log = Log()
+    proposer = make(log)
+    futures = [proposer.submit(cancel(number)) for number in range(5)]
+    await turn()
+    assert [len(entry.commands) for entry in log.entries] == [5]
+    assert log.entries[0].at_ms == 1_234
+    proposer.applied(2, 7, [Done(number) for number in range(5)])
+    assert [(await future).count for future in futures] == [0, 1, 2, 3, 4]
+
+
+async def test_beyond_the_window_commands_gather_until_an_entry_is_applied():
+    log = Log()
+    proposer = make(log)
+    for number in range(2):
+        proposer.submit(cancel(number))
+        await turn()
+    late = [proposer.submit(cancel(number)) for number in range(2, 6)]
+    await turn()
+    assert [len(entry.commands) for entry in log.entries] == [1, 1]
+    proposer.applied(2, 7, [Done()])
+    await turn()
+    assert [len(entry.commands) for entry in log.entries] == [1, 1, 4]
+    assert [command.dag_id for command in log.entries[2].commands] == [
+        f"dag-{number}" for number in range(2, 6)
+    ]
+    assert not any(future.done() for future in late)
+
+
+async def test_an_entry_is_closed_at_its_bound():
+    log = Log()
+    proposer = make(log, max_entry_bytes=264)
+    for number in range(20):
+        proposer.submit(cancel(number))
+    await turn()
+    proposer.applied(2, 7, [Done()] * len(log.entries[0].commands))
+    await turn()
+    assert 1 < len(log.entries[0].commands) < 20
+    assert all(len(msgspec.msgpack.encode(entry)) <= 264 for entry in log.entries)
+
+
+async def test_a_full_queue_refuses_and_says_when_to_come_back():
+    log = Log()
+    proposer = make(log, max_commands=3, window=1)
+    kept = [proposer.submit(cancel(number)) for number in range(3)]
+    with pytest.raises(QueueFull) as caught:
+        proposer.submit(cancel(3))
+    assert caught.value.retry_after_ms > 0
+    assert caught.value.fields["limit"] == "3"
+    room = asyncio.create_task(proposer.room())
+    await turn()
+    assert room.done()
+    proposer.applied(2, 7, [Done()] * 3)
+    assert all(future.done() for future in kept)
+
+
+async def test_the_queue_is_bounded_by_bytes_too():
+    proposer = make(Log(), max_bytes=50, window=1)
+    proposer.submit(cancel(0))
+    with pytest.raises(QueueFull):
+        for number in range(1, 10):
+            proposer.submit(cancel(number))
+
+
+async def test_a_command_larger_than_an_entry_is_refused_with_the_limit():
+    block = TaskBlock(0, ["t"], [0], [()], [b"x" * 20_000], [0])
+    with pytest.raises(LimitExceeded) as caught:
+        make(Log()).submit(SubmitDag("", DagHeader("d"), [TaskProfile("noop")], block))
+    assert caught.value.fields["setting"] == "raft.max_entry_bytes"
+
+
+async def test_lost_leadership_is_unknown_for_what_was_proposed_and_not_leader_for_what_was_not():
+    log = Log()
+    proposer = make(log, window=1)
+    proposed = proposer.submit(cancel(0))
+    await turn()
+    waiting = proposer.submit(cancel(1))
+    proposer.revoke(NotLeader("n2", "host:1"))
+    with pytest.raises(OutcomeUnknown):
+        await proposed
+    with pytest.raises(NotLeader) as caught:
+        await waiting
+    assert caught.value.leader_address == "host:1"
+    assert proposer.waiting == 0
+
+
+async def test_another_leaders_entry_in_the_same_place_is_not_mistaken_for_ours():
+    log = Log()
+    proposer = make(log)
+    future = proposer.submit(cancel(0))
+    await turn()
+    proposer.applied(2, 8, [Done()])
+    with pytest.raises(OutcomeUnknown):
+        await future
+
+
+async def test_a_node_that_does_not_lead_says_who_does():
+    log = Log()
+    log.leading = False
+    future = make(log).submit(cancel(0))
+    with pytest.raises(NotLeader, match="n2 at host:1"):
+        await future
+
+
+async def test_a_refusal_becomes_the_error_that_it_names():
+    log = Log()
+    proposer = make(log)
+    call = asyncio.create_task(proposer.call(cancel(0)))
+    await turn()
+    proposer.applied(2, 7, [Refusal("NOT_FOUND", "no such DAG", {"name": "dag-0"})])
+    with pytest.raises(NotFound, match="no such DAG") as caught:
+        await call
+    assert caught.value.fields == {"name": "dag-0"}
