@@ -6,12 +6,11 @@ what is wanted. Tables of readers describe objects: key -> (name of the attribut
 
 from __future__ import annotations
 
+import calendar
 import difflib
 import json
-import math
 import re
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from enum import IntEnum
 from typing import Any, Final, TypeVar
 
@@ -27,6 +26,10 @@ _SHOWN: Final = 60
 
 _QUANTITY: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]+)")
 _SECONDS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_MOMENT: Final = re.compile(
+    r"([1-9][0-9]{3})-([0-9]{2})-([0-9]{2})[T ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]{1,9}))?)?"
+    r"(?:Z|([+-][0-9]{2}):?([0-9]{2}))"
+)
 _BYTES: Final = {"B": 1} | {
     prefix + unit: base**power
     for unit, base, prefixes in (("B", 1_000, "kMGT"), ("iB", 1_024, "KMGT"))
@@ -174,14 +177,16 @@ def rate_bytes(value: object, place: str) -> int:
 
 
 def moment_ms(value: object, place: str) -> int:
-    """A time with its zone, "2026-01-31T12:00:00Z", as Unix ms."""
-    try:
-        moment = datetime.fromisoformat(text(value, place))
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise wrong(place, 'a time with its zone such as "2026-01-31T12:00:00Z"', value)
-    return math.floor(moment.timestamp() * 1_000)
+    """A time with its zone, "2026-01-31T12:00:00Z" or "2026-01-31 13:00+01:00", as Unix ms."""
+    match = _MOMENT.fullmatch(value) if isinstance(value, str) else None
+    if match is not None:
+        year, month, day, hour, minute, second = (int(match[part] or 0) for part in range(1, 7))
+        ahead_h, ahead_m = int(match[8] or 0), int(f"{(match[8] or '')[:1]}{match[9] or 0}")
+        exists = 1 <= month <= 12 and 1 <= day <= calendar.monthrange(year, month)[1]
+        if exists and max(hour, abs(ahead_h)) < 24 and max(minute, second, abs(ahead_m)) < 60:
+            seconds = calendar.timegm((year, month, day, hour - ahead_h, minute - ahead_m, second))
+            return seconds * 1_000 + int((match[7] or "").ljust(3, "0")[:3])
+    raise wrong(place, 'a time with its zone such as "2026-01-31T12:00:00Z"', value)
 
 
 def _quantity(value: object, place: str, units: Mapping[str, float], wanted: str) -> float:
