@@ -109,8 +109,9 @@ class Proposer:
         return reply
 
     async def room(self) -> None:
-        """Return once something that waited has left the queue: after QueueFull, the time to try again."""
-        await self._left.wait()
+        """Return once the queue is at most half full: after QueueFull, the time to try again."""
+        while 2 * len(self._waiting) > self._max_commands or 2 * self._waiting_bytes > self._max_bytes:
+            await self._left.wait()
 
     def applied(self, index: int, term: int, replies: list[Reply]) -> None:
         """The entry at `index` has been applied: answer those who wait for it."""
