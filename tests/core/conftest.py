@@ -36,11 +36,36 @@ _decode_entry = msgspec.msgpack.Decoder(c.Entry).decode
 _NAMED: Final = (Table.AGENT, Table.AGENT_STATS, Table.AGENT_LOAD)
 
 
+def portrait(state: model.State) -> dict[str, bytes]:
+    """The whole state, field by field and encoded, so that two states can be compared."""
+    parts: dict[str, object] = {
+        "machine": state.machine,
+        "dags": list(state.dags),
+        "numbers": sorted(state.numbers.items()),
+        "finished": list(state.finished.items()),
+        "requests": list(state.requests.items()),
+    }
+    for number, dag in state.dags.items():
+        parts[f"dag {number}"] = (dag.record, dag.counts)
+        parts |= {f"task {task.key}": task for task in dag.tasks}
+    for name, agent in state.agents.items():
+        parts[f"agent {name}"] = (agent.record, sorted(agent.held.items()), agent.stats, agent.load)
+    return {name: _encode(part) for name, part in parts.items()}
+
+
 class Store:
     """What is on a node's disk: encoded records by (table, key), and the state that they make."""
 
+    portrait = staticmethod(portrait)
+
     def __init__(self) -> None:
         self.rows: dict[tuple[Table, bytes], bytes] = {}
+
+    def copy(self) -> Store:
+        """Another one with the same content."""
+        other = Store()
+        other.rows = dict(self.rows)
+        return other
 
     def take(self, writes: Sequence[Write]) -> list[tuple[str, bytes, bytes | None, bytes | None]]:
         """Carry out the writes of one entry; returns them encoded."""
@@ -118,32 +143,12 @@ class Store:
         )
 
 
-def portrait(state: model.State) -> dict[str, bytes]:
-    """The whole state, field by field and encoded, so that two states can be compared."""
-    parts: dict[str, object] = {
-        "machine": state.machine,
-        "dags": list(state.dags),
-        "numbers": sorted(state.numbers.items()),
-        "finished": list(state.finished.items()),
-        "requests": list(state.requests.items()),
-    }
-    for number, dag in state.dags.items():
-        parts[f"dag {number}"] = (dag.record, dag.counts)
-        parts |= {f"task {task.key}": task for task in dag.tasks}
-    for name, agent in state.agents.items():
-        parts[f"agent {name}"] = (agent.record, sorted(agent.held.items()), agent.stats, agent.load)
-    return {name: _encode(part) for name, part in parts.items()}
-
-
 class Driver:
     """One node's state machine. `outcomes` and `entries` (encoded) keep all that has happened.
 
     With `verify`, each entry is also applied to a state that was rebuilt from what is stored: a node that
     has just restarted must neither answer, write nor end up otherwise.
     """
-
-    Store = Store
-    portrait = staticmethod(portrait)
 
     def __init__(self, *, verify: bool = True) -> None:
         self.state = model.State()
