@@ -1,0 +1,147 @@
+"""The agent: runs the handlers that a program registers, for whichever tasks the coordinator assigns to
+it."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import signal
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from agent_sdk import builtin
+from agent_sdk._channels import parse_endpoints
+from agent_sdk._dag import Resources
+from agent_sdk._executor import Handler
+from agent_sdk._profile import Profile, machine_resources
+from agent_sdk._runtime import Graces, Runtime
+from agent_sdk.errors import AlreadyExists, InvalidRequest, WrongState
+
+AnyHandler = TypeVar("AnyHandler", bound=Handler)
+
+
+class Agent:
+    """Opens a session with the leader, runs what it assigns, and finds the new leader when the old one is
+    gone.
+
+    `slots` attempts run at once, `queue` more may wait here; how many do is the coordinator's choice. Keep
+    `agent_id` over restarts to keep the agent's history. Placement looks at `capabilities` (skill to level),
+    `labels`, `zone`, `resources` (default: all cores and memory of the machine), `tools`, `permissions`,
+    `environments`, `protocols`, `cached_models`.
+
+    A stopped coroutine has `cancel_grace_s` to end by itself; when the agent leaves, what runs has
+    `drain_grace_s`. `effects_path` names a file that records the start and end of every attempt, for drills.
+    """
+
+    def __init__(
+        self,
+        endpoints: str | Iterable[str],
+        agent_id: str | None = None,
+        *,
+        slots: int = 3,
+        queue: int = 1_000,
+        capabilities: Mapping[str, int] | None = None,
+        resources: Resources | None = None,
+        labels: Mapping[str, str] | None = None,
+        zone: str = "",
+        tools: Sequence[str] = (),
+        permissions: Sequence[str] = (),
+        environments: Sequence[str] = (),
+        protocols: Sequence[str] = (),
+        cached_models: Sequence[str] = (),
+        cancel_grace_s: float = 5.0,
+        drain_grace_s: float = 30.0,
+        effects_path: str | Path | None = None,
+    ) -> None:
+        if slots < 1 or queue < 0:
+            raise InvalidRequest(
+                f"slots is {slots}, queue is {queue}; slots must be 1 or more, queue 0 or more"
+            )
+        self._endpoints = parse_endpoints(endpoints)
+        self._profile = Profile(
+            agent_id=agent_id or f"{platform.node() or 'agent'}-{uuid.uuid4().hex[:8]}",
+            slots=slots,
+            queue=queue,
+            capabilities=dict(capabilities or {}),
+            resources=machine_resources() if resources is None else resources,
+            labels=dict(labels or {}),
+            zone=zone,
+            tools=tuple(tools),
+            permissions=tuple(permissions),
+            environments=tuple(environments),
+            protocols=tuple(protocols),
+            cached_models=tuple(cached_models),
+        )
+        self._graces = Graces(cancel_s=cancel_grace_s, drain_s=drain_grace_s)
+        self._effects_path = effects_path
+        self._handlers: dict[str, Handler] = {}
+        self._runtime: Runtime | None = None
+
+    @property
+    def agent_id(self) -> str:
+        """The name under which the coordinator knows it."""
+        return self._profile.agent_id
+
+    def handler(self, task_type: str) -> Callable[[AnyHandler], AnyHandler]:
+        """Decorator: run tasks of this type ("*": of any other type) by the function, a coroutine or a plain
+        one.
+
+        It is given a `TaskContext` and returns the result: bytes, text, anything that is fit for JSON, None,
+        or a `Reference` to what it stored elsewhere. Whatever it raises is a failed attempt, worth a retry
+        except for `PermanentError`. Plain functions run in threads; a coroutine must not block the event
+        loop. Register before the agent runs. Raises AlreadyExists for a second handler of one type.
+        """
+
+        def register(function: AnyHandler) -> AnyHandler:
+            if task_type in self._handlers:
+                raise AlreadyExists(
+                    f"there is a handler for {task_type!r} already", fields={"type": task_type}
+                )
+            self._handlers[task_type] = function
+            return function
+
+        return register
+
+    def add_builtins(self, *, shell: bool = False) -> None:
+        """Add handlers for trying things: `sleep`, `noop`, `fail`, `echo`, and `shell` if allowed; see
+        `agent_sdk.builtin`."""
+        for task_type, function in builtin.handlers(shell=shell).items():
+            self.handler(task_type)(function)
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, then leave in order: hand back what waits, let what runs end within
+        the grace, say goodbye. A second signal ends it at once. For the main thread. Raises as
+        `run_async`."""
+        asyncio.run(self._run_with_signals())
+
+    async def run_async(self) -> None:
+        """Serve until `stop`, in the running event loop. Raises InvalidRequest, AccessDenied or Unsupported
+        when the coordinator does not want this agent; everything else it sits out."""
+        if self._runtime is not None:
+            raise WrongState(f"agent {self.agent_id!r} runs already")
+        self._runtime = Runtime(
+            self._endpoints, self._profile, self._handlers, self._graces, self._effects_path
+        )
+        try:
+            await self._runtime.run()
+        finally:
+            self._runtime = None
+
+    async def stop(self, grace_s: float | None = None) -> None:
+        """Leave in order, and return when `run_async` is about to; what runs has `grace_s` seconds to end
+        (None: the agent's `drain_grace_s`). Called again: at once. For the loop that the agent runs in."""
+        if (runtime := self._runtime) is not None:
+            runtime.ask_to_stop(grace_s)
+            await runtime.ended()
+
+    async def _run_with_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal)
+        await self.run_async()
+
+    def _on_signal(self) -> None:
+        if self._runtime is not None:
+            self._runtime.ask_to_stop(None)

@@ -1,0 +1,276 @@
+"""The client for asyncio; `agent_sdk.Client` is its face for code without an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from types import TracebackType
+from typing import Final, Self
+
+from agent_sdk import _encode, _views
+from agent_sdk._dag import Dag
+from agent_sdk._leader import CALL_TIMEOUT_S, LeaderCalls
+from agent_sdk._submit import Submission, SubmitSettings
+from agent_sdk._watch import Watch
+from agent_sdk.errors import DeadlineExceeded, QuorumflowError
+from agent_sdk.types import (
+    FINAL_STATES,
+    AgentStatus,
+    ClusterStatus,
+    DagEvent,
+    DagStatus,
+    Event,
+    Explanation,
+    NodeStatus,
+    TaskResult,
+    TaskStatus,
+)
+from quorumflow_proto.v1 import client_pb2, common_pb2, operator_pb2
+
+PAGE_SIZE: Final = 500
+POLL_S: Final = 0.2
+"""Between two looks at a DAG that cannot be watched."""
+CONFIRM_S: Final = 15.0
+"""A wait looks at the DAG itself this often, however quiet the watch is."""
+
+
+class AsyncClient:
+    """Submits DAGs and follows them.
+
+    `endpoints` are "host:port" addresses of some or all nodes. Every call goes to whichever node leads,
+    through changes of leader, and raises DeadlineExceeded when none has answered within `timeout_s`; a call
+    that the leader refuses raises the refusal, as the tree in `agent_sdk.errors` names it. Belongs to the
+    event loop that it is first used in.
+    """
+
+    def __init__(
+        self,
+        endpoints: str | Iterable[str],
+        *,
+        timeout_s: float = CALL_TIMEOUT_S,
+        submit_settings: SubmitSettings | None = None,
+    ) -> None:
+        self._calls = LeaderCalls(endpoints, timeout_s)
+        self._submit_settings = submit_settings or SubmitSettings()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections; calls under way fail."""
+        await self._calls.close()
+
+    # --- DAGs -----------------------------------------------------------------------------------------------
+
+    async def submit(self, dag: Dag, *, request_id: str | None = None) -> str:
+        """Submit a DAG; returns its id once it is recorded. With a `request_id` of one's own, a repetition in
+        another process is recognised too. Raises InvalidRequest (DagCycle, UnknownDependency, ...) and
+        QueueFull."""
+        return await self.submit_spec(_encode.dag_spec(dag), request_id=request_id)
+
+    async def submit_spec(self, spec: common_pb2.DagSpec, *, request_id: str | None = None) -> str:
+        """`submit` for a DAG in the wire's form."""
+        submission = Submission(spec, request_id or _new_request_id(), self._submit_settings)
+        return (await self._calls.call(submission.send)).dag_id
+
+    async def get(self, dag_id: str) -> DagStatus:
+        """A DAG as it is now (a linearizable read). Raises NotFound."""
+        request = client_pb2.GetDagRequest(dag_id=dag_id)
+        reply = await self._calls.call(lambda node, left_s: node.client.GetDag(request, timeout=left_s))
+        return _views.dag(reply.dag, reply.revision, reply.stale)
+
+    async def list(self, *, namespace: str = "", states: Iterable[str] = ()) -> AsyncIterator[DagStatus]:
+        """All DAGs, page by page; of one namespace, in some states."""
+        request = client_pb2.ListDagsRequest(
+            namespace=namespace,
+            states=_encode.dag_states(states),
+            page_size=PAGE_SIZE,
+        )
+        while True:
+            reply = await self._calls.call(lambda node, left_s: node.client.ListDags(request, timeout=left_s))
+            for view in reply.dags:
+                yield _views.dag(view, reply.revision)
+            if not reply.next_page_token:
+                return
+            request.page_token = reply.next_page_token
+
+    async def wait(self, dag_id: str, timeout_s: float | None = None) -> DagStatus:
+        """Wait until the DAG has ended, in whichever state. Raises DeadlineExceeded after `timeout_s` (None:
+        never, as long as some node leads), NotFound."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._wait(dag_id)
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"DAG {dag_id!r} has not ended within {timeout_s} s; it goes on", fields={"dag_id": dag_id}
+            ) from None
+
+    async def _wait(self, dag_id: str) -> DagStatus:
+        while True:
+            status = await self.get(dag_id)
+            if status.finished:
+                return status
+            try:
+                await self._until_end_is_seen(dag_id, status.revision + 1)
+            except QuorumflowError:
+                # The watch is a short cut; the read above says what is true, and raises what must be.
+                await asyncio.sleep(POLL_S)
+
+    async def _until_end_is_seen(self, dag_id: str, from_revision: int) -> None:
+        events = Watch(self._calls, dag_id, from_revision, dags_only=True).events()
+        try:
+            async with asyncio.timeout(CONFIRM_S):
+                async for event in events:
+                    if isinstance(event, DagEvent) and event.state in FINAL_STATES:
+                        return
+        except TimeoutError:
+            return
+        finally:
+            await events.aclose()
+
+    async def cancel(self, dag_id: str, reason: str = "", *, request_id: str | None = None) -> str:
+        """Cancel a DAG; returns its state. Once this returns no further task of it starts. Raises NotFound,
+        WrongState."""
+        request = client_pb2.CancelDagRequest(
+            request_id=request_id or _new_request_id(), dag_id=dag_id, reason=reason
+        )
+        reply = await self._calls.call(lambda node, left_s: node.client.CancelDag(request, timeout=left_s))
+        return _views.dag_state(reply.state)
+
+    # --- tasks ----------------------------------------------------------------------------------------------
+
+    async def tasks(self, dag_id: str, *, states: Iterable[str] = ()) -> AsyncIterator[TaskStatus]:
+        """The tasks of a DAG in topological order, page by page; only those in `states`, if given. Raises
+        NotFound."""
+        request = client_pb2.ListTasksRequest(
+            dag_id=dag_id,
+            states=_encode.task_states(states),
+            page_size=PAGE_SIZE,
+        )
+        while True:
+            reply = await self._calls.call(
+                lambda node, left_s: node.client.ListTasks(request, timeout=left_s)
+            )
+            for view in reply.tasks:
+                yield _views.task(view)
+            if not reply.next_page_token:
+                return
+            request.page_token = reply.next_page_token
+
+    async def task(self, dag_id: str, task_id: str) -> TaskStatus:
+        """One task with its attempts. Raises NotFound."""
+        request = client_pb2.GetTaskRequest(dag_id=dag_id, task_id=task_id)
+        reply = await self._calls.call(lambda node, left_s: node.client.GetTask(request, timeout=left_s))
+        return _views.task(reply.task)
+
+    async def result(self, dag_id: str, task_id: str) -> TaskResult:
+        """What a task left. Raises NotFound; a task that has not ended, or failed, is no error here: see
+        `TaskResult.raise_for_state`."""
+        request = client_pb2.GetResultRequest(dag_id=dag_id, task_id=task_id)
+        reply = await self._calls.call(lambda node, left_s: node.client.GetResult(request, timeout=left_s))
+        return _views.result(dag_id, task_id, reply)
+
+    async def cancel_task(
+        self, dag_id: str, task_id: str, reason: str = "", *, request_id: str | None = None
+    ) -> str:
+        """Cancel a task and what depends on it; returns its state. Raises NotFound, WrongState."""
+        request = client_pb2.CancelTaskRequest(
+            request_id=request_id or _new_request_id(), dag_id=dag_id, task_id=task_id, reason=reason
+        )
+        reply = await self._calls.call(lambda node, left_s: node.client.CancelTask(request, timeout=left_s))
+        return _views.task_state(reply.state)
+
+    async def reschedule(
+        self, dag_id: str, task_id: str, reason: str = "", *, request_id: str | None = None
+    ) -> str:
+        """Take a task from its agent, or end its wait for the next attempt; returns its state. Raises
+        NotFound, WrongState."""
+        request = client_pb2.RescheduleTaskRequest(
+            request_id=request_id or _new_request_id(), dag_id=dag_id, task_id=task_id, reason=reason
+        )
+        reply = await self._calls.call(
+            lambda node, left_s: node.client.RescheduleTask(request, timeout=left_s)
+        )
+        return _views.task_state(reply.state)
+
+    async def explain(self, dag_id: str, task_id: str) -> Explanation:
+        """Why a task is not running, or where it is. Raises NotFound."""
+        request = client_pb2.ExplainTaskRequest(dag_id=dag_id, task_id=task_id)
+        reply = await self._calls.call(lambda node, left_s: node.client.ExplainTask(request, timeout=left_s))
+        return _views.explanation(reply)
+
+    # --- events ---------------------------------------------------------------------------------------------
+
+    async def watch(self, dag_id: str = "", from_revision: int = 0) -> AsyncGenerator[Event, None]:
+        """Events in log order, of one DAG or of all, from a revision or from now (0), without end. Goes on
+        through changes of leader without gaps or repeats. Raises RevisionCompacted when the events are no
+        longer kept."""
+        events = Watch(self._calls, dag_id, from_revision or await self._next_revision()).events()
+        try:
+            async for event in events:
+                yield event
+        finally:
+            await events.aclose()
+
+    async def _next_revision(self) -> int:
+        """What "from now" means is fixed before the first stream begins, so that a break of it loses
+        nothing."""
+        request = client_pb2.ListDagsRequest(page_size=1)
+        reply = await self._calls.call(lambda node, left_s: node.client.ListDags(request, timeout=left_s))
+        return reply.revision + 1
+
+    # --- the cluster ----------------------------------------------------------------------------------------
+
+    async def cluster_status(self) -> ClusterStatus:
+        """The cluster as its leader sees it."""
+        request = operator_pb2.ClusterStatusRequest()
+        reply = await self._calls.call(
+            lambda node, left_s: node.operator.ClusterStatus(request, timeout=left_s)
+        )
+        return _views.cluster(reply)
+
+    async def node_status(self, endpoint: str) -> NodeStatus:
+        """One node as it sees itself, asked once and directly. Raises Unavailable when it does not answer."""
+        request = operator_pb2.NodeStatusRequest()
+        reply = await self._calls.direct(
+            endpoint, lambda node, left_s: node.operator.NodeStatus(request, timeout=left_s)
+        )
+        return _views.node_itself(reply)
+
+    async def agents(self) -> AsyncIterator[AgentStatus]:
+        """All agents, page by page."""
+        request = operator_pb2.ListAgentsRequest(page_size=PAGE_SIZE)
+        while True:
+            reply = await self._calls.call(
+                lambda node, left_s: node.operator.ListAgents(request, timeout=left_s)
+            )
+            for view in reply.agents:
+                yield _views.agent(view)
+            if not reply.next_page_token:
+                return
+            request.page_token = reply.next_page_token
+
+    async def drain_agent(self, agent_id: str, *, undo: bool = False, request_id: str | None = None) -> str:
+        """Give an agent nothing new, or `undo` that; returns its state. Raises NotFound."""
+        request = operator_pb2.DrainAgentRequest(
+            request_id=request_id or _new_request_id(), agent_id=agent_id, undo=undo
+        )
+        reply = await self._calls.call(lambda node, left_s: node.operator.DrainAgent(request, timeout=left_s))
+        return reply.state
+
+    async def drain_node(self, node_id: str, *, undo: bool = False) -> str:
+        """Move leadership away from a node and keep it from standing for election, or `undo` that; returns
+        the leader's id. Raises NotFound."""
+        request = operator_pb2.DrainNodeRequest(node_id=node_id, undo=undo)
+        reply = await self._calls.call(lambda node, left_s: node.operator.DrainNode(request, timeout=left_s))
+        return reply.leader_id
+
+
+def _new_request_id() -> str:
+    return uuid.uuid4().hex

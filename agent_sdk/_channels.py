@@ -1,0 +1,90 @@
+"""Connections to nodes: one channel per address, made at first use."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Final
+
+import grpc.aio
+
+from agent_sdk.errors import InvalidRequest
+from quorumflow_proto.v1.agent_pb2_grpc import AgentServiceStub
+from quorumflow_proto.v1.client_pb2_grpc import ClientServiceStub
+from quorumflow_proto.v1.operator_pb2_grpc import OperatorServiceStub
+
+MAX_MESSAGE_BYTES: Final = 64 << 20
+"""What is taken from a node in one message; the node's own limit is lower."""
+
+KEEPALIVE_MS: Final = 1_000
+KEEPALIVE_TIMEOUT_MS: Final = 2_000
+"""A peer that is silent for the sum of both is given up. Nodes permit pings at this rate."""
+
+CONNECT_TIMEOUT_MS: Final = 1_000
+RECONNECT_LIMIT_MS: Final = 500
+
+_OPTIONS: Final = (
+    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    # Despite its name, this bounds one attempt to connect.
+    ("grpc.min_reconnect_backoff_ms", CONNECT_TIMEOUT_MS),
+    ("grpc.max_reconnect_backoff_ms", RECONNECT_LIMIT_MS),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.enable_http_proxy", 0),
+    # Two clients in one process do not wait for each other's reconnects.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+class Node:
+    """One node, by its address: a channel and the stubs on it."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        self.client = ClientServiceStub(self._channel)
+        self.operator = OperatorServiceStub(self._channel)
+        self.agent = AgentServiceStub(self._channel)
+
+    async def close(self) -> None:
+        """Close the channel; calls under way fail."""
+        await self._channel.close()
+
+
+class Nodes:
+    """The nodes met so far, which are as many as the cluster has ever named."""
+
+    def __init__(self) -> None:
+        self._by_address: dict[str, Node] = {}
+
+    def at(self, address: str) -> Node:
+        """The node at `address`; connects when it is first called."""
+        node = self._by_address.get(address)
+        if node is None:
+            node = self._by_address[address] = Node(address)
+        return node
+
+    async def close(self) -> None:
+        """Close every channel."""
+        nodes, self._by_address = list(self._by_address.values()), {}
+        await asyncio.gather(*(node.close() for node in nodes))
+
+
+def parse_endpoints(endpoints: str | Iterable[str]) -> tuple[str, ...]:
+    """Distinct "host:port" addresses in the order given, from a sequence or from one string with commas.
+    Raises InvalidRequest for none, or for one without a port."""
+    given = endpoints.split(",") if isinstance(endpoints, str) else endpoints
+    addresses = tuple(dict.fromkeys(one.strip() for one in given if one.strip()))
+    if not addresses:
+        raise InvalidRequest("no endpoints were given: name at least one node as host:port")
+    for address in addresses:
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
+            raise InvalidRequest(
+                f"endpoint {address!r} is not host:port with a port from 1 to 65535",
+                fields={"endpoint": address},
+            )
+    return addresses

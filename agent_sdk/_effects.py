@@ -1,0 +1,37 @@
+"""A record of what really ran, for drills: what the coordinator says is checked against it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Literal
+
+from agent_sdk._ledger import Attempt
+
+
+class EffectsFile:
+    """One JSON line at the start and at the end of every attempt, each appended in one write: several agents
+    may share a file, and a kill leaves no half line behind."""
+
+    def __init__(self, path: str | Path, agent_id: str) -> None:
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._agent_id = agent_id
+
+    def write(self, event: Literal["start", "end"], attempt: Attempt) -> None:
+        """Append one line. Raises OSError when the disk is full."""
+        line = {
+            "dag": attempt.assignment.dag_id,
+            "task": attempt.assignment.task_id,
+            "attempt": attempt.key[1],
+            "agent": self._agent_id,
+            "pid": os.getpid(),
+            "event": event,
+            "at_ms": time.time_ns() // 1_000_000,
+        }
+        os.write(self._descriptor, json.dumps(line, separators=(",", ":")).encode() + b"\n")
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)

@@ -1,0 +1,238 @@
+"""From `Dag`, `Task` and what belongs to them to the wire. Whatever cannot be said there raises
+InvalidRequest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, TypeVar
+
+from agent_sdk._dag import Dag, Data, Requires, Resources, Retry, Task
+from agent_sdk.errors import InvalidRequest
+from quorumflow_proto.v1 import common_pb2
+
+_Number = TypeVar("_Number")
+
+_PRIORITIES = {
+    "low": common_pb2.PRIORITY_LOW,
+    "medium": common_pb2.PRIORITY_MEDIUM,
+    "high": common_pb2.PRIORITY_HIGH,
+    "urgent": common_pb2.PRIORITY_URGENT,
+}
+_FAILURE_POLICIES = {
+    "continue": common_pb2.FAILURE_POLICY_CONTINUE,
+    "fail_fast": common_pb2.FAILURE_POLICY_FAIL_FAST,
+}
+_BACKOFFS = {
+    "fixed": common_pb2.BACKOFF_FIXED,
+    "linear": common_pb2.BACKOFF_LINEAR,
+    "exponential": common_pb2.BACKOFF_EXPONENTIAL,
+}
+_FAMILIES = {
+    "model": common_pb2.TASK_FAMILY_MODEL,
+    "tool": common_pb2.TASK_FAMILY_TOOL,
+    "compute": common_pb2.TASK_FAMILY_COMPUTE,
+    "io": common_pb2.TASK_FAMILY_IO,
+    "communication": common_pb2.TASK_FAMILY_COMMUNICATION,
+    "hybrid": common_pb2.TASK_FAMILY_HYBRID,
+}
+_TASK_STATES = {
+    name.removeprefix("TASK_STATE_"): number for name, number in common_pb2.TaskState.items() if number
+}
+_DAG_STATES = {
+    name.removeprefix("DAG_STATE_"): number for name, number in common_pb2.DagState.items() if number
+}
+
+_NO_RETRY = Retry()
+_NO_REQUIREMENTS = Requires()
+_NO_RESOURCES = Resources()
+
+
+def dag_spec(dag: Dag) -> common_pb2.DagSpec:
+    """The DAG with its tasks."""
+    return common_pb2.DagSpec(
+        dag_id=dag.dag_id,
+        namespace=dag.namespace,
+        name=dag.name,
+        tasks=[task_spec(task) for task in dag.tasks],
+        labels=dag.labels,
+        metadata=dag.metadata,
+        failure_policy=_choice(_FAILURE_POLICIES, dag.failure_policy, "failure_policy"),
+        priority=_choice(_PRIORITIES, dag.priority, "priority"),
+        deadline_ms=_deadline_ms(dag.deadline),
+    )
+
+
+def task_spec(task: Task) -> common_pb2.TaskSpec:
+    """One task; an error names it."""
+    try:
+        return _task_spec(task)
+    except InvalidRequest as error:
+        error.fields["task_id"] = task.id
+        raise
+    except (TypeError, ValueError) as error:
+        raise InvalidRequest(f"task {task.id!r}: {error}", fields={"task_id": task.id}) from error
+
+
+def _task_spec(task: Task) -> common_pb2.TaskSpec:
+    return common_pb2.TaskSpec(
+        id=task.id,
+        type=task.type,
+        family=_family(task),
+        payload=to_bytes(task.payload, "payload"),
+        depends_on=task.depends_on,
+        inputs=[_data_item(item) for item in task.inputs],
+        outputs=[_data_item(item) for item in task.outputs],
+        requirements=None if task.requires == _NO_REQUIREMENTS else _requirements(task.requires),
+        priority=(
+            common_pb2.PRIORITY_UNSPECIFIED
+            if task.priority is None
+            else _choice(_PRIORITIES, task.priority, "priority")
+        ),
+        deadline_ms=_deadline_ms(task.deadline),
+        timeout_ms=_ms(task.timeout_s or 0.0, "timeout_s"),
+        retry=None if task.retry == _NO_RETRY else _retry(task.retry),
+        expected_ms=_ms(task.expected_s, "expected_s"),
+        labels=task.labels,
+        metadata=task.metadata,
+        parent_id=task.parent_id,
+        preemptible=task.preemptible,
+    )
+
+
+def to_bytes(value: Any, what: str) -> bytes:
+    """Bytes as they are, text as UTF-8, None as nothing, anything else as JSON."""
+    if value is None:
+        return b""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    if isinstance(value, str):
+        return value.encode()
+    try:
+        return json.dumps(value, separators=(",", ":")).encode()
+    except (TypeError, ValueError) as error:
+        raise InvalidRequest(
+            f"the {what} is a {type(value).__name__}, neither bytes nor text nor fit for JSON: {error}"
+        ) from error
+
+
+def resources(value: Resources) -> common_pb2.Resources | None:
+    """None where there are none, which keeps the message small."""
+    if value == _NO_RESOURCES:
+        return None
+    return common_pb2.Resources(
+        milli_cores=round(value.cores * 1000),
+        memory_bytes=value.memory_bytes,
+        gpu_memory_bytes=value.gpu_memory_bytes,
+        disk_bytes=value.disk_bytes,
+        bandwidth_bps=value.bandwidth_bps,
+    )
+
+
+def task_states(names: Iterable[str]) -> list[common_pb2.TaskState.ValueType]:
+    """From names such as "RUNNING"."""
+    return [_choice(_TASK_STATES, name, "state") for name in names]
+
+
+def dag_states(names: Iterable[str]) -> list[common_pb2.DagState.ValueType]:
+    """From names such as "RUNNING"."""
+    return [_choice(_DAG_STATES, name, "state") for name in names]
+
+
+def _requirements(requires: Requires) -> common_pb2.Requirements:
+    wire = common_pb2.Requirements(
+        resources=resources(requires.resources),
+        capabilities=[
+            common_pb2.Capability(name=name, level=level) for name, level in requires.capabilities.items()
+        ],
+        labels=requires.labels,
+        anti_affinity=requires.anti_affinity,
+    )
+    if (model := requires.model) is not None:
+        wire.model.CopyFrom(
+            common_pb2.ModelNeeds(
+                model=model.model,
+                version=model.version,
+                gpu_memory_bytes=model.gpu_memory_bytes,
+                batchable=model.batchable,
+            )
+        )
+    if (tool := requires.tool) is not None:
+        wire.tool.CopyFrom(
+            common_pb2.ToolNeeds(tool=tool.tool, permissions=tool.permissions, environment=tool.environment)
+        )
+    if (compute := requires.compute) is not None:
+        wire.compute.CopyFrom(
+            common_pb2.ComputeNeeds(
+                milli_cores=round(compute.cores * 1000), memory_bytes=compute.memory_bytes
+            )
+        )
+    if (io := requires.io) is not None:
+        wire.io.CopyFrom(
+            common_pb2.IoNeeds(
+                bandwidth_bps=io.bandwidth_bps, storage_bytes=io.storage_bytes, data_location=io.data_location
+            )
+        )
+    if (link := requires.communication) is not None:
+        wire.communication.CopyFrom(
+            common_pb2.CommunicationNeeds(
+                max_latency_ms=link.max_latency_ms, bandwidth_bps=link.bandwidth_bps, protocol=link.protocol
+            )
+        )
+    return wire
+
+
+def _family(task: Task) -> common_pb2.TaskFamily.ValueType:
+    if task.family is not None:
+        return _choice(_FAMILIES, task.family, "family")
+    if task.requires is _NO_REQUIREMENTS:
+        return common_pb2.TASK_FAMILY_UNSPECIFIED
+    needed = [family for name, family in _FAMILIES.items() if getattr(task.requires, name, None) is not None]
+    if len(needed) > 1:
+        return common_pb2.TASK_FAMILY_HYBRID
+    return needed[0] if needed else common_pb2.TASK_FAMILY_UNSPECIFIED
+
+
+def _data_item(item: str | Data) -> common_pb2.DataItem:
+    if isinstance(item, str):
+        return common_pb2.DataItem(name=item)
+    return common_pb2.DataItem(name=item.name, size_bytes=item.size_bytes, locations=item.locations)
+
+
+def _retry(retry: Retry) -> common_pb2.RetryPolicy:
+    return common_pb2.RetryPolicy(
+        max_attempts=retry.max_attempts,
+        backoff=_choice(_BACKOFFS, retry.backoff, "backoff"),
+        delay_ms=_ms(retry.delay_s, "delay_s"),
+        max_delay_ms=_ms(retry.max_delay_s, "max_delay_s"),
+    )
+
+
+def _choice(table: Mapping[str, _Number], name: str, what: str) -> _Number:
+    try:
+        return table[name]
+    except KeyError:
+        raise InvalidRequest(
+            f"{what} is {name!r}; it must be one of {', '.join(table)}", fields={"field": what, "value": name}
+        ) from None
+
+
+def _ms(seconds: float, what: str) -> int:
+    if not 0 <= seconds < 2**32 / 1000:
+        raise InvalidRequest(
+            f"{what} is {seconds}; it must be from 0 to 4,294,967 seconds",
+            fields={"field": what, "value": str(seconds)},
+        )
+    # A duration above zero must not turn into "not given".
+    return max(1, round(seconds * 1000)) if seconds else 0
+
+
+def _deadline_ms(deadline: datetime | None) -> int:
+    if deadline is None:
+        return 0
+    if deadline.tzinfo is None:
+        raise InvalidRequest(
+            "deadline has no time zone: give an aware datetime", fields={"field": "deadline"}
+        )
+    return round(deadline.timestamp() * 1000)

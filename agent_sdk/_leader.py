@@ -1,0 +1,157 @@
+"""Finds the leader and follows it.
+
+A call is tried at the node that led last. A redirect is followed at once; a node that does not answer, or
+does not know who leads, makes the next endpoint's turn after a jittered pause; a full queue is waited for.
+This goes on until the call's time is over. Writes carry one request id through all tries, which makes the
+repetition safe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final, TypeVar
+
+import grpc.aio
+
+from agent_sdk._backoff import Backoff
+from agent_sdk._channels import Node, Nodes, parse_endpoints
+from agent_sdk.errors import (
+    DeadlineExceeded,
+    NotLeader,
+    QueueFull,
+    QuorumflowError,
+    Unavailable,
+    from_rpc_error,
+)
+
+FIRST_PAUSE_S: Final = 0.02
+CALL_TIMEOUT_S: Final = 30.0
+
+Reply = TypeVar("Reply")
+Call = Callable[[Node, float], Awaitable[Reply]]
+"""One try: the node to ask, and the seconds that are left."""
+
+
+class Leader:
+    """Where the leader is believed to be, and where else to ask. Shared by all calls of one client or
+    agent."""
+
+    def __init__(self, endpoints: str | Iterable[str]) -> None:
+        self._endpoints = parse_endpoints(endpoints)
+        self.address = self._endpoints[0]
+
+    def learn(self, endpoints: Iterable[str]) -> None:
+        """Endpoints that a node has named: asked after those that were configured."""
+        self._endpoints = tuple(dict.fromkeys((*self._endpoints, *filter(None, endpoints))))
+
+    def redirect(self, address: str) -> None:
+        """A node says who leads."""
+        self.address = address
+
+    def leave(self, address: str) -> None:
+        """The node at `address` was of no use: turn to the next one, unless another call has done so
+        already."""
+        if self.address != address:
+            return
+        known = self._endpoints
+        position = known.index(address) + 1 if address in known else 0
+        self.address = known[position % len(known)]
+
+
+class Pursuit:
+    """One call's chase after the leader, for at most `timeout_s` seconds without any success (None: for
+    ever)."""
+
+    def __init__(
+        self, leader: Leader, nodes: Nodes, timeout_s: float | None, first_pause_s: float = FIRST_PAUSE_S
+    ) -> None:
+        self._leader = leader
+        self._nodes = nodes
+        self._timeout_s = timeout_s
+        self._backoff = Backoff(first_pause_s)
+        self.progressed()
+
+    def progressed(self) -> None:
+        """The leader answered: the time and the pauses start over."""
+        self._until = None if self._timeout_s is None else asyncio.get_running_loop().time() + self._timeout_s
+        self._backoff.reset()
+        self._redirected = False
+
+    @property
+    def node(self) -> Node:
+        """Whom to ask next."""
+        return self._nodes.at(self._leader.address)
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until the time is over."""
+        return float("inf") if self._until is None else self._until - asyncio.get_running_loop().time()
+
+    async def failed(self, address: str, failure: QuorumflowError) -> None:
+        """The node at `address` failed the try: return when the next one is due. Raises `failure` if no
+        repetition can cure it, QueueFull or DeadlineExceeded if the time would be over before the next
+        try."""
+        pause = self._pause_s(address, failure)
+        if pause >= self.left_s:
+            if isinstance(failure, QueueFull):
+                raise failure
+            raise DeadlineExceeded(
+                f"no leader served the call within {self._timeout_s} s; the last answer, from {address}: "
+                f"{failure}",
+                fields={"endpoint": address, "last_reason": failure.reason},
+            ) from failure
+        await asyncio.sleep(pause)
+
+    def _pause_s(self, address: str, failure: QuorumflowError) -> float:
+        if isinstance(failure, QueueFull):
+            return max(failure.retry_after_ms / 1000, self._backoff.next_s())
+        if not isinstance(failure, Unavailable):
+            raise failure
+        if isinstance(failure, NotLeader) and failure.leader_address not in ("", address):
+            self._leader.redirect(failure.leader_address)
+            # Two nodes that name each other must not be asked in a tight circle.
+            again, self._redirected = self._redirected, True
+            return self._backoff.next_s() if again else 0.0
+        self._redirected = False
+        self._leader.leave(address)
+        hint_s = failure.retry_after_ms / 1000
+        pause = self._backoff.next_s()
+        return min(pause, hint_s) if hint_s else pause
+
+
+class LeaderCalls:
+    """Calls that follow the leader. `timeout_s` bounds one call with all its repetitions."""
+
+    def __init__(self, endpoints: str | Iterable[str], timeout_s: float = CALL_TIMEOUT_S) -> None:
+        self.nodes = Nodes()
+        self._leader = Leader(endpoints)
+        self._timeout_s = timeout_s
+
+    def pursuit(self) -> Pursuit:
+        """A new chase with this client's time limit, for calls that stream."""
+        return Pursuit(self._leader, self.nodes, self._timeout_s)
+
+    async def call(self, attempt: Call[Reply]) -> Reply:
+        """Try `attempt` until the leader has answered it. Raises what the leader refused it with, or
+        DeadlineExceeded."""
+        pursuit = self.pursuit()
+        while True:
+            node = pursuit.node
+            try:
+                return await attempt(node, pursuit.left_s)
+            except grpc.aio.AioRpcError as error:
+                failure = from_rpc_error(error)
+            await pursuit.failed(node.address, failure)
+
+    async def direct(self, address: str, attempt: Call[Reply]) -> Reply:
+        """Ask one node, once. Raises what it answers, or Unavailable."""
+        (known,) = parse_endpoints([address])
+        try:
+            return await attempt(self.nodes.at(known), self._timeout_s)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from error
+
+    async def close(self) -> None:
+        """Close every channel."""
+        await self.nodes.close()

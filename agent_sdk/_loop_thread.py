@@ -1,0 +1,72 @@
+"""An event loop in a thread of its own, for code that has none."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
+from typing import Any, TypeVar
+
+from agent_sdk.errors import WrongState
+
+Value = TypeVar("Value")
+
+
+class LoopThread:
+    """Runs coroutines for other threads. The thread is a daemon: a program that forgets to close can still
+    end."""
+
+    def __init__(self, name: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.close()
+
+    def run(self, work: Coroutine[Any, Any, Value]) -> Value:
+        """The coroutine's value, or what it raises; cancelled if the caller is interrupted. Raises WrongState after
+        `stop`."""
+        if not self.alive:
+            work.close()
+            raise WrongState("the client has been closed")
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def iterate(self, items: AsyncIterator[Value]) -> Iterator[Value]:
+        """The items one by one, each fetched when it is asked for."""
+        try:
+            while True:
+                try:
+                    yield self.run(_next(items))
+                except StopAsyncIteration:
+                    return
+        finally:
+            # Not waited for: the garbage collector may end this iterator, in any thread, even in the loop's own.
+            if isinstance(items, AsyncGenerator) and self.alive:
+                asyncio.run_coroutine_threadsafe(_close(items), self._loop)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it takes work."""
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        """End the thread; it takes no work after that."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+
+async def _next(items: AsyncIterator[Value]) -> Value:
+    return await anext(items)
+
+
+async def _close(items: AsyncGenerator[Any, None]) -> None:
+    await items.aclose()

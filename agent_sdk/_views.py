@@ -1,0 +1,186 @@
+"""From the wire to the records of `agent_sdk.types`."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from agent_sdk import types
+from quorumflow_proto.v1 import client_pb2, common_pb2, operator_pb2
+
+
+def task_state(number: common_pb2.TaskState.ValueType) -> str:
+    """ "COMPLETED" for TASK_STATE_COMPLETED."""
+    return common_pb2.TaskState.Name(number).removeprefix("TASK_STATE_")
+
+
+def dag_state(number: common_pb2.DagState.ValueType) -> str:
+    """ "COMPLETED" for DAG_STATE_COMPLETED."""
+    return common_pb2.DagState.Name(number).removeprefix("DAG_STATE_")
+
+
+def _outcome(number: common_pb2.AttemptOutcome.ValueType) -> str:
+    if number == common_pb2.ATTEMPT_OUTCOME_UNSPECIFIED:
+        return "LIVE"
+    return common_pb2.AttemptOutcome.Name(number).removeprefix("ATTEMPT_OUTCOME_")
+
+
+def _counts(view: common_pb2.TaskCounts) -> dict[str, int]:
+    return {descriptor.name.upper(): count for descriptor, count in view.ListFields()}
+
+
+def dag(view: common_pb2.DagView, revision: int, stale: bool = False) -> types.DagStatus:
+    """`revision` is that of the state which was read."""
+    return types.DagStatus(
+        dag_id=view.dag_id,
+        name=view.name,
+        namespace=view.namespace,
+        state=dag_state(view.state),
+        tasks=_counts(view.counts),
+        created_ms=view.created_ms,
+        finished_ms=view.finished_ms,
+        reason=view.reason,
+        labels=dict(view.labels),
+        metadata=dict(view.metadata),
+        revision=revision,
+        stale=stale,
+    )
+
+
+def task(view: common_pb2.TaskView) -> types.TaskStatus:
+    """A task with its attempts."""
+    return types.TaskStatus(
+        dag_id=view.dag_id,
+        id=view.id,
+        index=view.index,
+        type=view.type,
+        state=task_state(view.state),
+        attempts=tuple(_attempt(attempt) for attempt in view.attempts),
+        depends_on=tuple(view.depends_on),
+        progress=view.progress,
+        ready_ms=view.ready_ms,
+        ended_ms=view.ended_ms,
+        not_before_ms=view.not_before_ms,
+        reason=view.reason,
+        parent_id=view.parent_id,
+        has_result=view.has_result,
+    )
+
+
+def _attempt(view: common_pb2.AttemptView) -> types.AttemptStatus:
+    return types.AttemptStatus(
+        attempt=view.attempt,
+        agent=view.agent_id,
+        outcome=_outcome(view.outcome),
+        assigned_ms=view.assigned_ms,
+        started_ms=view.started_ms,
+        ended_ms=view.ended_ms,
+        reason=view.reason,
+    )
+
+
+def result(dag_id: str, task_id: str, reply: client_pb2.GetResultReply) -> types.TaskResult:
+    """What a task left."""
+    return types.TaskResult(
+        dag_id, task_id, task_state(reply.state), reply.result, reply.reference, reply.error
+    )
+
+
+def explanation(reply: client_pb2.ExplainTaskReply) -> types.Explanation:
+    """Why a task is where it is."""
+    return types.Explanation(
+        state=task_state(reply.state),
+        summary=reply.summary,
+        waiting_for=tuple(reply.waiting_for),
+        refusals=tuple(
+            types.Refusal(one.reason, one.agents, one.example_agent, one.detail) for one in reply.refusals
+        ),
+        agents_total=reply.agents_total,
+        agents_feasible=reply.agents_feasible,
+    )
+
+
+def event(wire: client_pb2.Event) -> types.Event | None:
+    """None for a kind of change that this SDK does not know."""
+    kind = wire.WhichOneof("change")
+    if kind == "task":
+        change = wire.task
+        return types.TaskEvent(
+            wire.revision,
+            wire.at_ms,
+            change.dag_id,
+            change.task_id,
+            task_state(change.state),
+            change.attempt,
+            change.agent_id,
+            change.reason,
+        )
+    if kind == "dag":
+        return types.DagEvent(wire.revision, wire.at_ms, wire.dag.dag_id, dag_state(wire.dag.state))
+    if kind == "agent":
+        return types.AgentEvent(wire.revision, wire.at_ms, wire.agent.agent_id, wire.agent.state)
+    return None
+
+
+def node(view: operator_pb2.NodeView) -> types.NodeStatus:
+    """A node as the leader sees it."""
+    return types.NodeStatus(
+        id=view.id,
+        role=view.role,
+        grpc_address=view.grpc_address,
+        raft_address=view.raft_address,
+        applied_index=view.applied_index,
+        last_log_index=view.last_log_index,
+        digest=view.digest,
+        draining=view.draining,
+        version=view.version,
+    )
+
+
+def node_itself(reply: operator_pb2.NodeStatusReply) -> types.NodeStatus:
+    """A node as it sees itself."""
+    return dataclasses.replace(
+        node(reply.node),
+        term=reply.term,
+        commit_index=reply.commit_index,
+        leader=reply.leader_id,
+        leader_address=reply.leader_address,
+        cluster_id=reply.cluster_id,
+        counters=dict(reply.counters),
+    )
+
+
+def cluster(reply: operator_pb2.ClusterStatusReply) -> types.ClusterStatus:
+    """The cluster as its leader sees it."""
+    return types.ClusterStatus(
+        cluster_id=reply.cluster_id,
+        leader=reply.leader_id,
+        leader_address=reply.leader_address,
+        term=reply.term,
+        commit_index=reply.commit_index,
+        nodes=tuple(node(view) for view in reply.nodes),
+        tasks=_counts(reply.tasks),
+        unfinished_dags=reply.unfinished_dags,
+        agents=reply.agents,
+    )
+
+
+def agent(view: operator_pb2.AgentView) -> types.AgentStatus:
+    """An agent."""
+    return types.AgentStatus(
+        agent_id=view.agent_id,
+        state=view.state,
+        session_epoch=view.session_epoch,
+        slots=view.slots,
+        credit=view.credit,
+        held=view.held,
+        running=view.running,
+        completed=view.completed,
+        failed=view.failed,
+        task_types=tuple(view.task_types),
+        capabilities={one.name: one.level for one in view.capabilities},
+        labels=dict(view.labels),
+        zone=view.zone,
+        cpu=view.cpu,
+        memory=view.memory,
+        since_ms=view.since_ms,
+    )

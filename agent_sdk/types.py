@@ -1,0 +1,224 @@
+"""What clients read: plain, frozen records. States are the names of the wire contract without their prefix
+("COMPLETED"); times are Unix milliseconds with 0 for "not yet"."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from agent_sdk.errors import TaskFailed
+
+FINAL_STATES: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
+"""Of tasks and of DAGs alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class DagStatus:
+    """A DAG as read at `revision`: a watch from `revision + 1` misses nothing. `tasks` counts them by state,
+    and names only the states that occur. `stale` marks an answer that a follower gave."""
+
+    dag_id: str
+    name: str
+    namespace: str
+    state: str
+    tasks: Mapping[str, int]
+    created_ms: int
+    finished_ms: int
+    reason: str
+    labels: Mapping[str, str]
+    metadata: Mapping[str, str]
+    revision: int
+    stale: bool = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether the state is final."""
+        return self.state in FINAL_STATES
+
+    @property
+    def makespan_s(self) -> float | None:
+        """Seconds from submission to the end; None while it runs."""
+        return (self.finished_ms - self.created_ms) / 1000 if self.finished_ms else None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptStatus:
+    """One try of a task on one agent. `outcome` is "LIVE" while the agent holds it."""
+
+    attempt: int
+    agent: str
+    outcome: str
+    assigned_ms: int
+    started_ms: int
+    ended_ms: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStatus:
+    """A task. `index` is its position in the DAG's topological order; `progress` what its handler reported, 0
+    to 1; `not_before_ms` when its next attempt may start; `reason` why it waits, failed or was cancelled."""
+
+    dag_id: str
+    id: str
+    index: int
+    type: str
+    state: str
+    attempts: tuple[AttemptStatus, ...]
+    depends_on: tuple[str, ...]
+    progress: float
+    ready_ms: int
+    ended_ms: int
+    not_before_ms: int
+    reason: str
+    parent_id: str
+    has_result: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult:
+    """What a task left: `data` inline, or the `reference` under which its handler stored it elsewhere."""
+
+    dag_id: str
+    task_id: str
+    state: str
+    data: bytes
+    reference: str
+    error: str
+
+    @property
+    def text(self) -> str:
+        """`data` as UTF-8 text. Raises UnicodeDecodeError if it is none."""
+        return self.data.decode()
+
+    def json(self) -> Any:
+        """`data` as JSON. Raises json.JSONDecodeError if it is none."""
+        return json.loads(self.data)
+
+    def raise_for_state(self) -> TaskResult:
+        """Itself if the task completed; raises TaskFailed otherwise."""
+        if self.state == "COMPLETED":
+            return self
+        raise TaskFailed(
+            f"task {self.task_id!r} of DAG {self.dag_id!r} is {self.state}: {self.error or 'no reason given'}",
+            fields={"dag_id": self.dag_id, "task_id": self.task_id, "state": self.state},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why `agents` agents cannot take a task; one of them by name."""
+
+    reason: str
+    agents: int
+    example_agent: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a task is where it is: what it waits for, and which agents refused it for what."""
+
+    state: str
+    summary: str
+    waiting_for: tuple[str, ...]
+    refusals: tuple[Refusal, ...]
+    agents_total: int
+    agents_feasible: int
+
+
+@dataclass(frozen=True, slots=True)
+class DagEvent:
+    """A DAG changed its state."""
+
+    revision: int
+    at_ms: int
+    dag_id: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEvent:
+    """A task changed its state."""
+
+    revision: int
+    at_ms: int
+    dag_id: str
+    task_id: str
+    state: str
+    attempt: int
+    agent: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentEvent:
+    """An agent changed its state."""
+
+    revision: int
+    at_ms: int
+    agent: str
+    state: str
+
+
+Event = DagEvent | TaskEvent | AgentEvent
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """A coordinator node. `digest` is that of its state at `applied_index`, hexadecimal."""
+
+    id: str
+    role: str
+    grpc_address: str
+    raft_address: str
+    applied_index: int
+    last_log_index: int
+    digest: str
+    draining: bool
+    version: str
+    term: int = 0
+    commit_index: int = 0
+    leader: str = ""
+    leader_address: str = ""
+    cluster_id: str = ""
+    counters: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterStatus:
+    """The cluster as its leader sees it. `tasks` counts those of unfinished DAGs by state."""
+
+    cluster_id: str
+    leader: str
+    leader_address: str
+    term: int
+    commit_index: int
+    nodes: tuple[NodeStatus, ...]
+    tasks: Mapping[str, int]
+    unfinished_dags: int
+    agents: int
+
+
+@dataclass(frozen=True, slots=True)
+class AgentStatus:
+    """An agent. `cpu` and `memory` are 0 to 1; `since_ms` is the time of its present state."""
+
+    agent_id: str
+    state: str
+    session_epoch: int
+    slots: int
+    credit: int
+    held: int
+    running: int
+    completed: int
+    failed: int
+    task_types: tuple[str, ...]
+    capabilities: Mapping[str, int]
+    labels: Mapping[str, str]
+    zone: str
+    cpu: float
+    memory: float
+    since_ms: int
