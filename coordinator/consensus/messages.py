@@ -14,7 +14,7 @@ import msgspec
 
 from coordinator.consensus.port import SnapshotMeta
 
-Natural = Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)]
+Natural = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 """A term, an index, a sequence number: what RocksDB keys and msgpack both hold."""
 
 

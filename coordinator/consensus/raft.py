@@ -102,9 +102,9 @@ class RaftConsensus:
         self._running = True
         self._wake()
 
-    async def stop(self) -> None:
+    async def stop(self, *, hand_over: bool = True) -> None:
         """Leave: hand leadership over if there is somebody to take it, then close."""
-        if self._running and self._node.role is Role.LEADER and len(self._members) > 1:
+        if hand_over and self._running and self._node.role is Role.LEADER and len(self._members) > 1:
             try:
                 await self.transfer_leadership()
             except CoordinatorError as error:

@@ -12,7 +12,7 @@ import random
 import socket
 from collections import Counter
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, cast
 
 from pysyncobj.node import Node
 from pysyncobj.transport import Transport
@@ -188,9 +188,9 @@ class Link(asyncio.Protocol):
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        _set_options(transport, self._settings)
+        # uvloop's transports are of no class of asyncio's, hence a cast and no check.
+        self._transport = cast(asyncio.Transport, transport)
+        _set_options(self._transport, self._settings)
         self._deadline = asyncio.get_running_loop().call_later(self._settings.handshake_timeout_s, self.abort)
 
     def abort(self) -> None:

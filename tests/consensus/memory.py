@@ -178,12 +178,18 @@ class ListReplica:
                     raise RuntimeError("this command cannot be applied")
             digest = hashlib.blake2b(self.applied.digest + entry.payload, digest_size=8).digest()
             self.applied = SnapshotMeta(entry.index, entry.term, digest)
+        self.changed()
+
+    def changed(self) -> None:
+        """Something happened: for those who wait."""
 
     def on_role(self, role: Role, term: int, leader: str | None) -> None:
         self.roles.append((role, term, leader))
+        self.changed()
 
     def on_fatal(self, error: Exception) -> None:
         self.fatal.append(error)
+        self.changed()
 
     def read_snapshot(self) -> SnapshotReader:
         self.snapshots_read += 1
@@ -226,6 +232,7 @@ class _ListWriter:
         except msgspec.MsgspecError as error:
             raise StateCorrupt(f"the snapshot at {self._meta.index} cannot be read: {error}") from error
         self._replica.applied = self._meta
+        self._replica.changed()
 
     def abort(self) -> None:
         self._content = b""

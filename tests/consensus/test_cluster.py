@@ -1,0 +1,203 @@
+"""Three real nodes on the loopback interface: what is acknowledged stays, whoever stops (A1, A2, A4, A5, A7)."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from coordinator.consensus.port import Role
+from coordinator.consensus.settings import RaftSettings
+from coordinator.errors import LimitExceeded, NotLeader, QueueFull, StartFailed, WrongState
+from tests.consensus.conftest import MakeCluster
+from tests.consensus.loopback import Cluster, number
+
+
+async def test_a_single_node_leads_itself_and_keeps_what_it_acknowledged(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(1, None)
+    await cluster.start()
+    assert await cluster.led() == "n1"
+    for value in range(5):
+        await cluster.write(number(value))
+    assert await cluster.nodes["n1"].read_index() == cluster.nodes["n1"].status().commit_index
+    await cluster.kill("n1", forget_state=True)
+    await cluster.start("n1")
+    await cluster.until(lambda: len(cluster.replicas["n1"].commands) == 5)
+    assert cluster.replicas["n1"].commands == [number(value) for value in range(5)]
+
+
+async def test_entries_reach_every_node_in_one_order(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(3, None)
+    await cluster.start()
+    leader = await cluster.led()
+    placed = [cluster.nodes[leader].propose(number(value)) for value in range(200)]
+    await cluster.all_applied(placed[-1][0])
+    assert {tuple(replica.commands) for replica in cluster.replicas.values()} == {
+        tuple(number(value) for value in range(200))
+    }
+    assert len({replica.applied.digest for replica in cluster.replicas.values()}) == 1
+
+
+async def test_followers_name_the_leader_and_its_address(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(3, None)
+    await cluster.start()
+    leader = await cluster.led()
+    follower = next(node for node in cluster.ids if node != leader)
+    with pytest.raises(NotLeader) as refusal:
+        cluster.nodes[follower].propose(b"x")
+    assert (refusal.value.leader_id, refusal.value.leader_address) == (leader, f"{leader}:grpc")
+    with pytest.raises(NotLeader):
+        await cluster.nodes[follower].read_index()
+
+
+async def test_a_leader_that_dies_takes_nothing_acknowledged_with_it(make_cluster: MakeCluster) -> None:
+    """Three leaders in a row are stopped without a word, each in the middle of proposals, and started again."""
+    cluster = make_cluster(3, None)
+    await cluster.start()
+    acknowledged: list[bytes] = []
+    for turn in range(3):
+        for value in range(20):
+            command = number(100 * turn + value)
+            await cluster.write(command)
+            acknowledged.append(command)
+        leader = await cluster.led()
+        for value in range(20, 40):
+            cluster.nodes[leader].propose(number(100 * turn + value))
+        await cluster.kill(leader, forget_state=turn == 1)
+        acknowledged.append(number(100 * turn + 99))
+        index, _ = await cluster.write(acknowledged[-1])
+        await cluster.start(leader)
+        await cluster.all_applied(index)
+    logs = [replica.commands for replica in cluster.replicas.values()]
+    shortest = min(len(commands) for commands in logs)
+    assert len({tuple(commands[:shortest]) for commands in logs}) == 1
+    assert [command for command in logs[0] if command in set(acknowledged)] == acknowledged
+
+
+async def test_all_nodes_stop_at_once_and_go_on(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(3, None)
+    await cluster.start()
+    for value in range(10):
+        index, _ = await cluster.write(number(value))
+    for node in cluster.ids:
+        await cluster.kill(node, forget_state=True)
+    await cluster.start()
+    await cluster.led()
+    await cluster.all_applied(index)
+    assert {tuple(replica.commands) for replica in cluster.replicas.values()} == {
+        tuple(number(value) for value in range(10))
+    }
+
+
+SMALL_LOG = RaftSettings(compact_after_entries=50, keep_entries=5, tail_entries=20, max_append_entries=8)
+
+
+async def test_a_follower_that_was_away_catches_up_by_log(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(3, RaftSettings(max_append_entries=8, tail_entries=20))
+    await cluster.start()
+    leader = await cluster.led()
+    away = next(node for node in cluster.ids if node != leader)
+    await cluster.kill(away)
+    for value in range(100):
+        index, _ = await cluster.write(number(value))
+    await cluster.start(away)
+    await cluster.all_applied(index)
+    leader = await cluster.led()
+    assert cluster.replicas[leader].snapshots_read == 0
+    assert cluster.replicas[away].commands == cluster.replicas[leader].commands
+
+
+async def test_a_follower_that_was_away_too_long_catches_up_by_snapshot(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(3, SMALL_LOG)
+    await cluster.start()
+    leader = await cluster.led()
+    away = next(node for node in cluster.ids if node != leader)
+    await cluster.kill(away, forget_state=True)
+    for value in range(300):
+        index, _ = await cluster.write(number(value))
+    leader = await cluster.led()
+    assert cluster.nodes[leader].status().first_index > 100
+    await cluster.start(away)
+    await cluster.all_applied(index)
+    assert cluster.replicas[away].commands == cluster.replicas[leader].commands
+    assert cluster.nodes[away].status().counters["snapshots_installed"] >= 1
+    await cluster.write(number(300))
+    assert sum(replica.snapshots_open for replica in cluster.replicas.values()) == 0
+
+
+async def test_leadership_is_handed_over_without_an_election_timeout(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(3, None)
+    await cluster.start()
+    leader = await cluster.led()
+    target = next(node for node in cluster.ids if node != leader)
+    await cluster.write(b"before")
+    assert await cluster.nodes[leader].transfer_leadership(target) == target
+    assert cluster.nodes[target].status().role is Role.LEADER
+    assert cluster.nodes[target].status().counters["transfers_received"] == 1
+    await cluster.write(b"after")
+    with pytest.raises(WrongState):
+        await cluster.nodes[target].transfer_leadership("nobody")
+
+
+async def test_a_leader_that_stops_hands_over_first(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(3, None)
+    await cluster.start()
+    leader = await cluster.led()
+    await cluster.nodes[leader].stop()
+    others = [node for node in cluster.ids if node != leader]
+    await cluster.until(lambda: any(cluster.nodes[node].status().role is Role.LEADER for node in others))
+    assert sum(cluster.nodes[node].status().counters.get("transfers_received", 0) for node in others) == 1
+
+
+async def test_reads_wait_for_a_majority(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(3, None)
+    await cluster.start()
+    index, _ = await cluster.write(b"x")
+    leader = await cluster.led()
+    answers = await asyncio.gather(*(cluster.nodes[leader].read_index() for _ in range(50)))
+    assert min(answers) >= index
+    for node in cluster.ids:
+        if node != leader:
+            await cluster.kill(node)
+    with pytest.raises(NotLeader):
+        await cluster.nodes[leader].read_index()
+    assert cluster.nodes[leader].status().role is not Role.LEADER
+
+
+async def test_limits_are_named(make_cluster: MakeCluster) -> None:
+    settings = RaftSettings(max_entry_bytes=1000, max_uncommitted_entries=10)
+    cluster = make_cluster(1, settings)
+    await cluster.start()
+    node = cluster.nodes[await cluster.led()]
+    with pytest.raises(LimitExceeded, match="max_entry_bytes"):
+        node.propose(b"x" * 1001)
+    with pytest.raises(QueueFull, match="max_uncommitted_entries"):
+        for _ in range(20):
+            node.propose(b"x")
+    await cluster.write(b"room again")
+
+
+async def test_a_port_that_is_taken_is_named(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(2, None)
+    await cluster.start("n1")
+    port = cluster.nodes["n1"].bound_port
+    cluster._ports["n2"] = port
+    with pytest.raises(StartFailed, match=str(port)):
+        await cluster.start("n2")
+
+
+def test_the_cluster_runs_on_uvloop(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        cluster = Cluster(tmp_path, 3)
+        await cluster.start()
+        index, _ = await cluster.write(b"x")
+        leader = await cluster.led()
+        await cluster.kill(leader)
+        index, _ = await cluster.write(b"y")
+        await cluster.start(leader)
+        await cluster.all_applied(index)
+        await cluster.stop()
+
+    uvloop.run(scenario())
