@@ -34,6 +34,8 @@ IMPURE_MODULES = {
     "uuid", "uvloop", "warnings", "weakref", "zoneinfo",
 }  # fmt: skip
 IMPURE_CALLS = {"open", "input", "print", "exec", "eval", "id", "__import__"}
+LIBRARY_CALLBACKS = {"connection_made", "data_received", "eof_received", "connection_lost"}
+"""Of `asyncio.Protocol`, which documents them."""
 UNFINISHED = re.compile(r"\b(TO" r"DO|FIX" r"ME|X" r"XX)\b")
 BARE_IGNORE = re.compile(r"#\s*type:\s*ignore(?!\[)")
 BARE_NOQA = re.compile(r"#\s*noqa(?!:)", re.IGNORECASE)
@@ -116,7 +118,7 @@ def telling_names(source: Source) -> Iterator[Finding]:
 
 
 def docstrings(source: Source) -> Iterator[Finding]:
-    """What is public says what it does, unless a Protocol or a .proto file has said so already."""
+    """What is public says what it does, unless a Protocol, a .proto file or asyncio has said so already."""
     if source.inside(*DOCUMENTED):
         yield from _undocumented(source, source.tree, source.path.name)
     elif source.path.name.startswith("test_") and not ast.get_docstring(source.tree):
@@ -149,6 +151,7 @@ def _described_elsewhere(source: Source, owner: Documented, method: Function) ->
     markers = {_dotted(decorator).rpartition(".")[2] for decorator in method.decorator_list}
     return (
         (method.name in source.described and not _is_protocol(owner))
+        or method.name in LIBRARY_CALLBACKS
         or any(base.endswith("Servicer") for base in bases)
         or bool(markers & {"override", "overload", "setter"})
     )
@@ -238,7 +241,7 @@ def _protocol_methods(tree: ast.Module) -> Iterator[str]:
 
 
 def _is_protocol(node: ast.AST) -> bool:
-    return isinstance(node, ast.ClassDef) and any(_dotted(base).endswith("Protocol") for base in node.bases)
+    return isinstance(node, ast.ClassDef) and any(_dotted(base) == "Protocol" for base in node.bases)
 
 
 def _imported(node: ast.Import | ast.ImportFrom) -> list[str]:

@@ -69,6 +69,7 @@ GOOD = [
     ("coordinator/replica/a.py", '"""A."""\nimport time\nx = open("f")\n'),
     ("coordinator/core/a.py", '"""A."""\nimport msgspec\nfrom coordinator.core.timeline import Timeline\n'),
     ("coordinator/api/a.py", '"""A."""\nclass Api(pb.XServicer):\n    """Api."""\n    def Get(self): ...\n'),
+    ("coordinator/a.py", '"""A."""\nclass C(Link):\n    """C."""\n    def data_received(self): ...\n'),
     ("coordinator/a.py", '"""A."""\nclass _Hidden:\n    def f(self): ...\n'),
     ("coordinator/a.py", '"""A."""\ndef _f():\n    def g():\n        return 1\n    return g\n'),
     ("tools/a.py", "def undocumented(): ...\n"),

@@ -1,0 +1,372 @@
+"""A cluster of nodes and agents as processes on this machine: for trying things, the demo, drills and tests.
+
+Everything lies in one folder: `cluster.json` (who runs where), `data/ID` (a node's state), `logs/ID.log`,
+`run/ID.json` (the identity of a process), `effects/ID.jsonl` (what an agent did, where asked for). The
+processes outlive the program that started them; `LocalCluster.attach` takes them up again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import shutil
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import msgspec
+
+from agent_sdk import Client, QuorumflowError
+from coordinator.cli.agent_spec import AgentSpec
+from coordinator.cli.ports import free_ports
+from coordinator.cli.processes import Identity, Process, end, last_lines
+from coordinator.errors import CoordinatorError, NotFound, StartFailed, WrongState
+
+_MODULE: Final = "coordinator.cli.server"
+_HOST: Final = "127.0.0.1"
+_POLL_S: Final = 0.05
+_CALL_TIMEOUT_S: Final = 2.0
+_LOG_LINES: Final = 20
+_KILL_WAIT_S: Final = 10.0
+
+START_TIMEOUT_S: Final = 60.0
+STOP_GRACE_S: Final = 5.0
+
+
+class NodeEntry(msgspec.Struct):
+    """A node in `cluster.json`; addresses are "host:port"."""
+
+    id: str
+    pid: int
+    grpc: str
+    raft: str
+    data_dir: str
+
+
+class AgentEntry(msgspec.Struct):
+    """An agent in `cluster.json`."""
+
+    id: str
+    pid: int
+
+
+class ClusterFile(msgspec.Struct):
+    """`cluster.json`."""
+
+    nodes: list[NodeEntry]
+    agents: list[AgentEntry] = []
+
+
+class LocalCluster:
+    """Starts, kills, restarts and stops the processes of one folder; a context manager that stops them."""
+
+    def __init__(self, directory: Path, layout: ClusterFile, settings: Mapping[str, str]) -> None:
+        """Use `start` or `attach`."""
+        self.directory = directory
+        self._layout = layout
+        self._settings = dict(settings)
+        self._processes: dict[str, Process] = {}
+
+    @classmethod
+    def start(
+        cls,
+        directory: Path,
+        *,
+        nodes: int = 3,
+        agents: Sequence[AgentSpec] = (),
+        effects: bool = False,
+        settings: Mapping[str, str] | None = None,
+        timeout_s: float = START_TIMEOUT_S,
+    ) -> Self:
+        """Start `nodes` nodes and the agents, and return when a leader serves and every agent is registered.
+
+        State left in the folder by an earlier cluster of as many nodes is taken up again. `settings` are
+        those of `coordinator.config`, by key, for every node; with `effects` agents record what they do.
+
+        Raises:
+            WrongState: a cluster runs in this folder, or its state is that of a cluster of another size.
+            StartFailed: a process ended, or there was no leader within `timeout_s`; the message holds the end
+                of the log of the process in question. What was started has been stopped.
+        """
+        directory = directory.resolve()
+        with _locked(directory):
+            cluster = cls(directory, _layout(directory, nodes), settings or {})
+            try:
+                cluster._launch(agents, effects)
+                cluster.wait_until_ready(timeout_s)
+            except BaseException:
+                cluster._end(STOP_GRACE_S)
+                raise
+        return cluster
+
+    @classmethod
+    def attach(cls, directory: Path) -> Self:
+        """The cluster that an earlier program started in this folder. Raises NotFound if there is none."""
+        directory = directory.resolve()
+        layout = _read_layout(directory)
+        if layout is None:
+            raise NotFound(f"there is no cluster in {directory}: it has no cluster.json", path=directory)
+        cluster = cls(directory, layout, {})
+        for process_id in cluster._ids:
+            with contextlib.suppress(OSError, msgspec.DecodeError):
+                identity = msgspec.json.decode(cluster._run_file(process_id).read_bytes(), type=Identity)
+                cluster._processes[process_id] = Process(identity)
+        return cluster
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    # --- what there is ---
+
+    @property
+    def nodes(self) -> dict[str, NodeEntry]:
+        """The nodes by id."""
+        return {node.id: node for node in self._layout.nodes}
+
+    @property
+    def agents(self) -> dict[str, AgentEntry]:
+        """The agents by id."""
+        return {agent.id: agent for agent in self._layout.agents}
+
+    @property
+    def endpoints(self) -> list[str]:
+        """The gRPC addresses of all nodes."""
+        return [node.grpc for node in self._layout.nodes]
+
+    def alive(self, process_id: str) -> bool:
+        """Whether this node or agent runs."""
+        return process_id in self._processes and self._processes[process_id].alive
+
+    def log(self, process_id: str) -> Path:
+        """The log file of this node or agent."""
+        return self.directory / "logs" / f"{process_id}.log"
+
+    def effects(self, agent_id: str) -> Path:
+        """The file in which this agent records what it does, where that was asked for."""
+        return self.directory / "effects" / f"{agent_id}.jsonl"
+
+    def leader(self, timeout_s: float = _CALL_TIMEOUT_S) -> str:
+        """The id of the leader. Raises DeadlineExceeded if none serves within `timeout_s`."""
+        with Client(self.endpoints, timeout_s=timeout_s) as client:
+            return client.cluster_status().leader
+
+    # --- faults and repairs ---
+
+    def signal(self, process_id: str, number: signal.Signals) -> None:
+        """Send a signal, such as SIGSTOP and SIGCONT. Raises NotFound."""
+        self._process(process_id).signal(number)
+
+    def kill_node(self, node_id: str) -> None:
+        """SIGKILL, and wait until it is gone."""
+        self._kill(node_id)
+
+    def kill_agent(self, agent_id: str) -> None:
+        """SIGKILL, and wait until it is gone."""
+        self._kill(agent_id)
+
+    def restart_node(self, node_id: str) -> None:
+        """Start a node that has ended, with its state and addresses; returns at once. Raises WrongState."""
+        self._restart(node_id)
+
+    def restart_agent(self, agent_id: str) -> None:
+        """Start an agent that has ended; returns at once. Raises WrongState."""
+        self._restart(agent_id)
+
+    def wait_until_ready(self, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Wait until a leader serves and every agent that runs is registered. Raises StartFailed."""
+        deadline = time.monotonic() + timeout_s
+        missing = "no node answered"
+        with Client(self.endpoints, timeout_s=_CALL_TIMEOUT_S) as client:
+            while missing:
+                self._check_alive()
+                if time.monotonic() > deadline:
+                    raise StartFailed(
+                        f"the cluster in {self.directory} is not ready after {timeout_s} s: {missing}; "
+                        + self._end_of_log(self._layout.nodes[0].id),
+                        directory=self.directory,
+                    )
+                missing = self._missing(client)
+                if missing:
+                    time.sleep(_POLL_S)
+
+    def stop(self, *, grace_s: float = STOP_GRACE_S, keep_data: bool = True) -> list[str]:
+        """Stop everything, agents first; returns the ids of those that had to be killed after `grace_s`."""
+        with _locked(self.directory):
+            killed = self._end(grace_s)
+            if not keep_data:
+                for name in ("data", "run"):
+                    shutil.rmtree(self.directory / name, ignore_errors=True)
+                (self.directory / "cluster.json").unlink(missing_ok=True)
+        return killed
+
+    # --- inside ---
+
+    @property
+    def _ids(self) -> list[str]:
+        return [*self.nodes, *self.agents]
+
+    def _launch(self, agents: Sequence[AgentSpec], effects: bool) -> None:
+        for folder in ("data", "logs", "run", *(["effects"] if effects else [])):
+            (self.directory / folder).mkdir(parents=True, exist_ok=True)
+        for node in self._layout.nodes:
+            self._start(node.id, self._node_arguments(node))
+        for spec in agents:
+            self._layout.agents.append(AgentEntry(id=spec.id, pid=0))
+            arguments = ["agent", "--endpoints", ",".join(self.endpoints), *spec.flags()]
+            recording = ["--effects", str(self.effects(spec.id))] if effects else []
+            self._start(spec.id, [*arguments, *recording])
+
+    def _node_arguments(self, node: NodeEntry) -> list[str]:
+        """Flags throughout: what this program's environment says of some node must not count for these."""
+        members = ",".join(f"{one.id}={one.raft}/{one.grpc}" for one in self._layout.nodes)
+        settings = {
+            "node_id": node.id,
+            "cluster_nodes": members,
+            "data_dir": node.data_dir,
+            "listen_host": _HOST,
+            "grpc_port": node.grpc.rpartition(":")[2],
+            "raft_port": node.raft.rpartition(":")[2],
+            **self._settings,
+        }
+        return ["serve", *(part for key, value in settings.items() for part in ("--set", f"{key}={value}"))]
+
+    def _start(self, process_id: str, arguments: Sequence[str]) -> None:
+        process = Process.start(_MODULE, arguments, self.log(process_id))
+        self._processes[process_id] = process
+        entry = self.nodes.get(process_id) or self.agents[process_id]
+        entry.pid = process.identity.pid
+        _write(self._run_file(process_id), process.identity)
+        _write(self.directory / "cluster.json", self._layout)
+
+    def _process(self, process_id: str) -> Process:
+        if process_id not in self._processes:
+            known = ", ".join(self._ids)
+            raise NotFound(
+                f"there is no process {process_id!r} in {self.directory}; there are {known}", id=process_id
+            )
+        return self._processes[process_id]
+
+    def _kill(self, process_id: str) -> None:
+        process = self._process(process_id)
+        process.signal(signal.SIGKILL)
+        if not process.wait(_KILL_WAIT_S):
+            raise CoordinatorError(
+                f"{process_id} is still there {_KILL_WAIT_S} s after SIGKILL", id=process_id
+            )
+
+    def _restart(self, process_id: str) -> None:
+        process = self._process(process_id)
+        if process.alive:
+            raise WrongState(f"{process_id} runs already, with pid {process.identity.pid}", id=process_id)
+        self._start(process_id, process.identity.command[3:])
+
+    def _check_alive(self) -> None:
+        for process_id, process in self._processes.items():
+            if not process.alive:
+                raise StartFailed(
+                    f"{process_id} ended with exit code {process.exit_code}; {self._end_of_log(process_id)}",
+                    id=process_id,
+                )
+
+    def _missing(self, client: Client) -> str:
+        """What the cluster still lacks, in words; empty once it is ready."""
+        try:
+            client.cluster_status()
+            serving = {
+                agent.agent_id for agent in client.agents() if agent.state in ("IDLE", "RUNNING", "DRAINING")
+            }
+        except QuorumflowError as error:
+            return error.message
+        missing = [agent_id for agent_id in self.agents if agent_id not in serving]
+        return f"not registered: {', '.join(missing)}" if missing else ""
+
+    def _end(self, grace_s: float) -> list[str]:
+        killed: list[str] = []
+        for ids in (self.agents, self.nodes):
+            processes = {one: self._processes[one] for one in ids if one in self._processes}
+            stubborn = end(processes.values(), grace_s)
+            killed += [one for one, process in processes.items() if process in stubborn]
+        return killed
+
+    def _end_of_log(self, process_id: str) -> str:
+        log = self.log(process_id)
+        return f"the end of {log}:\n{last_lines(log, _LOG_LINES)}"
+
+    def _run_file(self, process_id: str) -> Path:
+        return self.directory / "run" / f"{process_id}.json"
+
+
+def _layout(directory: Path, nodes: int) -> ClusterFile:
+    """Where the nodes will be; where they were, if there were some, as their state knows the addresses."""
+    former = _read_layout(directory)
+    if former is None:
+        ports = free_ports(_HOST, 2 * nodes)
+        ids = [f"n{number}" for number in range(1, nodes + 1)]
+        return ClusterFile(
+            [
+                NodeEntry(node, 0, f"{_HOST}:{grpc}", f"{_HOST}:{raft}", str(directory / "data" / node))
+                for node, grpc, raft in zip(ids, ports[::2], ports[1::2], strict=True)
+            ]
+        )
+    running = LocalCluster.attach(directory)
+    alive = [process_id for process_id in (*running.nodes, *running.agents) if running.alive(process_id)]
+    if alive:
+        raise WrongState(
+            f"a cluster runs in {directory} already ({', '.join(alive)}); stop it with "
+            f"`coordinator down --dir {directory}`, or choose another folder",
+            directory=directory,
+        )
+    if len(former.nodes) != nodes:
+        raise WrongState(
+            f"{directory} holds the state of a cluster of {len(former.nodes)} nodes, not {nodes}; ask for as "
+            "many, choose another folder, or discard it with `coordinator down --discard-data`",
+            directory=directory,
+        )
+    return ClusterFile(former.nodes)
+
+
+def _read_layout(directory: Path) -> ClusterFile | None:
+    path = directory / "cluster.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=ClusterFile)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError) as error:
+        raise StartFailed(
+            f"cannot read {path}: {error}; remove it, or choose another folder", path=path
+        ) from error
+
+
+def _write(path: Path, value: msgspec.Struct) -> None:
+    """Whole or not at all: others read these files while they change."""
+    scratch = path.with_suffix(".new")
+    scratch.write_bytes(msgspec.json.format(msgspec.json.encode(value)) + b"\n")
+    scratch.replace(path)
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """One program at a time starts or stops the processes of a folder."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = (directory / "lock").open("w")
+    except OSError as error:
+        raise StartFailed(
+            f"cannot use the folder {directory}: {error.strerror}", directory=directory
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise WrongState(
+                f"another program is starting or stopping the cluster in {directory}", directory=directory
+            ) from error
+        yield

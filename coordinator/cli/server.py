@@ -1,0 +1,234 @@
+"""`coordinator`: runs a node or an agent, or a whole cluster on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import structlog
+
+from coordinator import telemetry
+from coordinator.cli.agent_spec import MAX_AGENTS, AgentSpec, alike, read_agent_specs
+from coordinator.cli.exits import exit_of
+from coordinator.cli.output import print_rows
+from coordinator.cli.program import Program
+from coordinator.config import DEFAULT, Given, load, settings
+from coordinator.errors import ConfigError, CoordinatorError
+
+_FLAGS: Final = (
+    "node_id", "cluster_id", "cluster_nodes", "data_dir", "listen_host", "advertise_host", "grpc_port",
+    "raft_port", "log.level", "log.format",
+)  # fmt: skip
+"""Settings with a flag of their own; `--set` reaches all of them."""
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="quorumflow")
+def main() -> None:
+    """Run Quorumflow: a node, an agent, or a whole cluster on this machine.
+
+    Exit codes: 0 done; 1 stopped by a fault; 2 wrong usage or configuration; 3 not found; 4 could not start
+    in time; 5 refused by state; 6 an internal error.
+    """
+
+
+# --- a node -------------------------------------------------------------------------------------------------
+
+
+def config_options(command: Any) -> Any:
+    """`--config`, `--set KEY=VALUE`, and a flag for each of the usual settings."""
+    for key in reversed(_FLAGS):
+        flag = "--" + key.replace(".", "-").replace("_", "-")
+        command = click.option(flag, key.replace(".", "__"), metavar="VALUE", help=f"Sets {key}.")(command)
+    command = click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting.")(
+        command
+    )
+    return click.option("--config", "file", type=click.Path(path_type=Path), help="YAML file.")(command)
+
+
+@main.command()
+@config_options
+def serve(file: Path | None, assignments: tuple[str, ...], **flags: str | None) -> None:
+    """Run one node until SIGTERM. With no configuration at all it is a cluster of its own on 127.0.0.1:7400.
+
+    Logs to stderr; once it serves, prints its addresses as one line of JSON.
+    """
+    config, _ = load(file, os.environ, _given(assignments, flags))
+    telemetry.configure(level=config.log.level, format=config.log.format, node=config.node_id)
+    # Imported here: `up`, `down` and `agent` do not need the server's half of the program.
+    import uvloop
+
+    from coordinator.api.server import Addresses, run_node
+
+    def announce(addresses: Addresses) -> None:
+        click.echo(json.dumps({"node_id": config.node_id, "grpc": addresses.grpc, "raft": addresses.raft}))
+
+    try:
+        uvloop.run(run_node(config, on_ready=announce))
+    except CoordinatorError as error:
+        structlog.get_logger(__name__).error(
+            "stopped", error=error.message, reason=error.reason, **error.fields
+        )
+        raise SystemExit(exit_of(error)) from error
+
+
+@main.command()
+@config_options
+def config(file: Path | None, assignments: tuple[str, ...], **flags: str | None) -> None:
+    """Check the configuration, and print every setting with its value and where it came from."""
+    _, given = load(file, os.environ, _given(assignments, flags))
+    rows = []
+    for key, setting in settings().items():
+        value, source = given.get(key, Given(setting.default, DEFAULT))
+        rows.append([key, str(value), source])
+    print_rows(["setting", "value", "source"], rows)
+
+
+# --- an agent -----------------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.option("--endpoints", default="127.0.0.1:7400", envvar="AGENT_ENDPOINTS", show_default=True)
+@click.option("--id", "id", help="Keep it over restarts. By default the machine's name and a random part.")
+@click.option("--slots", type=click.IntRange(1, 10_000), default=3, show_default=True, help="Tasks at once.")
+@click.option("--capability", "capabilities", multiple=True, metavar="NAME[=LEVEL]")
+@click.option("--label", "labels", multiple=True, metavar="NAME=VALUE")
+@click.option("--zone", default="")
+@click.option("--tool", "tools", multiple=True)
+@click.option("--permission", "permissions", multiple=True)
+@click.option("--environment", "environments", multiple=True)
+@click.option("--protocol", "protocols", multiple=True)
+@click.option("--cached-model", "cached_models", multiple=True)
+@click.option("--shell", is_flag=True, help="Allow tasks of type shell, which run any command.")
+@click.option("--effects", "effects_path", type=click.Path(path_type=Path), help="Record every attempt here.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
+@click.option("--log-format", type=click.Choice(["json", "console"]), default="json")
+def agent(
+    endpoints: str,
+    id: str | None,  # noqa: A002 - the flag's name
+    capabilities: tuple[str, ...],
+    labels: tuple[str, ...],
+    shell: bool,
+    log_level: str,
+    log_format: str,
+    **profile: Any,
+) -> None:
+    """Run an agent with the built-in handlers sleep, noop, fail, echo, until SIGTERM."""
+    from agent_sdk import Agent
+
+    worker = Agent(
+        endpoints,
+        id,
+        capabilities={name: _level(name, level) for name, level in _pairs(capabilities, "--capability", "1")},
+        labels=dict(_pairs(labels, "--label", None)),
+        **profile,
+    )
+    telemetry.configure(level=log_level, format=log_format, agent=worker.agent_id)
+    worker.add_builtins(shell=shell)
+    worker.run()
+
+
+# --- a cluster on this machine ------------------------------------------------------------------------------
+
+
+@main.command()
+@click.option("--nodes", type=click.IntRange(1, 9), default=3, show_default=True)
+@click.option("--agents", "count", type=click.IntRange(0, MAX_AGENTS), help="By default 8.")
+@click.option("--slots", type=click.IntRange(1, 10_000), default=3, show_default=True, help="Of each agent.")
+@click.option("--agent-spec", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="YAML list.")
+@click.option("--dir", "directory", type=click.Path(file_okay=False, path_type=Path), required=True)
+@click.option("--effects", is_flag=True, help="Agents record every attempt in DIR/effects.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting of every node.")
+@click.option("--timeout", "timeout_s", type=float, default=60.0, show_default=True, help="Seconds.")
+def up(
+    nodes: int,
+    count: int | None,
+    slots: int,
+    agent_spec: Path | None,
+    directory: Path,
+    effects: bool,
+    assignments: tuple[str, ...],
+    timeout_s: float,
+) -> None:
+    """Start nodes and agents as processes, and return when a leader serves and all agents are registered.
+
+    DIR/cluster.json says who runs where; DIR/logs holds the logs.
+    """
+    from coordinator.cli.local_cluster import LocalCluster
+
+    cluster = LocalCluster.start(
+        directory,
+        nodes=nodes,
+        agents=_agents(count, slots, agent_spec),
+        effects=effects,
+        settings={key: str(given.value) for key, given in _given(assignments, {}).items()},
+        timeout_s=timeout_s,
+    )
+    click.echo(
+        f"{nodes} nodes and {len(cluster.agents)} agents run; see {cluster.directory / 'cluster.json'}"
+    )
+    click.echo(f"coordctl --endpoints {','.join(cluster.endpoints)} cluster status")
+
+
+@main.command()
+@click.option("--dir", "directory", type=click.Path(file_okay=False, path_type=Path), required=True)
+@click.option("--keep-data/--discard-data", default=True, show_default=True, help="Of the nodes.")
+@click.option("--grace", "grace_s", type=float, default=5.0, show_default=True, help="Seconds until SIGKILL.")
+def down(directory: Path, keep_data: bool, grace_s: float) -> None:
+    """Stop the processes that `up` started in DIR, and no others."""
+    from coordinator.cli.local_cluster import LocalCluster
+
+    killed = LocalCluster.attach(directory).stop(grace_s=grace_s, keep_data=keep_data)
+    click.echo(f"stopped; killed after {grace_s} s: {', '.join(killed)}" if killed else "stopped")
+
+
+# --- reading the command line -------------------------------------------------------------------------------
+
+
+def _given(assignments: Iterable[str], flags: dict[str, str | None]) -> dict[str, Given]:
+    given = {key: Given(value, f"flag --set {key}") for key, value in _pairs(assignments, "--set", None)}
+    for name, value in flags.items():
+        if value is not None:
+            key = name.replace("__", ".")
+            given[key] = Given(value, "flag --" + key.replace(".", "-").replace("_", "-"))
+    return given
+
+
+def _pairs(texts: Iterable[str], flag: str, default: str | None) -> list[tuple[str, str]]:
+    """`name=value` each; a name alone stands for `default`, where there is one."""
+    pairs = []
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name or not (equals or default):
+            raise ConfigError(f"{flag} is {text!r}; allowed: NAME=VALUE", key=flag, value=text)
+        pairs.append((name, value if equals else str(default)))
+    return pairs
+
+
+def _level(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 1_000_000):
+        raise ConfigError(
+            f"--capability {name} is {text!r}; allowed: a level from 1 to 1000000",
+            key="--capability",
+            value=text,
+        )
+    return int(text)
+
+
+def _agents(count: int | None, slots: int, spec: Path | None) -> list[AgentSpec]:
+    if spec is None:
+        return alike(8 if count is None else count, slots)
+    specs = read_agent_specs(spec)
+    if count is not None and count != len(specs):
+        raise ConfigError(
+            f"--agents is {count}, and {spec} lists {len(specs)}; leave --agents out", key="--agents"
+        )
+    return specs
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""PURE: what the SDK reads, in the shapes that `coordctl --output json` prints. Scripts rely on the names."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from agent_sdk.types import (
+    AgentEvent,
+    AgentStatus,
+    AttemptStatus,
+    ClusterStatus,
+    DagEvent,
+    DagStatus,
+    Event,
+    Explanation,
+    NodeStatus,
+    TaskResult,
+    TaskStatus,
+)
+
+View = dict[str, Any]
+
+
+def ended(status: DagStatus) -> View:
+    """What a wait ends with. `tasks` counts by state; `makespan_s` is null while it runs."""
+    return {
+        "dag_id": status.dag_id,
+        "state": status.state,
+        "tasks": dict(status.tasks),
+        "makespan_s": status.makespan_s,
+    }
+
+
+def dag(status: DagStatus) -> View:
+    """A DAG. Times in Unix ms, 0 for "not yet"."""
+    return ended(status) | {
+        "name": status.name,
+        "namespace": status.namespace,
+        "created_ms": status.created_ms,
+        "finished_ms": status.finished_ms,
+        "reason": status.reason,
+    }
+
+
+def dag_with_tasks(status: DagStatus, tasks: Iterable[TaskStatus]) -> View:
+    """A DAG with its tasks one by one; the counts are under `counts` then."""
+    view = dag(status)
+    view["counts"] = view.pop("tasks")
+    view["tasks"] = [task(one) for one in tasks]
+    return view
+
+
+def task(status: TaskStatus) -> View:
+    """A task with its attempts."""
+    return {
+        "id": status.id,
+        "state": status.state,
+        "type": status.type,
+        "attempts": [attempt(one) for one in status.attempts],
+        "depends_on": list(status.depends_on),
+        "progress": status.progress,
+        "reason": status.reason,
+    }
+
+
+def attempt(status: AttemptStatus) -> View:
+    """One try; its outcome is "LIVE" while an agent holds it. Times in Unix ms."""
+    return {
+        "attempt": status.attempt,
+        "agent": status.agent,
+        "outcome": status.outcome,
+        "assigned_ms": status.assigned_ms,
+        "started_ms": status.started_ms,
+        "ended_ms": status.ended_ms,
+        "reason": status.reason,
+    }
+
+
+def result(status: TaskResult) -> View:
+    """What a task left: `result` as text, or `result_base64` where it is not UTF-8."""
+    view: View = {"dag_id": status.dag_id, "task_id": status.task_id, "state": status.state}
+    try:
+        view["result"] = status.text
+    except UnicodeDecodeError:
+        view["result_base64"] = base64.b64encode(status.data).decode()
+    return view | {"reference": status.reference, "error": status.error}
+
+
+def cluster(status: ClusterStatus) -> View:
+    """The cluster as its leader sees it."""
+    return {
+        "cluster_id": status.cluster_id,
+        "leader": status.leader,
+        "leader_address": status.leader_address,
+        "term": status.term,
+        "commit_index": status.commit_index,
+        "nodes": [node(one) for one in status.nodes],
+        "agents": status.agents,
+        "unfinished_dags": status.unfinished_dags,
+        "tasks": dict(status.tasks),
+    }
+
+
+def node(status: NodeStatus) -> View:
+    """A node; `digest` is that of its state at `applied_index`."""
+    return {
+        "id": status.id,
+        "role": status.role,
+        "grpc": status.grpc_address,
+        "raft": status.raft_address,
+        "applied_index": status.applied_index,
+        "digest": status.digest,
+        "draining": status.draining,
+        "version": status.version,
+    }
+
+
+def agent(status: AgentStatus) -> View:
+    """An agent. `cpu` and `memory` are 0 to 1."""
+    return {
+        "id": status.agent_id,
+        "state": status.state,
+        "slots": status.slots,
+        "held": status.held,
+        "running": status.running,
+        "completed": status.completed,
+        "failed": status.failed,
+        "capabilities": dict(status.capabilities),
+        "labels": dict(status.labels),
+        "task_types": list(status.task_types),
+        "cpu": status.cpu,
+        "memory": status.memory,
+        "since_ms": status.since_ms,
+    }
+
+
+def explanation(dag_id: str, task_id: str, status: Explanation) -> View:
+    """Why a task is where it is."""
+    return {"dag_id": dag_id, "task_id": task_id, **asdict(status)}
+
+
+def event(change: Event) -> View:
+    """A change; `kind` is dag, task or agent."""
+    kind = "dag" if isinstance(change, DagEvent) else "agent" if isinstance(change, AgentEvent) else "task"
+    return {"kind": kind, **asdict(change)}
