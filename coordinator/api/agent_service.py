@@ -36,8 +36,9 @@ class AgentService(agent_pb2_grpc.AgentServiceServicer):
     def __init__(self, node: Node) -> None:
         self._node = node
 
-    async def Session(self, context: _Context) -> None:  # type: ignore[override]
+    async def Session(self, request_iterator: object, context: _Context) -> None:  # type: ignore[override]
         """Serve one agent until its stream or this node's leadership ends."""
+        del request_iterator  # The stream is read through the context, beside being written.
         stream = _Stream(self._node, context)
         try:
             await stream.serve()

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple
 
 import structlog
 
-from coordinator.config import NodeConfig
-from coordinator.consensus.port import Consensus, Member
+from coordinator.config import NodeConfig, format_address, parse_address
+from coordinator.consensus.journal import FAMILIES
+from coordinator.consensus.port import Member
 from coordinator.consensus.raft import RaftConsensus
 from coordinator.core.commands import Command
 from coordinator.core.outcome import Outcome, Reply
-from coordinator.errors import CoordinatorError, Fatal, LogCorrupt
+from coordinator.errors import CoordinatorError, Fatal
 from coordinator.replica.applier import Applier
 from coordinator.replica.clock import Clock, SystemClock
 from coordinator.replica.leader import Leader
@@ -51,16 +51,15 @@ class Node:
         data = Path(config.data_dir)
         self._store = StateStore(data / "state", RocksEngine)
         self.applier = Applier(self._store, max_events=config.limits.watch_history)
-        self._log_engine = RocksEngine(data / "log", RaftConsensus.FAMILIES)
-        self.consensus: Consensus = RaftConsensus(
-            config.myself,
+        self._log_engine = RocksEngine(data / "log", FAMILIES)
+        self.consensus = RaftConsensus(
+            config.node_id,
             config.members,
-            self.applier,
-            self._log_engine,
+            cluster=config.cluster_id,
+            engine=self._log_engine,
+            replica=self.applier,
             settings=config.raft,
-            cluster_id=config.cluster_id,
             listen=config.raft_listen,
-            rng=random.Random(),  # noqa: S311 - jitter, no secret
         )
         self.proposer = Proposer(
             self.consensus,
@@ -85,13 +84,10 @@ class Node:
         self.applier.on_stopped = self._stopped
 
     async def start(self) -> str:
-        """Take part in the cluster; returns the raft address. Raises StartFailed if its port cannot be had."""
-        if self.consensus.status().first_index > self.applier.applied.index + 1:
-            raise LogCorrupt(
-                f"the state in {self.config.data_dir} ends at entry {self.applier.applied.index}, and the log begins "
-                "after it; let the node rejoin with an empty folder",
-            )
-        return await self.consensus.start()
+        """Take part in the cluster; returns the raft address. Raises StartFailed if the port is taken."""
+        await self.consensus.start()
+        host, _ = parse_address(self.config.raft_listen)
+        return format_address(host, self.consensus.bound_port)
 
     async def stop(self) -> None:
         """Hand leadership over if somebody can take it, then close everything."""
