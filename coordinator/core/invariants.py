@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from coordinator.core.lifecycle import HELD, TERMINAL
 from coordinator.core.model import (
+    NO_RESOURCES,
     Agent,
     AgentState,
     AttemptOutcome,
@@ -110,6 +111,10 @@ def _agent(state: State, agent: Agent) -> Iterator[str]:
             or (task.live.agent, task.live.number) != (record.spec.agent_id, number)
         ):
             yield f"{name}: holds attempt {number} of {key}, which is not live"
+    taken = [_needs(state, key) for key in agent.held] + list(record.stopping.values())
+    for field, counted in zip(Resources.__struct_fields__, agent.taken, strict=True):
+        if counted != sum(getattr(one, field) for one in taken):
+            yield f"{name}: {counted} {field} counted as taken, of which its attempts know nothing"
     if record.state in (AgentState.LOST, AgentState.STOPPED) and (agent.held or record.stopping):
         yield f"{name}: {record.state.name} and holds {len(agent.held) + len(record.stopping)} attempts"
 
@@ -153,15 +158,15 @@ class Watch:
         gained = [_needs(state, key) for key, _ in now - before]
         if not gained or epoch != record.epoch:
             return
-        taken = [_needs(state, key) for key in agent.held] + [one.resources for one in record.stopping]
-        if len(taken) > record.spec.credit:
-            yield f"agent {name}: given {len(taken)} attempts with a credit of {record.spec.credit}"
-        for field in Resources.__struct_fields__:
-            used, offered = sum(getattr(one, field) for one in taken), getattr(record.spec.resources, field)
+        count = len(agent.held) + len(record.stopping)
+        if count > record.spec.credit:
+            yield f"agent {name}: given {count} attempts with a credit of {record.spec.credit}"
+        for field, used in zip(Resources.__struct_fields__, agent.taken, strict=True):
+            offered = getattr(record.spec.resources, field)
             if used > offered and any(getattr(one, field) for one in gained):
                 yield f"agent {name}: given {used} of {offered} {field}"
 
 
 def _needs(state: State, key: int) -> Resources:
     task = state.task(key)
-    return Resources() if task is None else task.profile.requirements.resources
+    return NO_RESOURCES if task is None else task.profile.requirements.resources

@@ -66,10 +66,17 @@ def rebuild_state(
         state.dags[dag.record.number] = dag
         state.numbers[dag.record.header.dag_id] = dag.record.number
     state.finished = {entry.dag_id: entry for entry in finished}
-    state.agents = {record.spec.agent_id: Agent(record, {}, stats, load) for record, stats, load in agents}
+    state.agents = {
+        record.spec.agent_id: Agent(record, stats=stats, load=load) for record, stats, load in agents
+    }
     state.requests = {request.request_id: request for request in requests}
+    for agent in state.agents.values():
+        for resources in agent.record.stopping.values():
+            agent.take(resources)
     for dag in state.dags.values():
         for task in dag.tasks:
             if (attempt := task.live) is not None:
-                state.agents[attempt.agent].held[task.key] = attempt.number
+                agent = state.agents[attempt.agent]
+                agent.held[task.key] = attempt.number
+                agent.take(task.profile.requirements.resources)
     return state

@@ -126,6 +126,9 @@ class Resources(msgspec.Struct, frozen=True, array_like=True, gc=False):
     bandwidth_bps: int = 0
 
 
+NO_RESOURCES: Final = Resources()
+
+
 class FamilyNeeds(msgspec.Struct, frozen=True, array_like=True):
     """Requirements by task family, B1; empty or zero means no need."""
 
@@ -372,25 +375,18 @@ class AgentLoad(msgspec.Struct, frozen=True, array_like=True, gc=False):
     packet_loss: float = 0.0
 
 
-class Stopping(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """An attempt that was taken from its agent, whose end the agent has not yet reported: it still takes
-    capacity."""
-
-    key: int
-    attempt: int
-    resources: Resources
-
-
 class AgentRecord(msgspec.Struct, array_like=True):
     """What is stored of an agent. `epoch` is its latest session, numbered higher than every session before
-    it, also those of agents that were forgotten; `since_ms` is when it came into its state."""
+    it, also those of agents that were forgotten; `since_ms` is when it came into its state. `stopping` are
+    the attempts, as (key, number), that were taken from it and whose end it has not yet reported: they still
+    take their resources."""
 
     spec: AgentSpec
     epoch: int
     state: AgentState
     since_ms: int
     drain: Drain = Drain.NONE
-    stopping: tuple[Stopping, ...] = ()
+    stopping: dict[tuple[int, int], Resources] = {}
 
 
 class AgentStats(msgspec.Struct, array_like=True, gc=False):
@@ -401,13 +397,28 @@ class AgentStats(msgspec.Struct, array_like=True, gc=False):
 
 
 class Agent(msgspec.Struct):
-    """An agent in memory. `held` maps the keys of its live attempts to their numbers; it follows from the
-    tasks."""
+    """An agent in memory. `held` maps the keys of its live attempts to their numbers, and `taken` is the sum
+    of what those and the stopping ones take, in the order of `Resources`; both follow from the tasks."""
 
     record: AgentRecord
     held: dict[int, int] = {}
+    taken: list[int] = msgspec.field(default_factory=lambda: [0] * len(NO_RESOURCES.__struct_fields__))
     stats: AgentStats = msgspec.field(default_factory=AgentStats)
     load: AgentLoad = AgentLoad()
+
+    def take(self, needed: Resources, times: int = 1) -> None:
+        """Count what an attempt takes; with `times` -1, takes no more."""
+        if needed != NO_RESOURCES:
+            for at, amount in enumerate(msgspec.structs.astuple(needed)):
+                self.taken[at] += times * amount
+
+    def has_room_for(self, needed: Resources) -> bool:
+        """Whether one more attempt fits beside what is taken."""
+        if needed == NO_RESOURCES:
+            return True
+        offered = msgspec.structs.astuple(self.record.spec.resources)
+        amounts = zip(msgspec.structs.astuple(needed), self.taken, offered, strict=True)
+        return all(not amount or amount + taken <= most for amount, taken, most in amounts)
 
 
 class ResultRecord(msgspec.Struct, array_like=True, gc=False):

@@ -20,7 +20,6 @@ from coordinator.core.model import (
     FailurePolicy,
     FinishedDag,
     State,
-    Stopping,
     Task,
     TaskState,
 )
@@ -110,6 +109,7 @@ class Transaction:
         task.attempts = (*task.attempts[-ATTEMPTS_KEPT + 1 :], attempt)
         task.progress = 0.0
         agent.held[task.key] = task.attempt
+        agent.take(task.profile.requirements.resources)
         self.move(task, TaskState.ASSIGNED)
         self.touch_task(task)
         self.effects.dispatch.append((spec.agent_id, task.key, task.attempt))
@@ -201,6 +201,7 @@ class Transaction:
         attempt.reason = reason[:REASON_CHARS]
         agent = self.state.agents[attempt.agent]
         del agent.held[task.key]
+        agent.take(task.profile.requirements.resources, -1)
         if outcome is AttemptOutcome.COMPLETED:
             agent.stats.completed += 1
         elif outcome in (AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT):
@@ -209,8 +210,9 @@ class Transaction:
 
     def _halt(self, task: Task, attempt: Attempt, reason: str) -> None:
         agent = self.state.agents[attempt.agent]
-        stopping = Stopping(task.key, attempt.number, task.profile.requirements.resources)
-        agent.record.stopping = (*agent.record.stopping, stopping)
+        resources = task.profile.requirements.resources
+        agent.record.stopping[task.key, attempt.number] = resources
+        agent.take(resources)
         self.touch_agent(agent)
         self.effects.halt.append((attempt.agent, task.key, attempt.number, reason))
 
@@ -249,7 +251,15 @@ class Transaction:
             attempt = task.live
             assert attempt is not None
             self.miss(task, attempt, AttemptOutcome.LOST, reason, retryable=True, halt=False)
-        agent.record.stopping = ()
+        for key, number in list(agent.record.stopping):
+            self.stopped(agent, key, number)
+
+    def stopped(self, agent: Agent, key: int, number: int) -> None:
+        """The agent is rid of an attempt that was taken from it, if this is one."""
+        resources = agent.record.stopping.pop((key, number), None)
+        if resources is not None:
+            agent.take(resources, -1)
+            self.touch_agent(agent)
 
     # --- DAGs -----------------------------------------------------------------------------------------------
 

@@ -49,7 +49,13 @@ def portrait(state: model.State) -> dict[str, bytes]:
         parts[f"dag {number}"] = (dag.record, dag.counts)
         parts |= {f"task {task.key}": task for task in dag.tasks}
     for name, agent in state.agents.items():
-        parts[f"agent {name}"] = (agent.record, sorted(agent.held.items()), agent.stats, agent.load)
+        parts[f"agent {name}"] = (
+            agent.record,
+            sorted(agent.held.items()),
+            agent.taken,
+            agent.stats,
+            agent.load,
+        )
     return {name: _encode(part) for name, part in parts.items()}
 
 

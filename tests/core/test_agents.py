@@ -75,9 +75,9 @@ def test_a_stopping_attempt_takes_room_until_the_agent_is_rid_of_it(busy: Driver
     a, b = busy.key("d", "a"), busy.key("d", "b")
     busy.do(c.CancelTask("", "d", "a"))
     assert busy.join("w", held=[(a, 1), (b, 1)]) == SessionOpened(busy.epoch("w"), [(a, 1)], False)
-    assert [one.key for one in busy.state.agents["w"].record.stopping] == [a]
+    assert list(busy.state.agents["w"].record.stopping) == [(a, 1)]
     busy.join("w", held=[(b, 1)])
-    assert busy.state.agents["w"].record.stopping == ()
+    assert busy.state.agents["w"].record.stopping == {}
 
 
 def test_loss_requeues_what_the_agent_held(busy: Driver) -> None:
@@ -88,7 +88,7 @@ def test_loss_requeues_what_the_agent_held(busy: Driver) -> None:
     assert outcome.replies == [Done(1)]
     assert outcome.effects.ready == [busy.key("d", "a")]
     record = busy.state.agents["w"].record
-    assert (record.state, record.stopping, busy.state.agents["w"].held) == (AgentState.LOST, (), {})
+    assert (record.state, record.stopping, busy.state.agents["w"].held) == (AgentState.LOST, {}, {})
     assert busy.task("d", "a").attempts[-1].reason == "silent"
     assert isinstance(busy.do(c.Report("w", epoch, [])), Refusal)
     assert busy.do(c.LoseAgents([("w", epoch)], "silent")) == Done(0)

@@ -172,7 +172,7 @@ def test_a_timeout_ends_the_attempt_that_really_ran_too_long(node: Driver) -> No
     assert [one[:3] for one in outcome.effects.halt] == [("w", key, 1)]
     assert outcomes(node, "d", "a") == ["TIMED_OUT"]
     assert node.states("d") == {"a": "READY"}
-    assert [one.key for one in node.state.agents["w"].record.stopping] == [key]
+    assert list(node.state.agents["w"].record.stopping) == [(key, 1)]
 
 
 def test_an_expiry_that_comes_after_the_end_changes_nothing(node: Driver) -> None:
@@ -204,7 +204,7 @@ def test_the_end_of_a_superseded_attempt_is_refused_and_acknowledged(node: Drive
     assert late.replies == [Done(0)]
     assert late.effects.acked == [("w", key, 1)]
     assert node.states("d") == {"a": "ASSIGNED", "b": "PENDING"}
-    assert node.state.agents["w"].record.stopping == ()
+    assert node.state.agents["w"].record.stopping == {}
     node.do(node.said("w", "d", "a", data=b"good"))
     assert node.apply(node.said("w", "d", "a", data=b"again")).replies == [Done(0)]
     assert node.store.get(Table.RESULT, key.to_bytes(8, "big"), ResultRecord).data == b"good"
@@ -276,7 +276,7 @@ def test_cancel_before_completion_stands(node: Driver) -> None:
     assert outcome.effects.acked == [("w", node.key("d", "a"), 1)]
     assert node.states("d") == {"a": "CANCELLED", "b": "READY", "c": "CANCELLED"}
     assert not node.task("d", "a").has_result
-    assert node.state.agents["w"].record.stopping == ()
+    assert node.state.agents["w"].record.stopping == {}
     assert node.do(c.CancelTask("", "d", "a")) == TaskChanged(node.task("d", "a").state)
 
 

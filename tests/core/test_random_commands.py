@@ -146,7 +146,7 @@ class Chaos(RuleBasedStateMachine):
         known = self.node.state.agents.get(agent)
         if known is None:
             return []
-        return [*known.held.items(), *((one.key, one.attempt) for one in known.record.stopping)]
+        return [*known.held.items(), *known.record.stopping]
 
     def _block(self, dice: Dice, profiles: int, first: int = 0) -> TaskBlock:
         block = TaskBlock(first, [], [], [], [], [])

@@ -55,7 +55,8 @@ def _reconcile(tx: Transaction, agent: Agent, held: list[tuple[int, int]]) -> li
         reason = "its agent came back without it"
         tx.miss(task, attempt, AttemptOutcome.LOST, reason, retryable=True, halt=False)
     still = set(drop)
-    agent.record.stopping = tuple(one for one in agent.record.stopping if (one.key, one.attempt) in still)
+    for key, number in [one for one in agent.record.stopping if one not in still]:
+        tx.stopped(agent, key, number)
     return drop
 
 

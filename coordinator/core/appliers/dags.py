@@ -143,7 +143,9 @@ def append_tasks(dag: Dag, block: TaskBlock) -> list[Task]:
     for index, following in successors.items():
         tasks[index].successors += tuple(following)
     for task in added:
-        task.waiting = sum(tasks[index].state is not TaskState.COMPLETED for index in task.depends)
+        # None of a DAG's first block can have completed.
+        completed = block.first and sum(tasks[index].state is TaskState.COMPLETED for index in task.depends)
+        task.waiting = len(task.depends) - completed
         task.state = TaskState.PENDING if task.waiting else TaskState.READY
     return added
 
@@ -206,7 +208,8 @@ def _malformed(block: TaskBlock, first: int, profiles: int) -> Refusal | None:
         and len(set(block.ids)) == size
         and all(0 <= profile < profiles for profile in block.profiles)
         and all(
-            0 <= index < first + offset for offset, depends in enumerate(block.depends) for index in depends
+            not depends or (min(depends) >= 0 and max(depends) < first + offset)
+            for offset, depends in enumerate(block.depends)
         )
     )
     return (

@@ -27,7 +27,6 @@ from coordinator.core.model import (
     Dag,
     DagState,
     Drain,
-    Resources,
     ResultRecord,
     Task,
     TaskBlock,
@@ -39,7 +38,6 @@ from coordinator.core.outcome import Done, Refusal, Reply, Table, TaskChanged
 from coordinator.core.refusals import duplicate_task, not_found, stale_session, wrong_task_state
 from coordinator.core.transaction import Transaction, number_key
 
-_NO_RESOURCES = Resources()
 _SESSION_STATES = frozenset({AgentState.CONNECTED, AgentState.DISCONNECTED})
 
 
@@ -71,23 +69,7 @@ def _still_holds(tx: Transaction, choice: Choice, task: Task, agent: Agent) -> b
         and record.state is AgentState.CONNECTED
         and record.drain is Drain.NONE
         and len(agent.held) + len(record.stopping) < record.spec.credit
-        and _fits(tx, task.profile.requirements.resources, agent)
-    )
-
-
-def _fits(tx: Transaction, needed: Resources, agent: Agent) -> bool:
-    if needed == _NO_RESOURCES:
-        return True
-    taken = [one.resources for one in agent.record.stopping]
-    for key in agent.held:
-        task = tx.state.task(key)
-        assert task is not None
-        taken.append(task.profile.requirements.resources)
-    offered = agent.record.spec.resources
-    return all(
-        getattr(needed, name) + sum(getattr(one, name) for one in taken) <= getattr(offered, name)
-        for name in Resources.__struct_fields__
-        if getattr(needed, name)
+        and agent.has_room_for(task.profile.requirements.resources)
     )
 
 
@@ -103,20 +85,13 @@ def report(tx: Transaction, command: Report) -> Reply:
         attempt = task.live if task is not None else None
         if task is None or attempt is None or attempt.number != one.attempt or attempt.agent != command.agent:
             if one.kind is ReportKind.ENDED:
-                _forget_stopping(tx, agent, one)
+                tx.stopped(agent, one.key, one.attempt)
         else:
             count += 1
             _take_report(tx, task, attempt, one)
         if one.kind is ReportKind.ENDED:
             tx.effects.acked.append((command.agent, one.key, one.attempt))
     return Done(count)
-
-
-def _forget_stopping(tx: Transaction, agent: Agent, one: AttemptReport) -> None:
-    remaining = tuple(s for s in agent.record.stopping if (s.key, s.attempt) != (one.key, one.attempt))
-    if len(remaining) != len(agent.record.stopping):
-        agent.record.stopping = remaining
-        tx.touch_agent(agent)
 
 
 def _take_report(tx: Transaction, task: Task, attempt: Attempt, one: AttemptReport) -> None:
