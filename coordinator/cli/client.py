@@ -48,12 +48,12 @@ def session_options(command: Command, *, variable: str | None = None) -> Command
     def remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
         session = ctx.ensure_object(Session)
         if value is not None:
-            setattr(session, str(parameter.name), value)
+            setattr(session, str(parameter.name), Format(value) if parameter.name == "output" else value)
 
     shared: dict[str, Any] = {"expose_value": False, "is_eager": True, "callback": remember}
     options = (
         click.option("--endpoints", envvar=variable, metavar="HOST:PORT,...", help="Nodes to ask.", **shared),
-        click.option("--output", type=click.Choice(Format), help="How to print.", **shared),
+        click.option("--output", type=click.Choice(list(map(str, Format))), help="How to print.", **shared),
         click.option(
             "--timeout",
             "timeout_s",
