@@ -52,7 +52,7 @@ def portrait(state: model.State) -> dict[str, bytes]:
         parts[f"agent {name}"] = (
             agent.record,
             sorted(agent.held.items()),
-            agent.taken,
+            str(agent.taken),
             agent.stats,
             agent.load,
         )

@@ -144,8 +144,8 @@ def append_tasks(dag: Dag, block: TaskBlock) -> list[Task]:
         tasks[index].successors += tuple(following)
     for task in added:
         # None of a DAG's first block can have completed.
-        completed = block.first and sum(tasks[index].state is TaskState.COMPLETED for index in task.depends)
-        task.waiting = len(task.depends) - completed
+        ended = sum(tasks[index].state is TaskState.COMPLETED for index in task.depends) if block.first else 0
+        task.waiting = len(task.depends) - ended
         task.state = TaskState.PENDING if task.waiting else TaskState.READY
     return added
 
