@@ -22,7 +22,8 @@ class Follower:
         self._seq = 0
         self._matched = 0
         """Up to here this log equals the leader's."""
-        self._told = 0
+        self._told = self._node.journal.durable_index
+        """No need to say again what is not new."""
         self._owed = False
         self._at_once = False
 

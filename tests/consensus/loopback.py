@@ -1,9 +1,10 @@
-"""A cluster of real nodes in one process: RocksDB, TCP on the loopback interface, the real loop, and lists as state machines."""
+"""A cluster of real nodes in one process: RocksDB, TCP on the loopback interface, the real loop, and lists
+as state machines."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
@@ -47,7 +48,9 @@ class Cluster:
     async def start(self, *nodes: str) -> None:
         """Start these nodes, or all; peers are told their addresses once the ports are known."""
         for node in nodes or self.ids:
-            members = [Member(other, f"127.0.0.1:{self._ports.get(other, 0)}", f"{other}:grpc") for other in self.ids]
+            members = [
+                Member(other, f"127.0.0.1:{self._ports.get(other, 0)}", f"{other}:grpc") for other in self.ids
+            ]
             self._engines[node] = RocksEngine(self._folder / node, FAMILIES)
             self.nodes[node] = RaftConsensus(
                 node,
@@ -64,7 +67,8 @@ class Cluster:
                     consensus.set_address(node, f"127.0.0.1:{self._ports[node]}")
 
     async def kill(self, node: str, *, forget_state: bool = False) -> None:
-        """Stop a node without a word to the others. `forget_state`: its state machine must be built anew from the log."""
+        """Stop a node without a word to the others. `forget_state`: its state machine must be built anew
+        from the log."""
         await self.nodes.pop(node).stop(hand_over=False)
         self._engines.pop(node).close()
         if forget_state:
@@ -88,9 +92,9 @@ class Cluster:
         """Wait until somebody leads, and all nodes that are up know it."""
 
         def agreed() -> bool:
-            return len({consensus.status().leader for consensus in self.nodes.values()} - {None}) == 1 and all(
-                consensus.status().leader is not None for consensus in self.nodes.values()
-            )
+            return len(
+                {consensus.status().leader for consensus in self.nodes.values()} - {None}
+            ) == 1 and all(consensus.status().leader is not None for consensus in self.nodes.values())
 
         await self.until(lambda: self.leader() is not None and agreed())
         leader = self.leader()
@@ -105,7 +109,8 @@ class Cluster:
                 await self._changed.wait()
 
     async def write(self, payload: bytes) -> tuple[int, int]:
-        """Propose until a leader has taken it, and wait until it is applied there; returns the (index, term) it has."""
+        """Propose until a leader has taken it, and wait until it is applied there; returns the (index,
+        term) it has."""
         async with asyncio.timeout(PATIENCE_S):
             while True:
                 node = await self.led()
@@ -117,14 +122,25 @@ class Cluster:
                 if await self._settled(node, index, term):
                     return index, term
 
+    async def write_all(self, payloads: Iterable[bytes]) -> int:
+        """Write one after the other; returns the last index."""
+        index = 0
+        for payload in payloads:
+            index, _ = await self.write(payload)
+        return index
+
     async def _settled(self, node: str, index: int, term: int) -> bool:
         replica = self.replicas[node]
         await self.until(
-            lambda: node not in self.nodes
-            or replica.applied.index >= index
-            or self.nodes[node].status().term != term
+            lambda: (
+                node not in self.nodes
+                or replica.applied.index >= index
+                or self.nodes[node].status().term != term
+            )
         )
-        return node in self.nodes and replica.applied.index >= index and self.nodes[node].status().term == term
+        return (
+            node in self.nodes and replica.applied.index >= index and self.nodes[node].status().term == term
+        )
 
     async def all_applied(self, index: int) -> None:
         """Wait until every node that is up has applied the entries up to `index`."""

@@ -7,12 +7,12 @@ the same journal finds there what was synced. Syncs take until a later tick, as 
 
 from __future__ import annotations
 
+import importlib
 import pickle
 import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import pysyncobj.syncobj as library
 from pysyncobj import SyncObjConf
 from pysyncobj.node import Node
 from pysyncobj.transport import Transport
@@ -23,6 +23,8 @@ from coordinator.consensus.port import Committed, Role, SnapshotMeta, SnapshotRe
 from coordinator.consensus.settings import RaftSettings
 from coordinator.errors import CoordinatorError
 from tests.consensus.memory import ManualWorker, MemoryEngine
+
+library: Any = importlib.import_module("pysyncobj.syncobj")
 
 SUCCESS, DISCARDED = 0, 3
 _SYNC_CHANCE = 0.7
@@ -45,7 +47,7 @@ class StockFace(HardenedSyncObj):
     ) -> None:
         me = selfNode if isinstance(selfNode, str) else selfNode.id
         peers = [node if isinstance(node, str) else node.id for node in otherNodes]
-        disk = vars(conf.journalFile).setdefault("disk", MemoryEngine(FAMILIES))
+        disk = _disk_of(conf)
         disk.crash(kept=random.randint(0, disk.unsynced))
         self._disk_worker = ManualWorker()
         self._waiting: dict[int, tuple[int, Callable[[Any, int], None] | None]] = {}
@@ -56,7 +58,7 @@ class StockFace(HardenedSyncObj):
             journal=Journal(disk, tail_entries=SETTINGS.tail_entries, tail_bytes=SETTINGS.tail_bytes),
             replica=_Methods(self),
             settings=SETTINGS,
-            now=lambda: library.monotonicTime(),
+            now=lambda: float(library.monotonicTime()),
             rng=random.Random(random.random()),
             syncer=self._disk_worker,
             flusher=ManualWorker(),
@@ -86,9 +88,19 @@ class StockFace(HardenedSyncObj):
         if not entry.payload:
             return
         method, arguments = pickle.loads(entry.payload)
-        result = self._idToMethod[method](*arguments, _doApply=True)
+        methods: dict[int, Callable[..., Any]] = vars(self)["_idToMethod"]
+        result = methods[method](*arguments, _doApply=True)
         if callback is not None:
             callback(result, SUCCESS if term == entry.term else DISCARDED)
+
+
+def _disk_of(conf: Any) -> MemoryEngine:
+    """The engine that the program's journal object carries from one life of a node to the next."""
+    journal = conf.journalFile
+    if not hasattr(journal, "disk"):
+        journal.disk = MemoryEngine(FAMILIES)
+    disk: MemoryEngine = journal.disk
+    return disk
 
 
 class _Methods:

@@ -1,4 +1,5 @@
-"""Three real nodes on the loopback interface: what is acknowledged stays, whoever stops (A1, A2, A4, A5, A7)."""
+"""Three real nodes on the loopback interface: what is acknowledged stays, whoever stops (A1, A2, A4, A5,
+A7)."""
 
 from __future__ import annotations
 
@@ -53,7 +54,8 @@ async def test_followers_name_the_leader_and_its_address(make_cluster: MakeClust
 
 
 async def test_a_leader_that_dies_takes_nothing_acknowledged_with_it(make_cluster: MakeCluster) -> None:
-    """Three leaders in a row are stopped without a word, each in the middle of proposals, and started again."""
+    """Three leaders in a row are stopped without a word, each in the middle of proposals, and started
+    again."""
     cluster = make_cluster(3, None)
     await cluster.start()
     acknowledged: list[bytes] = []
@@ -79,8 +81,7 @@ async def test_a_leader_that_dies_takes_nothing_acknowledged_with_it(make_cluste
 async def test_all_nodes_stop_at_once_and_go_on(make_cluster: MakeCluster) -> None:
     cluster = make_cluster(3, None)
     await cluster.start()
-    for value in range(10):
-        index, _ = await cluster.write(number(value))
+    index = await cluster.write_all(number(value) for value in range(10))
     for node in cluster.ids:
         await cluster.kill(node, forget_state=True)
     await cluster.start()
@@ -100,8 +101,7 @@ async def test_a_follower_that_was_away_catches_up_by_log(make_cluster: MakeClus
     leader = await cluster.led()
     away = next(node for node in cluster.ids if node != leader)
     await cluster.kill(away)
-    for value in range(100):
-        index, _ = await cluster.write(number(value))
+    index = await cluster.write_all(number(value) for value in range(100))
     await cluster.start(away)
     await cluster.all_applied(index)
     leader = await cluster.led()
@@ -115,8 +115,7 @@ async def test_a_follower_that_was_away_too_long_catches_up_by_snapshot(make_clu
     leader = await cluster.led()
     away = next(node for node in cluster.ids if node != leader)
     await cluster.kill(away, forget_state=True)
-    for value in range(300):
-        index, _ = await cluster.write(number(value))
+    index = await cluster.write_all(number(value) for value in range(300))
     leader = await cluster.led()
     assert cluster.nodes[leader].status().first_index > 100
     await cluster.start(away)
@@ -173,9 +172,11 @@ async def test_limits_are_named(make_cluster: MakeCluster) -> None:
     node = cluster.nodes[await cluster.led()]
     with pytest.raises(LimitExceeded, match="max_entry_bytes"):
         node.propose(b"x" * 1001)
+    await cluster.write(b"first")
+    for _ in range(10):
+        node.propose(b"x")
     with pytest.raises(QueueFull, match="max_uncommitted_entries"):
-        for _ in range(20):
-            node.propose(b"x")
+        node.propose(b"one too many")
     await cluster.write(b"room again")
 
 

@@ -1,0 +1,207 @@
+"""One node on a bench: what it sends is recorded, what it hears is given to it by hand, time moves when
+told. Ours and stock."""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+from typing import Any
+
+from pysyncobj.node import Node
+from pysyncobj.transport import Transport
+
+from coordinator.consensus.hardened import HardenedSyncObj
+from coordinator.consensus.journal import FAMILIES, Journal
+from coordinator.consensus.messages import AppendEntries, Entry, EntryKind, Message, VoteReply
+from coordinator.consensus.settings import RaftSettings
+from tests.consensus.memory import FixedChance, ListReplica, ManualWorker, MemoryEngine
+
+stock: Any = importlib.import_module("pysyncobj.syncobj")
+"""The library's module, unmodified and unstubbed."""
+
+
+class RecordingTransport(Transport):
+    """Keeps what is sent; `deaf` peers cannot be sent to."""
+
+    def __init__(self) -> None:
+        super().__init__(None, Node(""), [])
+        self.sent: list[tuple[str, Any]] = []
+        self.deaf: set[str] = set()
+
+    def send(self, node: Node, message: object) -> bool:
+        if node.id in self.deaf:
+            return False
+        self.sent.append((node.id, message))
+        return True
+
+    def take(self) -> list[tuple[str, Any]]:
+        """What was sent since the last look."""
+        sent, self.sent = self.sent, []
+        return sent
+
+
+class Bench:
+    """Our node "b" among `peers`. The engine outlives `crash`."""
+
+    def __init__(self, *peers: str, settings: RaftSettings | None = None) -> None:
+        self.peers = peers or ("a", "c")
+        self.settings = settings or RaftSettings()
+        self.engine = MemoryEngine(FAMILIES)
+        self.clock = 100.0
+        self.start(ListReplica())
+
+    def start(self, replica: ListReplica) -> None:
+        """A new process on the same disk."""
+        self.transport = RecordingTransport()
+        self.replica = replica
+        self.syncer = ManualWorker()
+        self.flusher = ManualWorker()
+        self.wakes = 0
+        self.node = HardenedSyncObj(
+            "b",
+            self.peers,
+            transport=self.transport,
+            journal=Journal(
+                self.engine, tail_entries=self.settings.tail_entries, tail_bytes=self.settings.tail_bytes
+            ),
+            replica=replica,
+            settings=self.settings,
+            now=lambda: self.clock,
+            rng=FixedChance(),
+            syncer=self.syncer,
+            flusher=self.flusher,
+            wake=self._wake,
+        )
+        for peer in self.peers:
+            self.transport._onNodeConnected(Node(peer))
+
+    def crash(self, kept: int = 0) -> None:
+        """The process dies and starts again: unsynced writes but the first `kept` are gone, and so is the
+        state."""
+        self.engine.crash(kept)
+        self.start(ListReplica())
+
+    def hear(self, peer: str, *messages: Message) -> list[tuple[str, Any]]:
+        """Let messages arrive, and everything happen that follows; returns what is sent."""
+        for message in messages:
+            self.transport._onMessageReceived(Node(peer), message)
+        return self.settle()
+
+    def settle(self, rounds: int = 4) -> list[tuple[str, Any]]:
+        """Tick and sync until nothing changes."""
+        for _ in range(rounds):
+            self.node.doTick()
+            self.syncer.finish()
+        self.node.doTick()
+        return self.transport.take()
+
+    def wait(self, seconds: float) -> list[tuple[str, Any]]:
+        """Let time pass."""
+        self.clock += seconds
+        return self.settle()
+
+    def elect(self) -> None:
+        """Make it the leader, by the vote of its first peer."""
+        self.clock = max(self.clock, self.node.election_deadline)
+        self.settle()
+        self.clock = self.node.election_deadline
+        self.settle()
+        for pre in (True, False):
+            asked = self.node.term + pre
+            self.hear(self.peers[0], VoteReply(self.node.term, asked, pre, granted=True))
+        assert self.node.leadership is not None
+
+    @property
+    def log(self) -> list[tuple[int, int]]:
+        """(index, term) of every entry held."""
+        journal = self.node.journal
+        return [(i, journal.term_at(i) or 0) for i in range(journal.base.index + 1, journal.last.index + 1)]
+
+    def _wake(self) -> None:
+        self.wakes += 1
+
+
+def empty(term: int) -> Entry:
+    """The entry that opens a term."""
+    return Entry(term, EntryKind.EMPTY, b"")
+
+
+def command(term: int, payload: bytes) -> Entry:
+    """An entry for the state machine."""
+    return Entry(term, EntryKind.COMMAND, payload)
+
+
+def append(term: int, prev: tuple[int, int], *entries: Entry, commit: int = 1, seq: int = 1) -> AppendEntries:
+    """A message of the leader of `term`: entries after (index, term) `prev`."""
+    return AppendEntries(term, seq, prev[0], prev[1], commit, list(entries))
+
+
+def stock_node(me: str, *others: str, **conf: Any) -> Any:
+    """A stock node with a recording transport and one replicated method `put`, whose calls are in `hits`."""
+
+    class Machine(stock.SyncObj):  # type: ignore[misc]
+        @stock.replicated  # type: ignore[untyped-decorator]
+        def put(self, value: Any) -> Any:
+            self.hits.append(value)
+            if value == "boom":
+                raise RuntimeError("boom")
+            return value
+
+    transport = RecordingTransport()
+    options = {"autoTick": False, "raftMinTimeout": 0.4} | conf
+    node = Machine(
+        Node(me),
+        [Node(other) for other in others],
+        conf=stock.SyncObjConf(**options),
+        transport=transport,
+        nodeClass=Node,
+    )
+    node.t = transport
+    node.hits = []
+    return node
+
+
+def stock_hear(node: Any, peer: str, **message: Any) -> None:
+    """Let a stock message arrive."""
+    node.t._onMessageReceived(Node(peer), message)
+
+
+def stock_append(
+    node: Any, leader: str, term: int, prev: tuple[int, int], *entries: Any, commit: int = 1
+) -> None:
+    """Let a stock AppendEntries arrive: entries are (command, index, term)."""
+    stock_hear(
+        node,
+        leader,
+        type="append_entries",
+        term=term,
+        commit_index=commit,
+        entries=list(entries),
+        prevLogIdx=prev[0],
+        prevLogTerm=prev[1],
+    )
+
+
+def stock_elect(node: Any, *voters: str) -> None:
+    """Make a stock node the leader."""
+    for voter in voters:
+        node.t._onNodeConnected(Node(voter))
+    node._SyncObj__raftElectionDeadline = 0
+    node.doTick(0)
+    for voter in voters:
+        stock_hear(node, voter, type="response_vote", term=node.raftCurrentTerm)
+    node.doTick(0)
+    assert node._isLeader()
+
+
+def stock_command(node: Any, *arguments: Any) -> bytes:
+    """The log entry of a call of `put`."""
+    return b"\0" + pickle.dumps((node._methodToID["put_v0"], arguments), 2)
+
+
+def stock_log(node: Any) -> list[tuple[int, int]]:
+    """(index, term) of every entry of a stock log."""
+    return [(index, term) for _, index, term in node._SyncObj__raftLog[:]]
+
+
+STOCK_NO_OP = b"\1"
