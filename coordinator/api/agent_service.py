@@ -143,7 +143,7 @@ class _Stream:
             await self._node.sessions.close(session, goodbye=self._goodbye)
 
     async def _open(self) -> Session:
-        message = await self._context.read()
+        message: object = await self._context.read()
         if not isinstance(message, pb.AgentMessage) or message.WhichOneof("body") != "hello":
             raise errors.InvalidRequest("an agent's stream begins with a Hello")
         spec = convert.spec_from_hello(message.hello)
@@ -167,7 +167,7 @@ class _Stream:
 
     async def _read(self, session: Session) -> None:
         while True:
-            message = await self._context.read()
+            message: object = await self._context.read()
             if not isinstance(message, pb.AgentMessage):
                 return
             kind = message.WhichOneof("body")
@@ -228,7 +228,7 @@ class _Stream:
             report.attempt,
             ReportKind.ENDED,
             outcome=AttemptOutcome.FAILED,
-            text=f"the {what} has {len(report.data)} bytes, above limits.{setting} = {limit}: give a reference",
+            text=f"the {what} has {len(report.data)} bytes, over limits.{setting} = {limit}; return a reference",
             retryable=False,
         )
 
