@@ -193,7 +193,9 @@ class RocksEngine:
         self._handles.clear()
         self._db.close()
 
-    def _fault(self, what: str, error: Exception) -> StorageFault:
+    def _fault(self, what: str, error: Exception) -> StorageFault | LogCorrupt:
+        if "Corruption" in str(error):
+            return _damaged(self.path, str(error))
         return StorageFault(
             f"{what} of {self.path} failed: {error}; the node stops, since what it holds may not be on disk. "
             "Free space or replace the disk, then start it again.",
@@ -233,15 +235,19 @@ def _walk(cursor: RdictIter, start: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def _opening_error(path: Path, error: Exception) -> StartFailed | LogCorrupt:
     text = str(error)
+    if "Corruption" in text:
+        return _damaged(path, text)
     if "lock" in text.lower():
         return StartFailed(
             f"{path} is held by another process; stop it or choose another data_dir", path=path
         )
-    if "Corruption" in text:
-        return LogCorrupt(
-            f"{path} is damaged: {text}. Do not serve from it: let the node rejoin with an empty folder.",
-            path=path,
-        )
     if not os.access(path, os.W_OK):
         return StartFailed(f"{path} is not writable; mend its rights or choose another data_dir", path=path)
     return StartFailed(f"cannot open {path}: {text}", path=path)
+
+
+def _damaged(path: Path, text: str) -> LogCorrupt:
+    return LogCorrupt(
+        f"{path} is damaged: {text}. Do not serve from it: let the node rejoin with an empty folder.",
+        path=path,
+    )
