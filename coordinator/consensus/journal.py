@@ -250,7 +250,7 @@ class Journal:
         taken = 0
         for key, value in self._engine.items(LOG, _INDEX.pack(first), _INDEX.pack(last + 1)):
             found.append(_decode(first + len(found), key, value))
-            taken += len(value)
+            taken += len(found[-1].payload)
             if taken > size:
                 break
         if not found and first <= last:

@@ -97,21 +97,21 @@ def test_21_one_entry_is_one_message() -> None:
 
 def test_22_a_full_queue_refuses_before_it_takes() -> None:
     node = stock_node("a", appendEntriesUseBatch=False)
+    for _ in range(65_536):
+        node.put("x")
     with pytest.raises(BlockingIOError):
-        for _ in range(200_000):
-            node.put("x")
+        node.put("one too many")
     queued = len(node._SyncObj__commandsQueue._FastQueue__queue)
     assert queued == 65_537, "the library raised after it had queued the command"
 
     bench = Bench(settings=RaftSettings(max_uncommitted_entries=100))
     bench.elect()
     first = bench.node.journal.last.index
-    taken = 0
+    for _ in range(99):
+        bench.node.propose(b"x")
     with pytest.raises(QueueFull):
-        while True:
-            bench.node.propose(b"x")
-            taken += 1
-    assert bench.node.journal.last.index == first + taken
+        bench.node.propose(b"one too many")
+    assert bench.node.journal.last.index == first + 99
 
 
 def test_22_bytes_are_bounded_too() -> None:
@@ -130,10 +130,10 @@ def test_23_an_exception_is_not_swallowed_and_there_is_no_thread(monkeypatch: py
     node = stock_node("b", "a", "c", autoTickPeriod=0.001)
     node._SyncObj__mainThread = threading.current_thread()
     node._SyncObj__initialised = threading.Event()
-    ticks: list[float] = []
+    ticks: list[int] = []
 
-    def fails(period: float) -> None:
-        ticks.append(period)
+    def fails(*arguments: object) -> None:
+        ticks.append(len(arguments))
         node._SyncObj__destroying = len(ticks) == 3
         raise RuntimeError("in the tick")
 
@@ -148,7 +148,7 @@ def test_23_an_exception_is_not_swallowed_and_there_is_no_thread(monkeypatch: py
     monkeypatch.setattr(bench.node.journal, "replace_from", fails)
     bench.hear("a", append(1, (1, 0), empty(1)))
     bench.wait(100)
-    assert [type(error) for error in bench.replica.fatal] == [TypeError]
+    assert [type(error) for error in bench.replica.fatal] == [RuntimeError]
     assert bench.node.stopped
 
 
@@ -294,7 +294,7 @@ def test_35_a_conflicting_tail_is_replaced_in_one_round_trip_per_term(terms_apar
         refusals += sum(isinstance(answer, AppendRefusal) for _, answer in answers)
         outgoing = leader.hear("c", *(answer for to, answer in answers if to == "a"))
     assert follower.log == leader.log
-    assert refusals <= terms_apart + 1
+    assert 1 <= refusals <= terms_apart + 1
 
 
 def test_g_refusals_carry_the_term_so_that_nobody_refuses_for_ever() -> None:
