@@ -19,7 +19,8 @@ from typing import Final, Self
 
 import msgspec
 
-from agent_sdk import Client, QuorumflowError
+from agent_sdk import Client
+from agent_sdk.errors import DeadlineExceeded, Unavailable
 from coordinator.cli.agent_spec import AgentSpec
 from coordinator.cli.ports import free_ports
 from coordinator.cli.processes import Identity, Process, end, last_lines
@@ -283,7 +284,7 @@ class LocalCluster:
             serving = {
                 agent.agent_id for agent in client.agents() if agent.state in ("IDLE", "RUNNING", "DRAINING")
             }
-        except QuorumflowError as error:
+        except (Unavailable, DeadlineExceeded) as error:
             return error.message
         missing = [agent_id for agent_id in self.agents if agent_id not in serving]
         return f"not registered: {', '.join(missing)}" if missing else ""

@@ -20,7 +20,8 @@ import psutil
 
 _START_TOLERANCE_S: Final = 2.0
 """The start time is derived from the wall clock, which may have been set meanwhile."""
-_TAIL_BYTES: Final = 16_384
+_TAIL_BYTES: Final = 65_536
+_LINE_CHARS: Final = 500
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -103,10 +104,11 @@ def end(processes: Iterable[Process], grace_s: float) -> list[Process]:
 
 
 def last_lines(log: Path, count: int) -> str:
-    """The end of a log file."""
+    """The end of a log file, each line cut at `_LINE_CHARS`."""
     with contextlib.suppress(OSError), log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
-        return "\n".join(file.read().decode(errors="replace").splitlines()[-count:])
+        lines = file.read().decode(errors="replace").splitlines()
+        return "\n".join(line[:_LINE_CHARS] for line in lines[-count:])
     return ""
 
 

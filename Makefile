@@ -1,0 +1,58 @@
+# Everything that a developer, a user or CI runs. `make` alone lists it.
+
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3.14 python3 python; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+# Newer than what it depends on once the environment is complete, so that nothing is installed twice.
+STAMP := $(VENV)/.installed
+PROTOS := $(wildcard proto/coordinator/v1/*.proto)
+
+WORKFLOW ?=
+SPEEDUP ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install proto fmt lint test demo bench clean distclean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## Install the project and its tools into .venv (once)
+
+$(STAMP): pyproject.toml tools/build_hook.py tools/generate_stubs.py $(PROTOS)
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer was found: install one, or name it with make PYTHON=..." >&2; exit 1; }
+	@# Some systems ship venv without ensurepip: their own pip can fill the environment too.
+	@test -x $(BIN)/python -a -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV) || { \
+		$(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip -q --python $(BIN)/python install pip; }
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+proto: $(STAMP) ## Generate the gRPC stubs of proto/ again
+	$(BIN)/python tools/generate_stubs.py
+
+fmt: $(STAMP) ## Format the code and mend what can be mended by itself
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+lint: $(STAMP) ## Style, types, the import contract, the form of the code
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m tools.check_form
+
+test: $(STAMP) ## Run the whole test suite
+	$(BIN)/python -m pytest
+
+demo: $(STAMP) ## A cluster that loses its leader in mid-run: make demo [WORKFLOW=file] [SPEEDUP=n]
+	$(BIN)/python -m examples.demo $(if $(WORKFLOW),--workflow "$(WORKFLOW)") $(if $(SPEEDUP),--speedup $(SPEEDUP))
+
+bench: $(STAMP) ## Measure, and print the figures with the machine and the versions
+	$(BIN)/python -m bench
+
+clean: ## Remove caches and what was built
+	rm -rf build dist .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean ## Also remove the environment and the stubs
+	rm -rf $(VENV) quorumflow_proto

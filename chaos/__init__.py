@@ -1,0 +1,1 @@
+"""Faults against real clusters, and checks of what they left behind."""
