@@ -89,6 +89,7 @@ def test_a_failed_attempt_is_repeated_after_its_delay(node: Driver) -> None:
         assert node.states("d") == {"a": "PENDING"}
         node.now_ms += delay - 1
         assert node.do(c.WakeTasks([key])) == Done(0)
+        assert node.outcomes[-1].effects.wake_at == [(node.now_ms + 1, key)]
         node.now_ms += 1
         assert node.do(c.WakeTasks([key, key])) == Done(1)
         assert node.outcomes[-1].effects.ready == [key]
@@ -166,6 +167,7 @@ def test_a_timeout_ends_the_attempt_that_really_ran_too_long(node: Driver) -> No
     node.do(node.said("w", "d", "a", START))
     node.now_ms += 999
     assert node.do(c.ExpireAttempts([(key, 1)])) == Done(0)
+    assert node.outcomes[-1].effects.expire_at == [(node.now_ms + 1, key, 1)]
     node.now_ms += 1
     outcome = node.apply(c.ExpireAttempts([(key, 2), (key, 1), (key, 1), (key + 7, 1)]))
     assert outcome.replies == [Done(1)]

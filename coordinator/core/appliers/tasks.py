@@ -134,14 +134,17 @@ def _end(tx: Transaction, task: Task, attempt: Attempt, one: AttemptReport) -> N
 
 
 def expire(tx: Transaction, command: ExpireAttempts) -> Reply:
-    """End the attempts that have run too long. One that has ended meanwhile stays as it is."""
+    """End the attempts that have run too long. One that has ended meanwhile stays as it is; one that still
+    has time is told of again, should the leader's clock have gone back."""
     count = 0
     for key, number in command.attempts:
         task = tx.state.task(key)
         attempt = task.live if task is not None else None
         if task is None or attempt is None or attempt.number != number or task.state is not TaskState.RUNNING:
             continue
-        if tx.now_ms < attempt.started_ms + task.profile.timeout_ms:
+        due_ms = attempt.started_ms + task.profile.timeout_ms
+        if tx.now_ms < due_ms:
+            tx.effects.expire_at.append((due_ms, key, number))
             continue
         count += 1
         reason = f"ran for longer than its timeout of {task.profile.timeout_ms} ms"
@@ -150,14 +153,19 @@ def expire(tx: Transaction, command: ExpireAttempts) -> Reply:
 
 
 def wake(tx: Transaction, command: WakeTasks) -> Reply:
-    """The delay before the next attempt of these tasks is over."""
+    """The delay before the next attempt of these tasks is over. If it is not, it is told of again, should
+    the leader's clock have gone back."""
     count = 0
     for key in command.keys:
         task = tx.state.task(key)
-        if task is not None and _delayed(task) and task.not_before_ms <= tx.now_ms:
-            count += 1
-            tx.move(task, TaskState.READY, task.reason)
-            tx.touch_task(task)
+        if task is None or not _delayed(task):
+            continue
+        if tx.now_ms < task.not_before_ms:
+            tx.effects.wake_at.append((task.not_before_ms, key))
+            continue
+        count += 1
+        tx.move(task, TaskState.READY, task.reason)
+        tx.touch_task(task)
     return Done(count)
 
 
