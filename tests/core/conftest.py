@@ -3,30 +3,17 @@ have stored, and checks every invariant after every entry."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, settings
 
 from coordinator.core import commands as c
 from coordinator.core import loading, machine, model
 from coordinator.core.invariants import Watch, violations
 from coordinator.core.model import DagState, TaskState
 from coordinator.core.outcome import Outcome, Refusal, Reply, Table, Write
-
-settings.register_profile(
-    "ci",
-    derandomize=True,
-    database=None,
-    deadline=None,
-    max_examples=60,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.differing_executors],
-)
-settings.register_profile("soak", settings.get_profile("ci"), derandomize=False, max_examples=3_000)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 T = TypeVar("T")
 
