@@ -104,10 +104,10 @@ class Agent:
 
         return register
 
-    def add_builtins(self, *, shell: bool = False) -> None:
-        """Add handlers for trying things: `sleep`, `noop`, `fail`, `echo`, and `shell` if allowed; see
-        `agent_sdk.builtin`."""
-        for task_type, function in builtin.handlers(shell=shell).items():
+    def add_builtins(self, *, shell: bool = False, simulate: bool = False) -> None:
+        """Add handlers for trying things: `sleep`, `noop`, `fail`, `echo`, `shell` if allowed, and with
+        `simulate` a stand-in for every other type; see `agent_sdk.builtin`."""
+        for task_type, function in builtin.handlers(shell=shell, simulate=simulate).items():
             self.handler(task_type)(function)
 
     def run(self) -> None:

@@ -26,6 +26,8 @@ RECONNECT_LIMIT_MS: Final = 500
 _OPTIONS: Final = (
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+    # Where a ping's own timeout, 60 s by default, is longer, the one above has no effect (grpcio 1.85).
+    ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
     # Despite its name, this bounds one attempt to connect.

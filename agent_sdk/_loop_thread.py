@@ -28,8 +28,8 @@ class LoopThread:
         self._loop.close()
 
     def run(self, work: Coroutine[Any, Any, Value]) -> Value:
-        """The coroutine's value, or what it raises; cancelled if the caller is interrupted. Raises WrongState after
-        `stop`."""
+        """The coroutine's value, or what it raises; cancelled if the caller is interrupted. Raises
+        WrongState after `stop`."""
         if not self.alive:
             work.close()
             raise WrongState("the client has been closed")
@@ -49,7 +49,7 @@ class LoopThread:
                 except StopAsyncIteration:
                     return
         finally:
-            # Not waited for: the garbage collector may end this iterator, in any thread, even in the loop's own.
+            # Not waited for: the garbage collector may end this iterator, even in the loop's own thread.
             if isinstance(items, AsyncGenerator) and self.alive:
                 asyncio.run_coroutine_threadsafe(_close(items), self._loop)
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import psutil
 
@@ -16,7 +15,7 @@ from quorumflow_proto.v1 import agent_pb2, common_pb2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """`slots` attempts run at once, `queue` more may wait; `instance_id` tells a restart from a reconnect."""
+    """`slots` attempts run at once, `queue` more may wait."""
 
     agent_id: str
     slots: int
@@ -30,7 +29,6 @@ class Profile:
     environments: Sequence[str]
     protocols: Sequence[str]
     cached_models: Sequence[str]
-    instance_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
     def credit(self) -> int:
@@ -38,12 +36,12 @@ class Profile:
         return self.slots + self.queue
 
     def hello(
-        self, last_epoch: int, held: Iterable[agent_pb2.Fence], task_types: Iterable[str]
+        self, instance_id: str, last_epoch: int, held: Iterable[agent_pb2.Fence], task_types: Iterable[str]
     ) -> agent_pb2.Hello:
-        """The first message of a session."""
+        """The first message of a session. `instance_id` tells a reconnect from a restart."""
         return agent_pb2.Hello(
             agent_id=self.agent_id,
-            instance_id=self.instance_id,
+            instance_id=instance_id,
             last_epoch=last_epoch,
             held=held,
             slots=self.slots,

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import uuid
+from collections import deque
 from enum import IntEnum
 from typing import Final
 
@@ -76,17 +78,19 @@ class Session:
         self._spawns = spawns
         self._reporter = reporter
         self._executor = executor
+        self._instance_id = uuid.uuid4().hex
         self._epoch = 0
         self._term = 0
         self._farewell = Farewell.NOT_YET
-        self._unsaid: Farewell | None = None
+        self._unsaid: deque[Farewell] = deque()
         self._meter = LoadMeter()
         self._load: agent_pb2.LoadReport | None = None
         self._load_interval_s = DEFAULT_LOAD_INTERVAL_MS / 1000
 
     def say(self, farewell: Farewell) -> None:
         """Take leave, one step at a time; `run` returns after GONE."""
-        self._farewell = self._unsaid = farewell
+        self._farewell = farewell
+        self._unsaid.append(farewell)
         self._news.set()
 
     async def run(self) -> None:
@@ -122,7 +126,9 @@ class Session:
         return Unavailable("the node ended the session")
 
     async def _open(self, stream: Stream, node: Node, pursuit: Pursuit) -> None:
-        hello = self._profile.hello(self._epoch, self._ledger.fences(), self._executor.task_types)
+        hello = self._profile.hello(
+            self._instance_id, self._epoch, self._ledger.fences(), self._executor.task_types
+        )
         async with asyncio.timeout(WELCOME_TIMEOUT_S):
             await _send(stream, agent_pb2.AgentMessage(hello=hello))
             first = await stream.read()
@@ -143,7 +149,9 @@ class Session:
         self._leader.learn(welcome.leader_endpoints)
         self._take_settings(welcome.settings)
         self._stop(agent_pb2.Stop(fences=welcome.drop, reason="the attempt is no longer this agent's"))
-        self._unsaid = self._farewell or None
+        self._unsaid.clear()
+        if self._farewell is not Farewell.NOT_YET:
+            self._unsaid.append(self._farewell)
         self._meter.forget_reported()
         self._spawns.send_all_again()
         self._ledger.tell_everything()
@@ -213,9 +221,9 @@ class Session:
                 return
 
     def _next_message(self) -> agent_pb2.AgentMessage | None:
-        if (farewell := self._unsaid) is not None:
-            self._unsaid = None
-            return agent_pb2.AgentMessage(goodbye=agent_pb2.Goodbye(draining=farewell is Farewell.DRAINING))
+        if self._unsaid:
+            goodbye = agent_pb2.Goodbye(draining=self._unsaid.popleft() is Farewell.DRAINING)
+            return agent_pb2.AgentMessage(goodbye=goodbye)
         if (spawn := self._spawns.take()) is not None:
             return agent_pb2.AgentMessage(spawn=spawn)
         if (reports := self._ledger.take_reports()) is not None:
@@ -227,11 +235,11 @@ class Session:
 
     async def _measure(self) -> None:
         while True:
+            await asyncio.sleep(self._load_interval_s)
             load = self._meter.news(self._executor.queued, self._executor.running)
             if load is not None:
                 self._load = load
                 self._news.set()
-            await asyncio.sleep(self._load_interval_s)
 
 
 async def _send(stream: Stream, message: agent_pb2.AgentMessage) -> bool:

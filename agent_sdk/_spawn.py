@@ -88,7 +88,7 @@ def _request(parent: Attempt, tasks: Sequence[Task]) -> agent_pb2.Spawn:
     )
     if (size := request.ByteSize()) > SPAWN_BYTES:
         raise LimitExceeded(
-            f"{len(tasks)} tasks were to be added at once, {size} bytes in all; the limit is {SPAWN_BYTES} bytes: "
+            f"{len(tasks)} tasks of {size} bytes in all exceed the limit of {SPAWN_BYTES} bytes: "
             "add them in several calls",
             fields={"limit": str(SPAWN_BYTES), "setting": "SPAWN_BYTES", "value": str(size)},
         )

@@ -1,12 +1,11 @@
 """Handlers for trying things; `Agent.add_builtins` registers them.
 
-| type | payload | what it does |
-|---|---|---|
-| `noop` | any | nothing |
-| `echo` | any | returns its payload |
-| `sleep` | `{"seconds": 1.5}` | waits; ends at once when it is stopped |
-| `fail` | `{"message": "...", "times": 2}` | fails the first `times` attempts (or all), then completes |
-| `shell` | `{"command": ["ls", "-l"]}` | runs a program, with no shell in between; returns what it writes |
+| type | payload | what it does | |---|---|---| | `noop` | any | nothing | | `echo` | any | returns its
+payload | | `sleep` | `{"seconds": 1.5}` | waits; ends at once when it is stopped | | `fail` |
+`{"message": "...", "times": 2}` | fails the first `times` attempts (or all), then completes | | any
+other, where asked for | `{"seconds": 1.5}` | as `sleep`: the work of a type that has no handler here is
+simulated | | `shell` | `{"command": ["ls", "-l"]}` | runs a program, with no shell in between; returns
+what it writes |
 """
 
 from __future__ import annotations
@@ -26,11 +25,14 @@ SHELL_OUTPUT_BYTES: Final = 64 << 10
 ERROR_TAIL_CHARS: Final = 1_000
 
 
-def handlers(*, shell: bool) -> dict[str, Handler]:
-    """By task type; `shell` only if allowed, as it runs whatever a submitter asks for."""
+def handlers(*, shell: bool, simulate: bool) -> dict[str, Handler]:
+    """By task type; `shell` only if allowed, as it runs whatever a submitter asks for. With `simulate` every
+    other type is slept through."""
     table: dict[str, Handler] = {"noop": noop, "echo": echo, "sleep": sleep, "fail": fail}
     if shell:
         table["shell"] = run_command
+    if simulate:
+        table["*"] = sleep
     return table
 
 

@@ -102,7 +102,7 @@ class TaskResult:
         if self.state == "COMPLETED":
             return self
         raise TaskFailed(
-            f"task {self.task_id!r} of DAG {self.dag_id!r} is {self.state}: {self.error or 'no reason given'}",
+            f"task {self.task_id!r} of DAG {self.dag_id!r} is {self.state}: {self.error or 'no reason'}",
             fields={"dag_id": self.dag_id, "task_id": self.task_id, "state": self.state},
         )
 
