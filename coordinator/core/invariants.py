@@ -68,6 +68,8 @@ def _task(state: State, dag: Dag, task: Task) -> Iterator[str]:
         yield f"{name}: {task.state.name} before its predecessors completed"
     if task.state is TaskState.PENDING and not incomplete and not task.not_before_ms:
         yield f"{name}: PENDING with nothing to wait for"
+    if task.not_before_ms and task.state is not TaskState.PENDING:
+        yield f"{name}: {task.state.name}, and not before {task.not_before_ms}"
     if any(task.index not in one.successors for one in before):
         yield f"{name}: unknown to a predecessor"
     spared = 0 <= dag.record.sweep_from <= task.index

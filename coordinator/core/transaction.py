@@ -89,9 +89,9 @@ class Transaction:
         dag.counts[task.state] -= 1
         dag.counts[to] += 1
         task.state = to
+        task.not_before_ms = 0
         if to is TaskState.READY:
             task.ready_ms = self.now_ms
-            task.not_before_ms = 0
             self.effects.ready.append(task.key)
         elif to in TERMINAL:
             task.ended_ms = self.now_ms

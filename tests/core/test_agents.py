@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from coordinator.core import commands as c
-from coordinator.core.model import AgentLoad, AgentState, Drain
+from coordinator.core.model import AgentLoad, AgentState, AttemptOutcome, Drain
 from coordinator.core.outcome import AgentChanged, Done, Refusal, SessionOpened, Table
 
 if TYPE_CHECKING:
@@ -92,6 +92,18 @@ def test_loss_requeues_what_the_agent_held(busy: Driver) -> None:
     assert busy.task("d", "a").attempts[-1].reason == "silent"
     assert isinstance(busy.do(c.Report("w", epoch, [])), Refusal)
     assert busy.do(c.LoseAgents([("w", epoch)], "silent")) == Done(0)
+
+
+def test_what_an_agent_held_is_requeued_in_the_same_order_on_every_node(busy: Driver) -> None:
+    """A4: a restarted node has forgotten in which order it was given. (The driver compares the two.)"""
+    busy.do(busy.said("w", "d", "a", outcome=AttemptOutcome.REJECTED))
+    busy.assign("w", "d", "x", "a")
+    outcome = busy.apply(c.LoseAgents([("w", busy.epoch("w"))], "silent"))
+    assert outcome.effects.ready == [busy.key("d", one) for one in "abx"]
+    busy.join("w")
+    busy.assign("w", "d", "x", "b", "a")
+    busy.join("w")
+    assert busy.outcomes[-1].effects.ready == [busy.key("d", one) for one in "abx"]
 
 
 def test_loss_of_a_session_before_the_present_one_is_void(busy: Driver) -> None:
