@@ -1,0 +1,249 @@
+"""The agents of a snapshot, by row: arrays for what is counted, columns for what is looked up by name.
+
+Rows are reused. A row's `version` changes whenever what the agent *is* changes (it comes, goes, or opens a
+session with another specification), not with what it holds; caches over rows renew only those that changed
+since. Columns (the level of one capability, who has one tool, ...) are made when a task first asks for them,
+and maintained from then on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from heapq import heappop, heappush
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from coordinator.core.model import AgentLoad, AgentSpec, Resources, TaskProfile
+
+RESOURCE_FIELDS: Final = Resources.__struct_fields__
+"""The order of the columns of `total` and `free`."""
+
+COLUMNS_KEPT: Final = 4_096
+"""Columns kept; beyond them all are dropped and made anew as they are asked for."""
+
+NAMES: Final[Mapping[str, Callable[[AgentSpec], Collection[object]]]] = {
+    "type": lambda spec: spec.task_types,
+    "label": lambda spec: spec.labels,
+    "tool": lambda spec: spec.tools,
+    "permission": lambda spec: spec.permissions,
+    "environment": lambda spec: spec.environments,
+    "protocol": lambda spec: spec.protocols,
+}
+"""Kinds of names that an agent has; a label is a pair."""
+
+NO_RESOURCES: Final = Resources()
+_FIRST_ROWS: Final = 64
+
+BoolRow = NDArray[np.bool_]
+IntRow = NDArray[np.int64]
+FloatRow = NDArray[np.float64]
+
+
+def resource_vector(resources: Resources) -> IntRow:
+    """In the order of `RESOURCE_FIELDS`."""
+    return np.array(msgspec.structs.astuple(resources), np.int64)
+
+
+class Held(msgspec.Struct, frozen=True):
+    """An attempt that an agent holds, and its expected duration in seconds."""
+
+    profile: TaskProfile
+    seconds: float
+
+
+class AgentTable:
+    """Arrays over rows, `size` of them; rows without an agent have `present` False. `refusing` says why an
+    agent takes nothing new, "" where it does. `free` and `total` have a column for each of
+    `RESOURCE_FIELDS`."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, int] = {}
+        self.specs: list[AgentSpec | None] = []
+        self.refusing: list[str] = []
+        self.held_attempts: list[dict[tuple[int, int], Held]] = []
+        self.latest_version = 0
+        self.version: IntRow = np.zeros(_FIRST_ROWS, np.int64)
+        self.present: BoolRow = np.zeros(_FIRST_ROWS, np.bool_)
+        self.accepting: BoolRow = np.zeros(_FIRST_ROWS, np.bool_)
+        self.epochs: IntRow = np.zeros(_FIRST_ROWS, np.int64)
+        self.slots: IntRow = np.zeros(_FIRST_ROWS, np.int64)
+        self.credit: IntRow = np.zeros(_FIRST_ROWS, np.int64)
+        self.held: IntRow = np.zeros(_FIRST_ROWS, np.int64)
+        self.held_s: FloatRow = np.zeros(_FIRST_ROWS, np.float64)
+        self.load: FloatRow = np.zeros(_FIRST_ROWS, np.float64)
+        self.latency_ms: FloatRow = np.zeros(_FIRST_ROWS, np.float64)
+        self.total: IntRow = np.zeros((_FIRST_ROWS, len(RESOURCE_FIELDS)), np.int64)
+        self.free: IntRow = np.zeros((_FIRST_ROWS, len(RESOURCE_FIELDS)), np.int64)
+        self._vacant: list[int] = []
+        self._levels: dict[str, IntRow] = {}
+        self._flags: dict[tuple[str, object], BoolRow] = {}
+        self._groups: dict[str, IntRow] = {}
+
+    @property
+    def size(self) -> int:
+        """Rows in use or vacant; arrays may be longer."""
+        return len(self.specs)
+
+    def agent_id(self, row: int) -> str:
+        """Of the agent in this row, "" if it is vacant."""
+        spec = self.specs[row]
+        return spec.agent_id if spec is not None else ""
+
+    def put(self, spec: AgentSpec, epoch: int, refusing: str = "") -> None:
+        """Add an agent or renew what is known of it; what it holds stays."""
+        row = self.rows.get(spec.agent_id)
+        if row is None:
+            row = self._new_row(spec.agent_id)
+        self.epochs[row] = epoch
+        self.refusing[row] = refusing
+        self.accepting[row] = not refusing
+        if spec == self.specs[row]:
+            return
+        self.specs[row] = spec
+        self.slots[row] = max(1, spec.slots)
+        self.credit[row] = spec.credit
+        self.free[row] -= self.total[row]
+        self.total[row] = resource_vector(spec.resources)
+        self.free[row] += self.total[row]
+        self._fill_columns(row)
+        self._bump(row)
+
+    def remove(self, agent_id: str) -> None:
+        """Forget an agent and what it holds; one that is not there is fine."""
+        row = self.rows.pop(agent_id, None)
+        if row is None:
+            return
+        self.specs[row] = None
+        self.refusing[row] = ""
+        self.held_attempts[row] = {}
+        self.present[row] = self.accepting[row] = False
+        self.held[row] = 0
+        for array in (self.held_s, self.load, self.latency_ms, self.total, self.free):
+            array[row] = 0
+        for column in self._groups.values():
+            column[row] = 0
+        heappush(self._vacant, row)
+        self._bump(row)
+
+    def hold(self, agent_id: str, key: int, attempt: int, profile: TaskProfile, seconds: float) -> None:
+        """The agent has been given this attempt, which is expected to last `seconds`. Doing so twice changes
+        nothing."""
+        row = self.rows.get(agent_id)
+        if row is None or (key, attempt) in self.held_attempts[row]:
+            return
+        self.held_attempts[row][key, attempt] = Held(profile, seconds)
+        self._account(row, profile, 1)
+        self.held_s[row] += seconds
+
+    def release(self, agent_id: str, key: int, attempt: int) -> None:
+        """The agent has it no more. One that it did not hold is fine."""
+        row = self.rows.get(agent_id)
+        held = self.held_attempts[row].pop((key, attempt), None) if row is not None else None
+        if row is None or held is None:
+            return
+        self._account(row, held.profile, -1)
+        # Floats do not add up exactly: an idle agent must have no work at all.
+        self.held_s[row] = self.held_s[row] - held.seconds if self.held_attempts[row] else 0.0
+
+    def set_load(self, agent_id: str, load: AgentLoad) -> None:
+        """What the agent measured: the higher of CPU and memory counts. Anything but a fraction counts as
+        fully loaded."""
+        row = self.rows.get(agent_id)
+        if row is None:
+            return
+        score = max(load.cpu, load.memory)
+        self.load[row] = score if 0 <= score <= 1 else 1.0
+        self.latency_ms[row] = load.latency_ms if load.latency_ms >= 0 else 0.0
+
+    def levels(self, capability: str) -> IntRow:
+        """Per row the level of this capability, -1 without it."""
+        column = self._levels.get(capability)
+        if column is None:
+            column = self._levels[capability] = np.full(len(self.version), -1, np.int64)
+            for row, spec in self._known():
+                column[row] = dict(spec.capabilities).get(capability, -1)
+            self._bound_columns()
+        return column
+
+    def flags(self, kind: str, name: object) -> BoolRow:
+        """Per row whether the agent has this name among those of `kind`, a key of `NAMES`."""
+        column = self._flags.get((kind, name))
+        if column is None:
+            column = self._flags[kind, name] = np.zeros(len(self.version), np.bool_)
+            for row, spec in self._known():
+                column[row] = name in NAMES[kind](spec)
+            self._bound_columns()
+        return column
+
+    def groups(self, name: str) -> IntRow:
+        """Per row the attempts held whose tasks belong to this anti-affinity group."""
+        column = self._groups.get(name)
+        if column is None:
+            column = self._groups[name] = np.zeros(len(self.version), np.int64)
+            for row in self.rows.values():
+                attempts = self.held_attempts[row].values()
+                column[row] = sum(name in held.profile.requirements.anti_affinity for held in attempts)
+            self._bound_columns()
+        return column
+
+    def _known(self) -> list[tuple[int, AgentSpec]]:
+        return [(row, spec) for row, spec in enumerate(self.specs) if spec is not None]
+
+    def _account(self, row: int, profile: TaskProfile, sign: int) -> None:
+        self.held[row] += sign
+        requirements = profile.requirements
+        if requirements.resources != NO_RESOURCES:
+            self.free[row] -= sign * resource_vector(requirements.resources)
+        for group in requirements.anti_affinity:
+            if group in self._groups:
+                self._groups[group][row] += sign
+
+    def _new_row(self, agent_id: str) -> int:
+        if self._vacant:
+            row = heappop(self._vacant)
+        else:
+            row = self.size
+            self.specs.append(None)
+            self.refusing.append("")
+            self.held_attempts.append({})
+            if self.size > len(self.version):
+                self._grow()
+        self.rows[agent_id] = row
+        self.present[row] = True
+        return row
+
+    def _grow(self) -> None:
+        """Double every array; columns are made anew."""
+        for name in _ARRAYS:
+            array = getattr(self, name)
+            setattr(self, name, np.concatenate([array, np.zeros_like(array)]))
+        self._drop_columns()
+
+    def _fill_columns(self, row: int) -> None:
+        spec = self.specs[row]
+        assert spec is not None
+        levels = dict(spec.capabilities)
+        for capability, level_column in self._levels.items():
+            level_column[row] = levels.get(capability, -1)
+        for (kind, name), flag_column in self._flags.items():
+            flag_column[row] = name in NAMES[kind](spec)
+
+    def _bound_columns(self) -> None:
+        if len(self._levels) + len(self._flags) + len(self._groups) > COLUMNS_KEPT:
+            self._drop_columns()
+
+    def _drop_columns(self) -> None:
+        self._levels, self._flags, self._groups = {}, {}, {}
+
+    def _bump(self, row: int) -> None:
+        self.latest_version += 1
+        self.version[row] = self.latest_version
+
+
+_ARRAYS: Final = (
+    "version", "present", "accepting", "epochs", "slots", "credit", "held", "held_s", "load", "latency_ms",
+    "total", "free",
+)  # fmt: skip

@@ -1,0 +1,104 @@
+"""Why a task waits: the predicates that place, asked one by one (E10)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from coordinator.core.model import TaskProfile
+from coordinator.scheduling.agents import AgentTable, BoolRow, IntRow
+from coordinator.scheduling.feasibility import ROOM, STANDING, fitting, needs_of
+from coordinator.scheduling.ledger import Ledger
+from coordinator.scheduling.snapshot import Snapshot
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """A predicate and the `agents` that it refuses, counted. `example` is one of them, if possible one that
+    nothing else refuses; `detail` says what the best of these lack."""
+
+    reason: str
+    agents: int
+    example: str
+    detail: str
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """Of the `agents` known, `capable` ones could ever take the task and `feasible` ones could now. Refusals
+    for what an agent is come first; those for what is free count capable agents only. One agent may be
+    refused for several reasons."""
+
+    agents: int
+    capable: int
+    feasible: int
+    refusals: list[Refusal]
+    summary: str
+
+    @property
+    def impossible(self) -> bool:
+        """No agent that is known could ever take it."""
+        return not self.capable
+
+
+def explain(profile: TaskProfile, snapshot: Snapshot, expected_ms: int = 0) -> Explanation:
+    """Where a task of this profile could go, and what stands in the way elsewhere. `expected_ms` is the
+    client's estimate: it decides on the room in queues."""
+    agents = snapshot.agents
+    ledger = Ledger(agents, snapshot.look_ahead)
+    needs = needs_of(profile)
+    task_s = snapshot.durations.expected_s(profile.type, expected_ms)
+    known = agents.present[: agents.size]
+    everywhere = slice(0, agents.size)
+    standing = [
+        _Verdict(one.reason, one.holds(needs, agents, everywhere), partial(one.detail, needs, agents))
+        for one in STANDING
+    ]
+    passing = [
+        _Verdict(one.reason, one.holds(profile, task_s, ledger), partial(one.detail, profile, ledger))
+        for one in (*ROOM, *fitting(profile))
+    ]
+    capable = _accepted(known, standing)
+    feasible = _accepted(capable, passing)
+    refusals = [*_refusals(known, standing, agents), *_refusals(capable, passing, agents)]
+    counts = (int(known.sum()), int(capable.sum()), int(feasible.sum()))
+    return Explanation(*counts, refusals, _summary(*counts, refusals))
+
+
+class _Verdict(NamedTuple):
+    """What a predicate says of every row, and how it describes the best of some that it refuses."""
+
+    reason: str
+    holds: BoolRow
+    detail: Callable[[IntRow], str]
+
+
+def _accepted(among: BoolRow, verdicts: Sequence[_Verdict]) -> BoolRow:
+    rows: BoolRow = np.logical_and.reduce([among, *(verdict.holds for verdict in verdicts)])
+    return rows
+
+
+def _refusals(among: BoolRow, verdicts: Sequence[_Verdict], agents: AgentTable) -> list[Refusal]:
+    result = []
+    for verdict in verdicts:
+        refused = among & ~verdict.holds
+        if refused.any():
+            others = [other for other in verdicts if other is not verdict]
+            narrowly = np.flatnonzero(_accepted(refused, others))
+            nearest = narrowly if len(narrowly) else np.flatnonzero(refused)
+            example = agents.agent_id(int(nearest[0]))
+            result.append(Refusal(verdict.reason, int(refused.sum()), example, verdict.detail(nearest)))
+    return result
+
+
+def _summary(agents: int, capable: int, feasible: int, refusals: Sequence[Refusal]) -> str:
+    if feasible:
+        return f"{feasible} of {agents} agents can take it: it waits for its turn"
+    if not agents:
+        return "no agent is known"
+    reasons = "; ".join(f"{refusal.agents} x {refusal.reason}: {refusal.detail}" for refusal in refusals)
+    if not capable:
+        return f"impossible: none of the {agents} agents known could ever take it ({reasons})"
+    return f"none of the {capable} agents that could take it can do so now ({reasons})"

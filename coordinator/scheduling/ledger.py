@@ -1,0 +1,87 @@
+"""A round's own copy of what is free: the plan's choices are booked here, the snapshot stays as it is."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+
+from coordinator.core.model import TaskProfile
+from coordinator.scheduling.agents import AgentTable, BoolRow, FloatRow, IntRow
+from coordinator.scheduling.lookahead import LookAhead, may_queue
+
+
+class Demand:
+    """What one task of a profile takes, made ready for booking: (column of `free`, amount) of the resources
+    that it needs, and its anti-affinity groups."""
+
+    __slots__ = ("amounts", "groups")
+
+    def __init__(self, profile: TaskProfile) -> None:
+        wanted = msgspec.structs.astuple(profile.requirements.resources)
+        self.amounts = tuple((column, amount) for column, amount in enumerate(wanted) if amount)
+        self.groups = profile.requirements.anti_affinity
+
+
+class Ledger:
+    """Arrays over rows, as in `AgentTable`. `booked` counts what was booked in this round, per row and, as
+    `bookings`, in all."""
+
+    def __init__(self, agents: AgentTable, look_ahead: LookAhead) -> None:
+        size = agents.size
+        self.agents = agents
+        self.look_ahead = look_ahead
+        self.accepting: BoolRow = agents.accepting[:size]
+        self.slots: IntRow = agents.slots[:size]
+        self.credit: IntRow = agents.credit[:size]
+        self.load: FloatRow = agents.load[:size]
+        self.latency_ms: FloatRow = agents.latency_ms[:size]
+        self.held: IntRow = agents.held[:size].copy()
+        self.held_s: FloatRow = agents.held_s[:size].copy()
+        self.free: IntRow = agents.free[:size].copy()
+        self.booked: IntRow = np.zeros(size, np.int64)
+        self.bookings = 0
+        self.slot_free: BoolRow = self.accepting & (self.held < self.slots) & (self.held < self.credit)
+        """Rows of agents that would start one more attempt at once."""
+        self._groups: dict[str, IntRow] = {}
+
+    def free_slots(self) -> int:
+        """Attempts that all agents together would start at once."""
+        return int(np.maximum(np.minimum(self.slots, self.credit) - self.held, 0)[self.slot_free].sum())
+
+    def groups(self, name: str) -> IntRow:
+        """Per row, attempts held whose tasks belong to this anti-affinity group."""
+        column = self._groups.get(name)
+        if column is None:
+            column = self._groups[name] = self.agents.groups(name)[: self.agents.size].copy()
+        return column
+
+    def queue_free(self, task_s: float) -> BoolRow:
+        """Rows of agents without a free slot that may queue one more attempt of `task_s` expected seconds."""
+        room = may_queue(self.held, self.slots, self.held_s, task_s, self.look_ahead)
+        free: BoolRow = self.accepting & (self.held >= self.slots) & (self.held < self.credit) & room
+        return free
+
+    def admits(self, row: int, demand: Demand, task_s: float) -> bool:
+        """Whether this agent, which could take such tasks before, still can after what was booked."""
+        held, slots = self.held.item(row), self.slots.item(row)
+        if held >= self.credit.item(row):
+            return False
+        if held >= slots and not may_queue(held, slots, self.held_s.item(row), task_s, self.look_ahead):
+            return False
+        if any(amount > self.free.item(row, column) for column, amount in demand.amounts):
+            return False
+        return not any(self.groups(group)[row] for group in demand.groups)
+
+    def book(self, row: int, demand: Demand, task_s: float) -> None:
+        """The agent takes one such task, which lasts `task_s` expected seconds."""
+        held = self.held.item(row) + 1
+        self.held[row] = held
+        self.held_s[row] += task_s
+        self.booked[row] += 1
+        self.bookings += 1
+        if held >= self.slots.item(row) or held >= self.credit.item(row):
+            self.slot_free[row] = False
+        for column, amount in demand.amounts:
+            self.free[row, column] -= amount
+        for group in demand.groups:
+            self.groups(group)[row] += 1

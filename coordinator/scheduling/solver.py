@@ -1,0 +1,203 @@
+"""The plan of a round: tasks in order of priority, deadline, readiness and key, each to the feasible agent of
+lowest cost.
+
+Greedy, without a loop over agents x tasks: tasks of a class are alike, so a class keeps a shortlist of its
+cheapest agents, found with vector operations, as a heap. Costs only rise within a round: an agent that was
+booked meanwhile is looked at again when it comes to the top, and the shortlist is made anew once its top is
+dearer than what was left out. Free slots anywhere go before queues anywhere.
+
+Where there are more tasks than free slots the order is exact. Where there is a slot for everybody, up to
+`PlanLimits.run` tasks of a class go together before others of the same priority and deadline that became
+ready earlier: it costs nobody anything, unless they compete for a rare agent, and saves most of the work.
+"""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush, heapreplace
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from coordinator.core.commands import Choice
+from coordinator.scheduling.agents import BoolRow
+from coordinator.scheduling.feasibility import blocked_by, fitting, needs_of
+from coordinator.scheduling.ledger import Demand, Ledger
+from coordinator.scheduling.objectives import PREVIOUS_PENALTY, Objective
+from coordinator.scheduling.policies import DEFAULT, policy
+from coordinator.scheduling.snapshot import Snapshot
+from coordinator.scheduling.waiting import TaskClass, WaitingTask
+
+NOWHERE: Final = -1
+_LEAST_SHORTLIST: Final = 8
+_MANY_BOOKINGS: Final = 24
+"""By other classes: from here on a new shortlist is cheaper than looking at its agents one by one."""
+
+
+class PlanLimits(msgspec.Struct, frozen=True):
+    """`max_choices` bounds a round, `shortlist` the agents that a class looks at before it asks again, `run`
+    the tasks of a class that go together while slots abound."""
+
+    max_choices: int = 1_000
+    shortlist: int = 128
+    run: int = 64
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What to propose, most urgent first. `considered` tasks waited; `unplaced` counts, by reason, those that
+    no agent can take now (see `feasibility`); those that were left to the next round make up the rest. `turn`
+    goes into the next snapshot once this plan is proposed."""
+
+    choices: list[Choice]
+    considered: int
+    unplaced: dict[str, int]
+    turn: int
+
+    @property
+    def placed(self) -> int:
+        """Tasks that have an agent."""
+        return len(self.choices)
+
+
+def plan(snapshot: Snapshot, limits: PlanLimits, policy_name: str = DEFAULT) -> Plan:
+    """Place what waits. The same snapshot gives the same plan.
+
+    Raises:
+        InvalidRequest: there is no such policy.
+    """
+    ledger = Ledger(snapshot.agents, snapshot.look_ahead)
+    objective = policy(policy_name)(ledger, snapshot.turn)
+    classes = snapshot.waiting.classes.values()
+    queues = [_ClassQueue(members, snapshot, ledger, objective, limits.shortlist) for members in classes]
+    heads = [(queue.head_rank(), at) for at, queue in enumerate(queues)]
+    heapify(heads)
+    considered = len(snapshot.waiting)
+    abundant = ledger.free_slots() >= min(considered, limits.max_choices)
+    choices: list[Choice] = []
+    unplaced: dict[str, int] = {}
+    while heads and len(choices) < limits.max_choices:
+        queue = queues[heads[0][1]]
+        most = min(limits.run if abundant else 1, limits.max_choices - len(choices))
+        blocked = queue.place_run(most, choices)
+        if blocked:
+            unplaced[blocked] = unplaced.get(blocked, 0) + queue.left
+        if blocked or not queue.left:
+            heappop(heads)
+        else:
+            heapreplace(heads, (queue.head_rank(), heads[0][1]))
+    turn = snapshot.agents.rows[choices[-1].agent] + 1 if choices else snapshot.turn
+    return Plan(choices, considered, unplaced, turn % max(1, snapshot.agents.size))
+
+
+class _ClassQueue:
+    """The tasks of a class that are still to be placed, and its shortlist: a heap of (cost, row,
+    bookings of that row when the cost was right)."""
+
+    def __init__(
+        self, members: TaskClass, snapshot: Snapshot, ledger: Ledger, objective: Objective, shortlist: int
+    ) -> None:
+        self._members = members
+        self._next = 0
+        self._snapshot = snapshot
+        self._ledger = ledger
+        self._objective = objective
+        self._demand = Demand(members.profile)
+        self._fitting = fitting(members.profile)
+        self._feasible = snapshot.feasible.rows(needs_of(members.profile), snapshot.agents)
+        self._heap: list[tuple[float, int, int]] = []
+        self._longest = shortlist
+        self._left_out = np.inf
+        """No agent that can take a task and is not on the shortlist costs less."""
+        self._queueing = False
+        """No agent on the shortlist has a free slot."""
+        self._bookings = 0
+        """Made by all classes when this one had its last turn."""
+
+    @property
+    def left(self) -> int:
+        """Tasks still to be placed."""
+        return len(self._members.tasks) - self._next
+
+    def head_rank(self) -> tuple[int, int, int, int]:
+        """Where its next task stands among those of all classes."""
+        task = self._members.tasks[self._next]
+        return (*self._members.rank, task.ready_ms, task.key)
+
+    def place_run(self, most: int, choices: list[Choice]) -> str:
+        """Place up to `most` tasks; returns why the next one could not be, "" if all could."""
+        agents, tasks = self._snapshot.agents, self._members.tasks
+        if self._ledger.bookings - self._bookings > _MANY_BOOKINGS:
+            self._heap = []
+        blocked = ""
+        for task in tasks[self._next : self._next + most]:
+            task_s = self._snapshot.durations.expected_s(self._members.profile.type, task.expected_ms)
+            row = self._place(task, task_s)
+            if row == NOWHERE:
+                blocked = blocked_by(self._members.profile, task_s, self._ledger, self._feasible)
+                break
+            choices.append(Choice(task.key, task.attempt, agents.agent_id(row), agents.epochs.item(row)))
+            self._next += 1
+        self._bookings = self._ledger.bookings
+        return blocked
+
+    def _place(self, task: WaitingTask, task_s: float) -> int:
+        """Book the task on the agent of lowest cost; returns its row, or NOWHERE."""
+        if not ((self._settle(task_s) and self._heap[0][0] <= self._left_out) or self._refill(task_s)):
+            return NOWHERE
+        row = self._heap[0][1]
+        if task.previous and self._snapshot.agents.rows.get(task.previous) == row:
+            row = self._other_than_top(task_s)
+        self._ledger.book(row, self._demand, task_s)
+        return row
+
+    def _other_than_top(self, task_s: float) -> int:
+        """The row that comes after that of the failed attempt, unless it costs so much more that going back
+        is better."""
+        top = heappop(self._heap)
+        better = self._settle(task_s) and self._heap[0][0] <= top[0] + PREVIOUS_PENALTY
+        row = self._heap[0][1] if better else top[1]
+        heappush(self._heap, top)
+        return row
+
+    def _settle(self, task_s: float) -> bool:
+        """Bring the top of the shortlist up to date with what was booked; False if nobody is left on it."""
+        heap, ledger = self._heap, self._ledger
+        while heap:
+            _, row, seen = heap[0]
+            booked = ledger.booked.item(row)
+            if booked == seen and not self._queueing:
+                return True
+            has_place = self._queueing or ledger.slot_free[row]
+            if not (has_place and ledger.admits(row, self._demand, task_s)):
+                heappop(heap)
+            elif booked == seen:
+                return True
+            else:
+                heapreplace(heap, (self._objective.cost(self._members.profile, row), row, booked))
+        return False
+
+    def _refill(self, task_s: float) -> bool:
+        """Make the shortlist anew, of agents with a free slot or else with room in their queue; False if
+        there are none."""
+        rows = self._fit(self._feasible & self._ledger.slot_free)
+        self._queueing = not len(rows)
+        if self._queueing:
+            rows = self._fit(self._feasible & self._ledger.queue_free(task_s))
+        costs = self._objective.costs(self._members.profile, rows)
+        length = min(self._longest, _LEAST_SHORTLIST + 2 * self.left)
+        self._left_out = np.inf
+        if len(rows) > length:
+            self._left_out = np.partition(costs, length - 1)[length - 1].item()
+            cheaper = np.flatnonzero(costs < self._left_out)
+            equal = np.flatnonzero(costs == self._left_out)[: length - len(cheaper)]
+            chosen = np.concatenate([cheaper, equal])
+            rows, costs = rows[chosen], costs[chosen]
+        seen = self._ledger.booked[rows]
+        self._heap = sorted(zip(costs.tolist(), rows.tolist(), seen.tolist(), strict=True))
+        return bool(self._heap)
+
+    def _fit(self, rows: BoolRow) -> NDArray[np.intp]:
+        for predicate in self._fitting:
+            rows = rows & predicate.holds(self._members.profile, 0.0, self._ledger)
+        return np.flatnonzero(rows)
