@@ -141,13 +141,13 @@ class Leadership:
     def append_reply(self, peer_id: str, reply: AppendReply) -> None:
         """A follower has entries up to `match`, durably."""
         peer = self._peers[peer_id]
-        peer.heard(self._node.now(), reply.applied, reply.seq)
+        peer.heard(self._node.now(), reply.applied, min(reply.seq, self._seq))
         peer.progress.acknowledged(reply.seq, min(reply.match, self._node.journal.last.index))
 
     def append_refusal(self, peer_id: str, refusal: AppendRefusal) -> None:
         """A follower's log differs, or ends, before the place where it was to go on."""
         peer, journal = self._peers[peer_id], self._node.journal
-        peer.heard(self._node.now(), refusal.applied, refusal.seq)
+        peer.heard(self._node.now(), refusal.applied, min(refusal.seq, self._seq))
         hint = refusal.conflict_index
         if refusal.conflict_term:
             shared = journal.last_up_to_term(refusal.conflict_term, refusal.prev_index - 1)
@@ -213,7 +213,9 @@ class Leadership:
             busy = [peer_id for peer_id in busy if self._send_next(peer_id, now)]
         for peer_id in reachable:
             self._send_heartbeat(peer_id, now, at_once=for_reads)
-        if now >= self._commit_news_s:
+        if now >= self._commit_news_s or all(
+            self._peers[peer_id].told_commit == self._node.commit_index for peer_id in reachable
+        ):
             self._commit_news_s = math.inf
 
     def next_deadline(self) -> float:

@@ -1,7 +1,9 @@
-"""PySyncObj's transport seam on asyncio: every node dials every other, and a connection carries messages one way, from its caller.
+"""PySyncObj's transport seam on asyncio: every node dials every other, and a connection carries messages
+one way, from its caller.
 
-A node speaks on the connections that it dialled and listens on those that it accepted. Bytes that are not what they should be cost
-the connection, never the node. An outgoing buffer that is full refuses the message, which consensus takes as lost.
+A node speaks on the connections that it dialled and listens on those that it accepted. Bytes that are not
+what they should be cost the connection, never the node. An outgoing buffer that is full refuses the
+message, which consensus takes as lost.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ _KEEPALIVE_S: Final = 1
 
 
 class TcpTransport(Transport):
-    """The links of one node. Nothing is opened before `start`, so that no peer can come before the callbacks are set.
+    """The links of one node. Nothing is opened before `start`, so that no peer can come before the
+    callbacks are set.
 
     `peers` maps node ids to "host:port"; names are resolved at every attempt, off the event loop.
     """
@@ -112,7 +115,8 @@ class TcpTransport(Transport):
         self._outgoing[peer].address = address
 
     def send(self, node: Node, message: object) -> bool:
-        """Send a message; False if there is no connection or its buffer is full. One encoding serves all that get the same."""
+        """Send a message; False if there is no connection or its buffer is full. One encoding serves all
+        that get the same."""
         assert isinstance(message, Message)
         link = self._outgoing[node.id].link
         if link is None or not link.has_room:
@@ -137,7 +141,8 @@ class TcpTransport(Transport):
     # What the links report.
 
     def link_opened(self, link: Listener) -> bool:
-        """Somebody has called; False if too many that have not said who they are hold a connection already."""
+        """Somebody has called; False if too many that have not said who they are hold a connection
+        already."""
         if len(self._unidentified) >= self.settings.max_unidentified_links:
             self.counters["links_refused"] += 1
             return False
@@ -383,7 +388,8 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 def _set_options(transport: asyncio.Transport, settings: RaftSettings) -> None:
-    """Send at once, and let the kernel find out that a peer's machine is gone: nothing else would on a link that is idle."""
+    """Send at once, and let the kernel find out that a peer's machine is gone: nothing else would on a
+    link that is idle."""
     sock = transport.get_extra_info("socket")
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -101,14 +101,15 @@ class Bench:
         return self.settle()
 
     def elect(self) -> None:
-        """Make it the leader, by the vote of its first peer."""
+        """Make it the leader, by the votes of its peers."""
         self.clock = max(self.clock, self.node.election_deadline)
         self.settle()
         self.clock = self.node.election_deadline
         self.settle()
         for pre in (True, False):
             asked = self.node.term + pre
-            self.hear(self.peers[0], VoteReply(self.node.term, asked, pre, granted=True))
+            for peer in self.peers:
+                self.hear(peer, VoteReply(self.node.term, asked, pre, granted=True))
         assert self.node.leadership is not None
 
     @property

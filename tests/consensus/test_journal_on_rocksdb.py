@@ -28,7 +28,8 @@ def opened(path: Path) -> tuple[RocksEngine, Journal]:
 
 
 def written(path: Path, *, flush: bool = False) -> None:
-    """Entries 2 ... 41, the one in the middle marked, all synced: the files as they are when the process is killed."""
+    """Entries 2 ... 41, the one in the middle marked, all synced: the files as they are when the process
+    is killed."""
     living = path.with_suffix(".living")
     engine, journal = opened(living)
     journal.set_vote(3, "a")

@@ -1,0 +1,324 @@
+"""The TCP transport: strangers, garbage and half-open connections cost a connection and never the node
+(A1, G6)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import struct
+import zlib
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pysyncobj.node import Node
+
+from coordinator.consensus.framing import (
+    PROTOCOL_VERSION,
+    FrameError,
+    FrameReader,
+    Hello,
+    Refused,
+    Welcome,
+    frame,
+    handshake,
+    message,
+)
+from coordinator.consensus.messages import AppendEntries, Entry, EntryKind, TimeoutNow
+from coordinator.consensus.settings import RaftSettings
+from coordinator.consensus.transport import TcpTransport, split_address
+
+PATIENCE_S = 20.0
+QUICK = RaftSettings(
+    handshake_timeout_s=0.2,
+    reconnect_max_s=0.02,
+    max_entry_bytes=1000,
+    max_append_bytes=1000,
+    max_frame_bytes=100_000,
+    max_send_buffer_bytes=100_000,
+    max_unidentified_links=3,
+)
+
+
+class End:
+    """A transport and what it reports."""
+
+    def __init__(self, me: str, *peers: str, cluster: str = "one") -> None:
+        self.me = me
+        self.heard: list[tuple[str, object]] = []
+        self.links: list[tuple[str, bool]] = []
+        self.changed = asyncio.Event()
+        self.transport = TcpTransport(
+            me,
+            dict.fromkeys(peers, "127.0.0.1:0"),
+            cluster=cluster,
+            listen="127.0.0.1:0",
+            settings=QUICK,
+            rng=random.Random(1),
+        )
+        self.transport.setOnMessageReceivedCallback(self._message)
+        self.transport.setOnNodeConnectedCallback(lambda node: self._link(node, True))
+        self.transport.setOnNodeDisconnectedCallback(lambda node: self._link(node, False))
+
+    async def start(self) -> None:
+        await self.transport.start()
+
+    def knows(self, other: End) -> None:
+        self.transport.set_address(other.me, f"127.0.0.1:{other.transport.bound_port}")
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while not holds():
+                self.changed.clear()
+                await self.changed.wait()
+
+    def _message(self, node: Node, content: object) -> None:
+        self.heard.append((node.id, content))
+        self.changed.set()
+
+    def _link(self, node: Node, up: bool) -> None:
+        self.links.append((node.id, up))
+        self.changed.set()
+
+
+@pytest.fixture
+async def pair() -> AsyncIterator[tuple[End, End]]:
+    """Two ends that reach each other."""
+    a, b = End("a", "b"), End("b", "a")
+    for end in (a, b):
+        await end.start()
+    a.knows(b)
+    b.knows(a)
+    await a.until(lambda: ("b", True) in a.links)
+    await b.until(lambda: ("a", True) in b.links)
+    yield a, b
+    await a.transport.close()
+    await b.transport.close()
+
+
+async def stranger(end: End) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection("127.0.0.1", end.transport.bound_port)
+
+
+async def answer(reader: asyncio.StreamReader) -> Hello | Welcome | Refused:
+    length, _ = struct.unpack(">II", await reader.readexactly(8))
+    return handshake(await reader.readexactly(length))
+
+
+async def ended(reader: asyncio.StreamReader) -> bool:
+    """Wait for the other side to close."""
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while await reader.read(1 << 16):
+                pass
+    except ConnectionError:
+        return True
+    return True
+
+
+async def test_messages_arrive_in_order_both_ways(pair: tuple[End, End]) -> None:
+    a, b = pair
+    for term in range(100):
+        assert a.transport.send(Node("b"), TimeoutNow(term))
+        assert b.transport.send(Node("a"), TimeoutNow(1000 + term))
+    await b.until(lambda: len(b.heard) == 100)
+    await a.until(lambda: len(a.heard) == 100)
+    assert b.heard == [("a", TimeoutNow(term)) for term in range(100)]
+    assert a.heard == [("b", TimeoutNow(1000 + term)) for term in range(100)]
+
+
+def reached_again(first: End, second: End, ups: int) -> bool:
+    return first.links.count((second.me, True)) > ups
+
+
+async def test_25_each_side_dials_and_dials_again_after_a_cut(pair: tuple[End, End]) -> None:
+    a, b = pair
+    for first, second in ((a, b), (b, a)):
+        link = first.transport._outgoing[second.me].link
+        assert link is not None
+        ups = first.links.count((second.me, True))
+        link.abort()
+        await first.until(partial(reached_again, first, second, ups))
+        assert (second.me, False) in first.links
+    assert a.transport.send(Node("b"), TimeoutNow(1))
+    await b.until(lambda: bool(b.heard))
+
+
+async def test_a_peer_that_dies_is_noticed_on_the_incoming_side(pair: tuple[End, End]) -> None:
+    a, b = pair
+    a.transport.abort()
+    await b.until(lambda: ("a", False) in b.links)
+    assert not b.transport.send(Node("a"), TimeoutNow(1)) or ("a", False) in b.links
+
+
+async def test_a_full_buffer_refuses_the_message(pair: tuple[End, End]) -> None:
+    a, _ = pair
+    big = AppendEntries(1, 1, 1, 1, 1, [Entry(1, EntryKind.COMMAND, b"x" * 50_000)])
+    sent = [a.transport.send(Node("b"), big) for _ in range(1000)]
+    assert sent[0]
+    assert False in sent, "the other side cannot have read anything while this loop ran"
+    assert sent.count(True) < 500
+
+
+async def test_nobody_is_reached_before_start() -> None:
+    end = End("a", "b")
+    assert not end.transport.send(Node("b"), TimeoutNow(1))
+    await end.transport.close()
+
+
+@pytest.mark.parametrize(
+    ("hello", "reason"),
+    [
+        (Hello(PROTOCOL_VERSION, "another", "a", "b"), "cluster 'another'"),
+        (Hello(PROTOCOL_VERSION, "one", "a", "c"), "wants to reach 'c'"),
+        (Hello(PROTOCOL_VERSION, "one", "z", "b"), "'z' is not a member"),
+        (Hello(99, "one", "a", "b"), "protocol 99"),
+    ],
+)
+async def test_a_stranger_is_told_why_it_is_refused(
+    pair: tuple[End, End], hello: Hello, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, b = pair
+    with caplog.at_level(logging.WARNING):
+        reader, writer = await stranger(b)
+        writer.write(frame(hello) + frame(TimeoutNow(1)))
+        refusal = await answer(reader)
+        assert await ended(reader)
+        writer.close()
+    assert isinstance(refusal, Refused)
+    assert reason in refusal.reason
+    assert reason in caplog.text
+    assert b.transport.counters["handshakes_refused"] == 1
+    assert b.heard == []
+
+
+class Count(logging.Handler):
+    """Waits until a text was logged so many times."""
+
+    def __init__(self, text: str, times: int) -> None:
+        super().__init__()
+        self._text = text
+        self._left = times
+        self.reached = asyncio.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._left -= self._text in record.getMessage()
+        if self._left <= 0:
+            self.reached.set()
+
+
+async def test_the_dialler_reports_why_it_is_refused_once(caplog: pytest.LogCaptureFixture) -> None:
+    refusals = Count("refusing a connection from 'a'", 3)
+    logging.getLogger("coordinator.consensus.transport").addHandler(refusals)
+    a, b = End("a", "b", cluster="one"), End("b", "a", cluster="two")
+    with caplog.at_level(logging.INFO):
+        await b.start()
+        a.knows(b)
+        await a.start()
+        async with asyncio.timeout(PATIENCE_S):
+            await refusals.reached.wait()
+    assert caplog.text.count("cannot reach b") == 1
+    assert "belongs to 'two'" in caplog.text
+    logging.getLogger("coordinator.consensus.transport").removeHandler(refusals)
+    await a.transport.close()
+    await b.transport.close()
+
+
+GOOD_HELLO = frame(Hello(PROTOCOL_VERSION, "one", "a", "b"))
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\xff" * 64,
+        struct.pack(">II", 5, 0) + b"wrong",
+        frame(TimeoutNow(1)),
+        GOOD_HELLO + struct.pack(">II", QUICK.max_frame_bytes + 1, 0),
+        GOOD_HELLO + struct.pack(">II", 3, zlib.crc32(b"abc")) + b"abc",
+        GOOD_HELLO + GOOD_HELLO,
+        GOOD_HELLO + frame(AppendEntries(1, 1, 1, 1, 1, []))[:-1] + b"\xff",
+    ],
+    ids=["http", "noise", "checksum", "no hello", "too long", "no message", "two hellos", "flipped"],
+)
+async def test_garbage_costs_the_connection_alone(garbage: bytes, pair: tuple[End, End]) -> None:
+    a, b = pair
+    reader, writer = await stranger(b)
+    writer.write(garbage)
+    assert await ended(reader)
+    writer.close()
+    assert b.transport.counters["frames_refused"] == 1
+    # Who calls in a peer's name takes the place of its connection, and the peer dials again.
+    dialled = 2 if garbage.startswith(GOOD_HELLO) else 1
+    await a.until(lambda: a.links.count(("b", True)) == dialled)
+    assert a.transport.send(Node("b"), TimeoutNow(7))
+    await b.until(lambda: ("a", TimeoutNow(7)) in b.heard)
+
+
+async def test_a_caller_that_says_nothing_is_put_off(pair: tuple[End, End]) -> None:
+    _, b = pair
+    reader, writer = await stranger(b)
+    assert await ended(reader)
+    writer.close()
+
+
+async def test_a_listener_that_says_nothing_is_left() -> None:
+    """A half-open peer: its kernel accepts, and nobody answers."""
+    accepted = asyncio.Event()
+    hung_up = asyncio.Event()
+
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.set()
+        await ended(reader)
+        hung_up.set()
+        writer.close()
+
+    server = await asyncio.start_server(mute, "127.0.0.1", 0)
+    a = End("a", "b")
+    a.transport.set_address("b", f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    await a.start()
+    async with asyncio.timeout(PATIENCE_S):
+        await accepted.wait()
+        await hung_up.wait()
+    assert not a.transport.send(Node("b"), TimeoutNow(1))
+    assert a.links == []
+    await a.transport.close()
+    server.close()
+
+
+async def test_too_many_unidentified_callers_are_refused(pair: tuple[End, End]) -> None:
+    _, b = pair
+    callers = [await stranger(b) for _ in range(QUICK.max_unidentified_links + 2)]
+    for reader, writer in callers:
+        assert await ended(reader)
+        writer.close()
+    assert b.transport.counters["links_refused"] >= 1
+
+
+@given(st.lists(st.binary(max_size=50), max_size=10), st.lists(st.integers(1, 30), min_size=1), st.randoms())
+def test_frames_survive_any_cutting(bodies: list[bytes], cuts: list[int], chance: random.Random) -> None:
+    stream = b"".join(struct.pack(">II", len(body), zlib.crc32(body)) + body for body in bodies)
+    reader = FrameReader(50)
+    found: list[bytes] = []
+    while stream:
+        size = chance.choice(cuts)
+        found += reader.feed(stream[:size])
+        stream = stream[size:]
+    assert found == bodies
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_become_anything_but_a_message_or_an_error(body: bytes) -> None:
+    for decode in (message, handshake):
+        try:
+            decode(body)
+        except FrameError:
+            continue
+
+
+def test_addresses_are_split() -> None:
+    assert split_address("host:1") == ("host", 1)
+    assert split_address("[::1]:2") == ("::1", 2)
