@@ -23,6 +23,8 @@ class Election:
         self._request: VoteRequest | None = None
         self._leader_heard_s = -math.inf
         self._rechecked = False
+        self._orphan_rounds = 0
+        """How many more rounds need not wait a full timeout, since the leader is known to be gone."""
         if node.peers:
             self.postpone()
         else:
@@ -40,15 +42,15 @@ class Election:
         """The leader of this term has spoken: any election of our own is over."""
         self._leader_heard_s = self._node.now()
         self._ballot = None
+        self._orphan_rounds = 0
         self.postpone()
 
     def leader_lost(self) -> None:
         """The leader's connection has closed: stand soon, after a little jitter so that not all do so at
         once."""
         self._leader_heard_s = -math.inf
-        soon = self._node.now() + self._node.rng.uniform(0, self._node.settings.orphan_jitter_s)
-        self._node.election_deadline = min(self._node.election_deadline, soon)
-        self._rechecked = True
+        self._orphan_rounds = self._node.settings.orphan_rounds
+        self._hasten(0, 1)
 
     def check(self, now: float) -> None:
         """Stand for election if the deadline has passed. It is looked at twice: after a stall of the loop
@@ -66,6 +68,9 @@ class Election:
         """Begin a round: a PreVote, or the vote itself in a new term."""
         node = self._node
         self.postpone()
+        if self._orphan_rounds:
+            self._orphan_rounds -= pre
+            self._hasten(1, 3)
         node.counters["prevotes_begun" if pre else "elections_begun"] += 1
         if not pre:
             node.leader = None
@@ -107,6 +112,12 @@ class Election:
     def close(self) -> None:
         """The round under way has lost its meaning: the term has moved on."""
         self._ballot = None
+
+    def _hasten(self, least: int, most: int) -> None:
+        """Stand again within some jitters' time, if that is sooner."""
+        jitter = self._node.rng.uniform(least, most) * self._node.settings.orphan_jitter_s
+        self._node.election_deadline = min(self._node.election_deadline, self._node.now() + jitter)
+        self._rechecked = True
 
     def _conclude(self) -> None:
         if self._ballot is None or self._request is None:

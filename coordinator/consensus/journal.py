@@ -34,6 +34,7 @@ _T = TypeVar("_T")
 
 _INDEX: Final = struct.Struct(">Q")
 _HEAD: Final = struct.Struct(">QB")
+_PLACED_HEAD: Final = struct.Struct(">QQB")
 _CRC: Final = struct.Struct(">I")
 _FORMAT_KEY: Final = b"format"
 _VOTE_KEY: Final = b"vote"
@@ -314,9 +315,9 @@ _REMEDY: Final = (
 
 
 def _encode(index: int, entry: Entry) -> bytes:
-    head = _HEAD.pack(entry.term, entry.kind)
-    crc = zlib.crc32(entry.payload, zlib.crc32(head, zlib.crc32(_INDEX.pack(index))))
-    return _CRC.pack(crc) + head + entry.payload
+    head = _PLACED_HEAD.pack(index, entry.term, entry.kind)
+    crc = zlib.crc32(entry.payload, zlib.crc32(head))
+    return _CRC.pack(crc) + head[_INDEX.size :] + entry.payload
 
 
 def _decode(index: int, key: bytes, value: bytes) -> Entry:

@@ -30,6 +30,9 @@ class RaftSettings(msgspec.Struct, frozen=True, kw_only=True):
     first."""
     orphan_jitter_s: float = 0.05
     """When the leader's connection closes, PreVote starts within this time."""
+    orphan_rounds: int = 4
+    """So many rounds may follow one another in one to three times `orphan_jitter_s`: votes that were
+    split."""
     commit_notice_s: float = 0.005
     """Followers hear of a new commit index within this time, though there is nothing else to send."""
     transfer_timeout_s: float = 1.0

@@ -116,6 +116,21 @@ def test_a_peer_that_connects_late_is_asked_late() -> None:
     assert [(to, type(asked)) for to, asked in bench.settle()] == [("c", VoteRequest)]
 
 
+def test_orphans_whose_votes_were_split_try_again_soon_and_not_for_ever() -> None:
+    bench = Bench()
+    bench.hear("a", append(1, (1, 0)))
+    bench.transport._onNodeDisconnected(Node("a"))
+    rounds = 0
+    while bench.node.election_deadline <= bench.clock + 3 * bench.settings.orphan_jitter_s:
+        sent = bench.wait(bench.node.election_deadline - bench.clock)
+        assert [asked.pre for _, asked in sent if isinstance(asked, VoteRequest)] == [True, True]
+        bench.hear("c", VoteReply(1, 2, pre=True, granted=False))
+        bench.hear("a", VoteReply(1, 2, pre=True, granted=False))
+        rounds += 1
+        assert rounds <= 10
+    assert rounds == bench.settings.orphan_rounds + 1
+
+
 def test_a_leader_without_a_majority_steps_down_within_an_election_timeout() -> None:
     bench = leading("a", "c", "d", "e")
     heard_at = bench.clock

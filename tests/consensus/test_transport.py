@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import random
+import socket
 import struct
+import threading
 import zlib
 from collections.abc import AsyncIterator, Callable
 from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -161,6 +165,31 @@ async def test_a_full_buffer_refuses_the_message(pair: tuple[End, End]) -> None:
     assert sent[0]
     assert False in sent, "the other side cannot have read anything while this loop ran"
     assert sent.count(True) < 500
+
+
+async def test_24_names_are_resolved_at_every_attempt_and_off_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config: Any = importlib.import_module("pysyncobj.config")
+    assert config.SyncObjConf().dnsCacheTime == 600.0, "the library keeps a stale address for ten minutes"
+
+    asked: list[int] = []
+    often = threading.Event()
+
+    def unresolvable(*arguments: object, **options: object) -> list[object]:
+        asked.append(threading.get_ident())
+        if len(asked) == 3:
+            often.set()
+        raise socket.gaierror("no such name")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unresolvable)
+    a = End("a", "b")
+    a.transport.set_address("b", "a-node-that-has-no-name-yet:1")
+    a.transport._outgoing["b"].start()
+    await asyncio.to_thread(often.wait, PATIENCE_S)
+    assert len(asked) >= 3
+    assert threading.get_ident() not in asked
+    await a.transport.close()
 
 
 async def test_nobody_is_reached_before_start() -> None:
