@@ -20,7 +20,8 @@ Level = Annotated[int, Meta(ge=1, le=1_000_000)]
 
 
 class AgentSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One agent, as `agent_sdk.Agent` takes it. `shell` lets it run the built-in `shell` tasks."""
+    """One agent, as `agent_sdk.Agent` takes it. `shell` lets it run the built-in `shell` tasks;
+    with `simulate` it sleeps through tasks of types that it has no handler for."""
 
     id: Id
     slots: Slots = 3
@@ -33,6 +34,7 @@ class AgentSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     protocols: tuple[str, ...] = ()
     cached_models: tuple[str, ...] = ()
     shell: bool = False
+    simulate: bool = False
 
     def flags(self) -> list[str]:
         """The flags that make `coordinator agent` this agent."""
@@ -49,7 +51,8 @@ class AgentSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         for flag, values in lists.items():
             for value in values:
                 given += [flag, value]
-        return [*given, "--shell"] if self.shell else given
+        switches = {"--shell": self.shell, "--simulate": self.simulate}
+        return given + [switch for switch, on in switches.items() if on]
 
 
 def alike(count: int, slots: int) -> list[AgentSpec]:

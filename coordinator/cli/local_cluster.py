@@ -70,6 +70,7 @@ class LocalCluster:
         self._layout = layout
         self._settings = dict(settings)
         self._processes: dict[str, Process] = {}
+        self._killed: set[str] = set()
 
     @classmethod
     def start(
@@ -82,7 +83,7 @@ class LocalCluster:
         settings: Mapping[str, str] | None = None,
         timeout_s: float = START_TIMEOUT_S,
     ) -> Self:
-        """Start `nodes` nodes and the agents, and return when a leader serves and every agent is registered.
+        """Start nodes and agents; return when a leader and all nodes serve and every agent is registered.
 
         State left in the folder by an earlier cluster of as many nodes is taken up again. `settings` are
         those of `coordinator.config`, by key, for every node; with `effects` agents record what they do.
@@ -182,7 +183,11 @@ class LocalCluster:
         self._restart(agent_id)
 
     def wait_until_ready(self, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Wait until a leader serves and every agent that runs is registered. Raises StartFailed."""
+        """Wait until a leader serves, and every process does its part but those that were killed.
+
+        Raises:
+            StartFailed: one of them ended by itself, or the time is over.
+        """
         deadline = time.monotonic() + timeout_s
         missing = "no node answered"
         with Client(self.endpoints, timeout_s=_CALL_TIMEOUT_S) as client:
@@ -242,6 +247,7 @@ class LocalCluster:
     def _start(self, process_id: str, arguments: Sequence[str]) -> None:
         process = Process.start(_MODULE, arguments, self.log(process_id))
         self._processes[process_id] = process
+        self._killed.discard(process_id)
         entry = self.nodes.get(process_id) or self.agents[process_id]
         entry.pid = process.identity.pid
         _write(self._run_file(process_id), process.identity)
@@ -257,6 +263,7 @@ class LocalCluster:
 
     def _kill(self, process_id: str) -> None:
         process = self._process(process_id)
+        self._killed.add(process_id)
         process.signal(signal.SIGKILL)
         if not process.wait(_KILL_WAIT_S):
             raise CoordinatorError(
@@ -271,7 +278,7 @@ class LocalCluster:
 
     def _check_alive(self) -> None:
         for process_id, process in self._processes.items():
-            if not process.alive:
+            if not process.alive and process_id not in self._killed:
                 raise StartFailed(
                     f"{process_id} ended with exit code {process.exit_code}; {self._end_of_log(process_id)}",
                     id=process_id,
@@ -281,12 +288,15 @@ class LocalCluster:
         """What the cluster still lacks, in words; empty once it is ready."""
         try:
             client.cluster_status()
+            for node in self._layout.nodes:
+                if node.id not in self._killed:
+                    client.node_status(node.grpc)
             serving = {
                 agent.agent_id for agent in client.agents() if agent.state in ("IDLE", "RUNNING", "DRAINING")
             }
         except (Unavailable, DeadlineExceeded) as error:
             return error.message
-        missing = [agent_id for agent_id in self.agents if agent_id not in serving]
+        missing = [agent_id for agent_id in self.agents if agent_id not in serving | self._killed]
         return f"not registered: {', '.join(missing)}" if missing else ""
 
     def _end(self, grace_s: float) -> list[str]:

@@ -104,6 +104,9 @@ def config(file: Path | None, assignments: tuple[str, ...], **flags: str | None)
 @click.option("--protocol", "protocols", multiple=True)
 @click.option("--cached-model", "cached_models", multiple=True)
 @click.option("--shell", is_flag=True, help="Allow tasks of type shell, which run any command.")
+@click.option(
+    "--simulate", is_flag=True, help="Sleep through tasks of any other type, for the payload's seconds."
+)
 @click.option("--effects", "effects_path", type=click.Path(path_type=Path), help="Record every attempt here.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
 @click.option("--log-format", type=click.Choice(["json", "console"]), default="json")
@@ -113,6 +116,7 @@ def agent(
     capabilities: tuple[str, ...],
     labels: tuple[str, ...],
     shell: bool,
+    simulate: bool,
     log_level: str,
     log_format: str,
     **profile: Any,
@@ -128,7 +132,7 @@ def agent(
         **profile,
     )
     telemetry.configure(level=log_level, format=log_format, agent=worker.agent_id)
-    worker.add_builtins(shell=shell)
+    worker.add_builtins(shell=shell, simulate=simulate)
     worker.run()
 
 
@@ -154,7 +158,7 @@ def up(
     assignments: tuple[str, ...],
     timeout_s: float,
 ) -> None:
-    """Start nodes and agents as processes, and return when a leader serves and all agents are registered.
+    """Start nodes and agents as processes, and return when all of them serve under a leader.
 
     DIR/cluster.json says who runs where; DIR/logs holds the logs.
     """

@@ -113,7 +113,7 @@ class Placement:
             return
         record = agent.record
         agents.put(record.spec, record.epoch, _refusing(agent))
-        held = set(agent.held.items()) | {(one.key, one.attempt) for one in record.stopping}
+        held = set(agent.held.items()) | record.stopping.keys()
         known = set(agents.held_attempts[agents.rows[agent_id]])
         for key, attempt in known - held:
             if (agent_id, key, attempt) not in self._proposed:

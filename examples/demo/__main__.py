@@ -1,6 +1,8 @@
-"""`python -m examples.demo`: three nodes, eight agents, real workflows; the leader and an agent are killed in mid-run.
+"""`python -m examples.demo`: three nodes, eight agents, real workflows; the leader and an agent are killed
+in mid-run.
 
-Exit code 0 only if every promise held: every task COMPLETED, no effect missing, no result recorded twice, all nodes the same.
+Exit code 0 only if every promise held: every task COMPLETED, no effect missing, no result recorded twice,
+all nodes the same.
 """
 
 from __future__ import annotations
@@ -12,15 +14,18 @@ from pathlib import Path
 from typing import Final
 
 import click
-from agent_sdk import Client, QuorumflowError
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from agent_sdk import Client, QuorumflowError
 from coordinator.api.convert import draft_to_proto
 from coordinator.cli.local_cluster import LocalCluster
+from coordinator.dag.analysis import critical_path
+from coordinator.dag.builder import build
 from coordinator.dag.draft import DagDraft
 from coordinator.dag.formats.detect import parse
+from coordinator.dag.limits import DagLimits
 from coordinator.errors import CoordinatorError
 from examples.demo.board import Board
 from examples.demo.crew import CREW, EXPENDABLE
@@ -56,7 +61,9 @@ class Demo:
         began = time.monotonic()
         dag_ids = [self._client.submit_spec(draft_to_proto(draft)) for draft in self._drafts]
         self._board.tell(f"submitted {len(dag_ids)} workflows, {self._total} tasks")
-        with Live(self._board, console=self._console, refresh_per_second=10, transient=not self._console.is_terminal):
+        with Live(
+            self._board, console=self._console, refresh_per_second=10, transient=not self._console.is_terminal
+        ):
             while not self._look(dag_ids):
                 time.sleep(_REFRESH_S)
                 self._break_things()
@@ -108,12 +115,18 @@ class Demo:
         first = self._recorder.first_assignment_after(self._leader_killed_ms)
         gap = "nothing was left to assign" if first is None else f"{first - self._leader_killed_ms} ms"
         self._console.print(f"leader killed -> next assignment by its successor: {gap}")
-        self._console.print(f"{self._total} tasks in {makespan_s:.1f} s: {self._total / makespan_s:.1f} tasks/s")
+        self._console.print(
+            f"{self._total} tasks in {makespan_s:.1f} s: {self._total / makespan_s:.1f} tasks/s"
+        )
 
 
 @click.command()
-@click.option("--workflow", "workflows", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--speedup", type=click.FloatRange(min=0, min_open=True), help="divides the run times of traces")
+@click.option(
+    "--workflow", "workflows", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
+@click.option(
+    "--speedup", type=click.FloatRange(min=0, min_open=True), help="divides the run times of traces"
+)
 @click.option("--copies", default=3, show_default=True, help="of each workflow, running side by side")
 @click.option("--dir", "directory", default=".demo", show_default=True, type=click.Path(path_type=Path))
 def main(workflows: tuple[Path, ...], speedup: float | None, copies: int, directory: Path) -> None:
@@ -136,8 +149,11 @@ def main(workflows: tuple[Path, ...], speedup: float | None, copies: int, direct
 
 
 def _fitting_speedup(path: Path) -> float:
-    """For a trace of unknown length: about `_TARGET_S` for the crew, be it by its work or by its longest path."""
-    built = build(parse(path.read_text(), name=path.stem, speedup=1.0), DagLimits())
+    """For a trace of unknown length: about `_TARGET_S` for the crew, be it by its work or by its longest
+    path."""
+    draft = parse(path.read_text(), name=path.stem, speedup=1.0)
+    draft.header.dag_id = path.stem
+    built = build(draft, DagLimits())
     work_s = sum(built.block.expected_ms) / 1000 / len(CREW)
     path_s = critical_path(built).length_ms / 1000
     return max(1.0, work_s / _TARGET_S, path_s / _TARGET_S)

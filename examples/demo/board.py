@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 
-from agent_sdk import AgentStatus, ClusterStatus, DagStatus
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
+
+from agent_sdk import AgentStatus, ClusterStatus, DagStatus
 
 _STATES = ("PENDING", "READY", "ASSIGNED", "RUNNING", "COMPLETED", "FAILED", "CANCELLED")
 _RATE_WINDOW_S = 3.0
@@ -55,7 +56,13 @@ class Board:
 
     def __rich__(self) -> RenderableType:
         return Panel(
-            Group(self._heading(), self._progress(), self._state_table(), self._agent_table(), *map(Text, self._news)),
+            Group(
+                self._heading(),
+                self._progress(),
+                self._state_table(),
+                self._agent_table(),
+                *map(Text, self._news),
+            ),
             title="Quorumflow demo",
         )
 
@@ -63,7 +70,8 @@ class Board:
         if self._cluster is None:
             return Text("no leader: agents go on with what they hold", style="bold red")
         nodes = "  ".join(f"{node.id} {node.role}" for node in self._cluster.nodes)
-        return Text(f"leader {self._cluster.leader}, term {self._cluster.term}    {nodes}    {self._rate():.1f} tasks/s")
+        leader = f"leader {self._cluster.leader}, term {self._cluster.term}"
+        return Text(f"{leader}    {nodes}    {self._rate():.1f} tasks/s")
 
     def _rate(self) -> float:
         (first_s, first), (last_s, last) = self._done[0], self._done[-1]

@@ -1,5 +1,5 @@
-"""What must hold at the end of the demo, checked against three witnesses: the cluster's own record, the events that it told, and
-what the agents wrote down as they did it."""
+"""What must hold at the end of the demo, checked against three witnesses: the cluster's own record, the
+events that it told, and what the agents wrote down as they did it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from agent_sdk import Client, DagStatus, TaskStatus
-
 from examples.demo.recorder import Recorder
 
 _AGREEMENT_S: Final = 5.0
@@ -94,4 +93,6 @@ def _replicas_agree(client: Client) -> Check:
             break
         time.sleep(_POLL_S)
     found = ", ".join(f"{node.id} at {node.applied_index}: {node.digest[:8] or node.role}" for node in nodes)
-    return Check("all nodes hold the same state", len({(one.applied_index, one.digest) for one in nodes}) == 1, found)
+    return Check(
+        "all nodes hold the same state", len({(one.applied_index, one.digest) for one in nodes}) == 1, found
+    )
