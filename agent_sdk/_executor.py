@@ -7,7 +7,7 @@ import inspect
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from agent_sdk import _outcome
 from agent_sdk._context import TaskContext
@@ -22,6 +22,11 @@ Handler = Callable[[TaskContext], Any] | Callable[[TaskContext], Awaitable[Any]]
 ANY_TYPE: Final = "*"
 ABANDON_S: Final = 1.0
 """How long an abandoned coroutine may take to go away."""
+
+
+class _Bound(NamedTuple):
+    call: Handler
+    is_coroutine: bool
 
 
 class Executor:
@@ -42,7 +47,7 @@ class Executor:
         cancel_grace_s: float,
         effects: EffectsFile | None,
     ) -> None:
-        self._handlers = handlers
+        self._handlers = {kind: _Bound(call, _is_coroutine_function(call)) for kind, call in handlers.items()}
         self._ledger = ledger
         self._reporter = reporter
         self._slots = slots
@@ -75,7 +80,7 @@ class Executor:
         """Run the attempt when its turn comes, or refuse it."""
         if self._draining:
             refusal = "the agent is shutting down"
-        elif self._handler(attempt) is None:
+        elif not self._has_handler(attempt):
             refusal = f"the agent has no handler for tasks of type {attempt.assignment.type!r}"
         elif self.queued + self.running >= self._credit:
             refusal = f"the agent holds {self._credit} attempts already, which is its credit"
@@ -94,7 +99,7 @@ class Executor:
         if attempt.phase is Phase.QUEUED:
             del self._queue[attempt.key]
             self._ledger.end(attempt, _outcome.cancelled(attempt.stop_reason))
-        elif _is_coroutine_function(self._handler(attempt)):
+        elif self._handler(attempt).is_coroutine:
             asyncio.get_running_loop().call_later(self._cancel_grace_s, self._tasks[attempt.key].cancel)
 
     def drain(self) -> None:
@@ -115,8 +120,11 @@ class Executor:
             await asyncio.wait(tasks, timeout=ABANDON_S)
         self._pool.close()
 
-    def _handler(self, attempt: Attempt) -> Handler | None:
-        return self._handlers.get(attempt.assignment.type) or self._handlers.get(ANY_TYPE)
+    def _has_handler(self, attempt: Attempt) -> bool:
+        return attempt.assignment.type in self._handlers or ANY_TYPE in self._handlers
+
+    def _handler(self, attempt: Attempt) -> _Bound:
+        return self._handlers.get(attempt.assignment.type) or self._handlers[ANY_TYPE]
 
     def _fill(self) -> None:
         while self._queue and len(self._tasks) < self._slots:
@@ -145,10 +153,9 @@ class Executor:
         self._ledger.end(attempt, ended)
 
     async def _end_of(self, attempt: Attempt) -> agent_pb2.Ended:
-        handler = self._handler(attempt)
-        assert handler is not None  # add() has refused the attempt otherwise
+        handler, is_coroutine = self._handler(attempt)
         context = TaskContext(attempt, self._reporter)
-        if not _is_coroutine_function(handler):
+        if not is_coroutine:
             return await asyncio.wrap_future(self._pool.submit(lambda: self._call(handler, context, attempt)))
         try:
             value = await handler(context)
@@ -169,7 +176,7 @@ class Executor:
         return _outcome.of_value(value, self._reporter.max_result_bytes)
 
 
-def _is_coroutine_function(handler: Handler | None) -> bool:
+def _is_coroutine_function(handler: Handler) -> bool:
     return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
         getattr(handler, "__call__", None)  # noqa: B004 - an object whose __call__ is a coroutine function
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from enum import Enum, IntFlag, auto
+from enum import Enum, auto
 from typing import Final
 
 from quorumflow_proto.v1 import agent_pb2
@@ -34,13 +34,14 @@ class Phase(Enum):
     ENDED = auto()
 
 
-class News(IntFlag):
-    """What may be told of an attempt, in the order in which it is told."""
+class News:
+    """What may be told of an attempt, in the order in which it is told: bits of an integer, plain because two
+    or three of them are set for every attempt."""
 
-    STARTED = auto()
-    PROGRESS = auto()
-    CHECKPOINT = auto()
-    ENDED = auto()
+    STARTED: Final = 1
+    PROGRESS: Final = 2
+    CHECKPOINT: Final = 4
+    ENDED: Final = 8
 
 
 class Attempt:
@@ -63,7 +64,7 @@ class Attempt:
         self.assignment = assignment
         self.key = key_of(assignment.fence)
         self.phase = Phase.QUEUED
-        self.untold = News(0)
+        self.untold = 0
         self.progress: agent_pb2.Progress | None = None
         self.progress_is_due = False
         self.checkpoint: bytes | None = None
@@ -71,9 +72,9 @@ class Attempt:
         self.stopped = asyncio.Event()
         self.stop_reason = ""
 
-    def known(self) -> News:
+    def known(self) -> int:
         """All that there is to tell of it so far."""
-        news = News(0)
+        news = 0
         if self.phase is Phase.ENDED:
             news |= News.ENDED
         elif self.phase is Phase.RUNNING:
@@ -86,17 +87,17 @@ class Attempt:
 
     def reports(self) -> Iterable[agent_pb2.TaskReport]:
         """What is untold, as reports; it counts as told from then on."""
-        news, self.untold = self.untold, News(0)
+        news, self.untold = self.untold, 0
         fence = self.assignment.fence
-        if News.STARTED in news:
+        if news & News.STARTED:
             yield agent_pb2.TaskReport(fence=fence, started=agent_pb2.Started())
-        if News.PROGRESS in news:
+        if news & News.PROGRESS:
             self.progress_is_due = False
             yield agent_pb2.TaskReport(fence=fence, progress=self.progress)
-        if News.CHECKPOINT in news:
+        if news & News.CHECKPOINT:
             checkpoint = agent_pb2.Checkpoint(state=self.checkpoint or b"")
             yield agent_pb2.TaskReport(fence=fence, checkpoint=checkpoint)
-        if News.ENDED in news:
+        if news & News.ENDED:
             yield agent_pb2.TaskReport(fence=fence, ended=self.ended)
 
 
@@ -142,9 +143,9 @@ class Ledger:
         attempt.ended = ended
         self.tell(attempt, News.ENDED)
 
-    def tell(self, attempt: Attempt, news: News) -> None:
+    def tell(self, attempt: Attempt, news: int) -> None:
         """Have the news reported. After its end nothing else is worth telling of an attempt."""
-        if attempt.phase is Phase.ENDED and news is not News.ENDED:
+        if attempt.phase is Phase.ENDED and news != News.ENDED:
             return
         attempt.untold |= news
         self._with_news[attempt.key] = attempt

@@ -123,10 +123,15 @@ async def test_a_second_stop_does_not_wait(node: Node, launch: Launch) -> None:
 
 
 async def test_an_agent_runs_once_at_a_time_and_may_run_again(node: Node, launch: Launch) -> None:
-    agent = holding_agent(node.address, asyncio.Event())
+    finish = asyncio.Event()
+    finish.set()
+    agent = holding_agent(node.address, finish)
     run = launch(agent)
     first = await node.session()
     instance = (await first.welcome()).instance_id
+    await first.assign(task(1))
+    await first.end_of(1)
+    await first.acknowledge(1)
     with pytest.raises(WrongState, match="runs already"):
         await agent.run_async()
     stop = asyncio.create_task(agent.stop())
