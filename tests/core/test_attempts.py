@@ -109,6 +109,16 @@ def test_what_cannot_succeed_is_not_repeated(node: Driver) -> None:
     assert node.states("d") == {"a": "FAILED"}
 
 
+def test_a_clock_that_stands_at_zero_still_tells_ended_from_not_yet(node: Driver) -> None:
+    """B5: a time of 0 means not yet, so no entry has it."""
+    node.now_ms = 0
+    node.join("w")
+    node.submit("d", {"a": [], "b": []})
+    node.complete("w", "d", "a")
+    task = node.task("d", "a")
+    assert (task.ready_ms, task.ended_ms, task.attempts[0].started_ms) == (1, 1, 1)
+
+
 @pytest.mark.parametrize("max_attempts", [-5, 0, 1])
 def test_at_least_one_attempt_is_made(node: Driver, max_attempts: int) -> None:
     """B4."""
@@ -241,7 +251,7 @@ def test_an_agent_cannot_end_what_another_holds(node: Driver) -> None:
 
 
 def test_progress_and_checkpoints_are_kept(node: Driver) -> None:
-    """B6: a fraction; what is none is ignored."""
+    """B6: a fraction, of each attempt anew; what is none is ignored."""
     node.join("w")
     node.submit("d", {"a": []})
     node.start("w", "d", "a")
@@ -251,6 +261,9 @@ def test_progress_and_checkpoints_are_kept(node: Driver) -> None:
     node.do(node.said("w", "d", "a", c.ReportKind.CHECKPOINT, data=b"half"))
     assert node.task("d", "a").has_checkpoint
     assert node.store.rows[Table.CHECKPOINT, node.key("d", "a").to_bytes(8, "big")] == b"half"
+    node.do(c.RescheduleTask("", "d", "a"))
+    node.assign("w", "d", "a")
+    assert (node.task("d", "a").progress, node.task("d", "a").has_checkpoint) == (0.0, True)
 
 
 # --- cancel and reschedule ----------------------------------------------------------------------------------
