@@ -66,13 +66,9 @@ class RaftConsensus:
         self._now = now
         chance = rng or random.Random()  # noqa: S311 - jitter, not a secret
         peers = {member.id: member.raft for member in members if member.id != me}
+        own_address = listen or self._members[me].raft
         self._transport = TcpTransport(
-            me,
-            peers,
-            cluster=cluster,
-            listen=listen or self._members[me].raft,
-            settings=self._settings,
-            rng=chance,
+            me, peers, cluster=cluster, listen=own_address, settings=self._settings, rng=chance
         )
         self._syncer = ThreadWorker(f"sync {me}")
         self._flusher = ThreadWorker(f"flush {me}")
@@ -84,9 +80,7 @@ class RaftConsensus:
             me,
             list(peers),
             transport=self._transport,
-            journal=Journal(
-                engine, tail_entries=self._settings.tail_entries, tail_bytes=self._settings.tail_bytes
-            ),
+            journal=_journal(engine, self._settings),
             replica=_Observed(replica, self._role_changed, self._fail),
             settings=self._settings,
             now=now,
@@ -274,6 +268,10 @@ class _Observed:
 
     def write_snapshot(self, meta: SnapshotMeta) -> SnapshotWriter:
         return self._replica.write_snapshot(meta)
+
+
+def _journal(engine: Engine, settings: RaftSettings) -> Journal:
+    return Journal(engine, tail_entries=settings.tail_entries, tail_bytes=settings.tail_bytes)
 
 
 def _by_id(me: str, members: Sequence[Member]) -> dict[str, Member]:
