@@ -17,7 +17,8 @@ class GenerateStubs(BuildHookInterface):  # type: ignore[type-arg]
         del version, build_data
         root = Path(self.root)
         spec = importlib.util.spec_from_file_location("generate_stubs", root / "tools" / "generate_stubs.py")
-        assert spec is not None and spec.loader is not None
+        assert spec is not None
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         module.generate(root)
