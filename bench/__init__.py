@@ -1,0 +1,1 @@
+"""The benchmarks: real nodes, agents and clients as processes of this machine, as shipped."""
