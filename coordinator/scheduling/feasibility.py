@@ -181,7 +181,7 @@ def _refusals(profile: TaskProfile, ledger: Ledger, refused: IntRow) -> str:
 
 
 def _has_room(profile: TaskProfile, task_s: float, ledger: Ledger) -> BoolRow:
-    return ledger.slot_free | ledger.queue_free(task_s)
+    return ledger.room(task_s)
 
 
 def _least_busy(profile: TaskProfile, ledger: Ledger, refused: IntRow) -> str:

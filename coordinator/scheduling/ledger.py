@@ -55,11 +55,17 @@ class Ledger:
             column = self._groups[name] = self.agents.groups(name)[: self.agents.size].copy()
         return column
 
+    def room(self, task_s: float) -> BoolRow:
+        """Rows of agents with a free slot or, for a task of `task_s` expected seconds, room in their
+        queue."""
+        queue = may_queue(self.held, self.slots, self.held_s, task_s, self.look_ahead)
+        room: BoolRow = (self.held < self.credit) & ((self.held < self.slots) | queue)
+        return room
+
     def queue_free(self, task_s: float) -> BoolRow:
-        """Rows of agents without a free slot that may queue one more attempt of `task_s` expected seconds."""
-        room = may_queue(self.held, self.slots, self.held_s, task_s, self.look_ahead)
-        free: BoolRow = self.accepting & (self.held >= self.slots) & (self.held < self.credit) & room
-        return free
+        """Rows of agents that would queue one more attempt of `task_s` expected seconds, having no free
+        slot."""
+        return self.accepting & (self.held >= self.slots) & self.room(task_s)
 
     def admits(self, row: int, demand: Demand, task_s: float) -> bool:
         """Whether this agent, which could take such tasks before, still can after what was booked."""

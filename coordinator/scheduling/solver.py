@@ -31,6 +31,7 @@ from coordinator.scheduling.waiting import TaskClass, WaitingTask
 
 NOWHERE: Final = -1
 _LEAST_SHORTLIST: Final = 8
+_NOBODY: Final = (float("inf"), 0, 0)
 _MANY_BOOKINGS: Final = 24
 """By other classes: from here on a new shortlist is cheaper than looking at its agents one by one."""
 
@@ -107,8 +108,8 @@ class _ClassQueue:
         self._feasible = snapshot.feasible.rows(needs_of(members.profile), snapshot.agents)
         self._heap: list[tuple[float, int, int]] = []
         self._longest = shortlist
-        self._left_out = np.inf
-        """No agent that can take a task and is not on the shortlist costs less."""
+        self._left_out = _NOBODY
+        """Every agent that can take a task and is not on the shortlist comes after this."""
         self._queueing = False
         """No agent on the shortlist has a free slot."""
         self._bookings = 0
@@ -143,7 +144,7 @@ class _ClassQueue:
 
     def _place(self, task: WaitingTask, task_s: float) -> int:
         """Book the task on the agent of lowest cost; returns its row, or NOWHERE."""
-        if not ((self._settle(task_s) and self._heap[0][0] <= self._left_out) or self._refill(task_s)):
+        if not ((self._settle(task_s) and self._heap[0] <= self._left_out) or self._refill(task_s)):
             return NOWHERE
         row = self._heap[0][1]
         if task.previous and self._snapshot.agents.rows.get(task.previous) == row:
@@ -155,7 +156,10 @@ class _ClassQueue:
         """The row that comes after that of the failed attempt, unless it costs so much more that going back
         is better."""
         top = heappop(self._heap)
-        better = self._settle(task_s) and self._heap[0][0] <= top[0] + PREVIOUS_PENALTY
+        if not (self._settle(task_s) and self._heap[0] <= self._left_out):
+            self._refill(task_s)
+            top = heappop(self._heap)
+        better = self._heap and self._heap[0][0] <= top[0] + PREVIOUS_PENALTY
         row = self._heap[0][1] if better else top[1]
         heappush(self._heap, top)
         return row
@@ -185,12 +189,13 @@ class _ClassQueue:
         if self._queueing:
             rows = self._fit(self._feasible & self._ledger.queue_free(task_s))
         costs = self._objective.costs(self._members.profile, rows)
-        length = min(self._longest, _LEAST_SHORTLIST + 2 * self.left)
-        self._left_out = np.inf
+        length = max(2, min(self._longest, _LEAST_SHORTLIST + 2 * self.left))
+        self._left_out = _NOBODY
         if len(rows) > length:
-            self._left_out = np.partition(costs, length - 1)[length - 1].item()
-            cheaper = np.flatnonzero(costs < self._left_out)
-            equal = np.flatnonzero(costs == self._left_out)[: length - len(cheaper)]
+            highest = np.partition(costs, length - 1)[length - 1]
+            cheaper = np.flatnonzero(costs < highest)
+            equal = np.flatnonzero(costs == highest)[: length - len(cheaper)]
+            self._left_out = (highest.item(), rows[equal[-1]].item(), self._ledger.bookings)
             chosen = np.concatenate([cheaper, equal])
             rows, costs = rows[chosen], costs[chosen]
         seen = self._ledger.booked[rows]

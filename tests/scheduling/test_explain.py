@@ -1,0 +1,158 @@
+"""Each hard constraint by itself (E2): whom it refuses, what it says of near misses, and that an explanation
+agrees with the plan (E10)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from coordinator.core.model import AgentLoad, FamilyNeeds, Requirements, Resources, TaskProfile
+from coordinator.scheduling.explain import Refusal, explain
+from coordinator.scheduling.snapshot import Snapshot
+from coordinator.scheduling.solver import PlanLimits, plan
+from coordinator.scheduling.waiting import WaitingTask
+
+Crew = Callable[..., Snapshot]
+
+NEEDS_WELD = Requirements(capabilities=(("weld", 4),))
+GROUPED = TaskProfile("t", requirements=Requirements(anti_affinity=("g",)))
+
+
+def needing(**needs: Any) -> Requirements:
+    return Requirements(needs=FamilyNeeds(**needs))
+
+
+@pytest.mark.parametrize(
+    ("profile", "fits", "lacks", "refusal"),
+    [
+        (
+            TaskProfile("weld"),
+            {},
+            {"task_types": ("paint",)},
+            Refusal("type", 1, "lacks", "no handler for the type 'weld'"),
+        ),
+        (
+            TaskProfile("t", requirements=NEEDS_WELD),
+            {"capabilities": (("weld", 4),)},
+            {"capabilities": (("weld", 3),)},
+            Refusal("capability", 1, "lacks", "needs weld >= 4, best has 3"),
+        ),
+        (
+            TaskProfile("t", requirements=NEEDS_WELD),
+            {"capabilities": (("weld", 5),)},
+            {},
+            Refusal("capability", 1, "lacks", "needs weld >= 4, none has it"),
+        ),
+        (
+            TaskProfile("t", requirements=Requirements(resources=Resources(memory_bytes=2_000))),
+            {"resources": Resources(memory_bytes=2_000)},
+            {"resources": Resources(memory_bytes=1_999)},
+            Refusal("resources", 1, "lacks", "needs memory_bytes 2,000, best has 1,999"),
+        ),
+        (
+            TaskProfile("t", requirements=Requirements(labels=(("zone", "a"),))),
+            {"labels": (("zone", "a"),)},
+            {"labels": (("zone", "b"),)},
+            Refusal("label", 1, "lacks", "needs the label zone=a"),
+        ),
+        (
+            TaskProfile("t", requirements=needing(tool="saw")),
+            {"tools": ("saw",)},
+            {"tools": ("drill",)},
+            Refusal("tool", 1, "lacks", "needs the tool saw"),
+        ),
+        (
+            TaskProfile("t", requirements=needing(permissions=("read", "write"))),
+            {"permissions": ("write", "read")},
+            {"permissions": ("read",)},
+            Refusal("permission", 1, "lacks", "needs the permission write"),
+        ),
+        (
+            TaskProfile("t", requirements=needing(environment="linux")),
+            {"environments": ("linux",)},
+            {},
+            Refusal("environment", 1, "lacks", "needs the environment linux"),
+        ),
+        (
+            TaskProfile("t", requirements=needing(protocol="mqtt")),
+            {"protocols": ("mqtt",)},
+            {},
+            Refusal("protocol", 1, "lacks", "needs the protocol mqtt"),
+        ),
+    ],
+)
+def test_what_an_agent_is(
+    crew: Crew, profile: TaskProfile, fits: dict[str, Any], lacks: dict[str, Any], refusal: Refusal
+) -> None:
+    both = crew(lacks=lacks, fits=fits)
+    found = explain(profile, both)
+    assert (found.agents, found.capable, found.feasible, found.refusals) == (2, 1, 1, [refusal])
+    assert not found.impossible
+    both.waiting.add(profile, WaitingTask(1, 1))
+    assert [choice.agent for choice in plan(both, PlanLimits()).choices] == ["fits"]
+
+    alone = crew(lacks=lacks)
+    found = explain(profile, alone)
+    assert found.impossible
+    assert found.summary == (
+        f"impossible: none of the 1 agents known could ever take it (1 x {refusal.reason}: {refusal.detail})"
+    )
+    alone.waiting.add(profile, WaitingTask(1, 1))
+    assert plan(alone, PlanLimits()).unplaced == {"impossible": 1}
+
+
+def test_what_is_free_now(crew: Crew) -> None:
+    snapshot = crew(
+        away={}, full={"credit": 2}, apart={}, slow={}, small={"resources": Resources(milli_cores=9)}, fine={}
+    )
+    agents = snapshot.agents
+    agents.put(agents.specs[0], epoch=1, refusing="draining")  # type: ignore[arg-type]
+    for key in (1, 2):
+        agents.hold("full", key, 1, TaskProfile("t"), 1.0)
+    agents.hold("apart", 3, 1, GROUPED, 0.0)
+    agents.set_load("slow", AgentLoad(latency_ms=50))
+    profile = TaskProfile(
+        "t", requirements=Requirements(anti_affinity=("g",), needs=FamilyNeeds(max_latency_ms=10))
+    )
+    found = explain(profile, snapshot)
+    assert (found.agents, found.capable, found.feasible) == (6, 6, 2)
+    assert found.refusals == [
+        Refusal("accepting", 1, "away", "draining"),
+        Refusal("capacity", 1, "full", "all are busy: full holds 2 attempts with 1 slots and a credit of 2"),
+        Refusal("latency", 1, "slow", "needs a latency <= 10 ms, the best measured 50.0 ms"),
+        Refusal("anti_affinity", 1, "apart", "they hold tasks of the group g"),
+    ]
+    assert found.summary == "2 of 6 agents can take it: it waits for its turn"
+
+
+def test_resources_that_others_have_taken(crew: Crew) -> None:
+    snapshot = crew(a={"resources": Resources(milli_cores=1_000)})
+    profile = TaskProfile("t", requirements=Requirements(resources=Resources(milli_cores=600)))
+    snapshot.agents.hold("a", 1, 1, profile, 0.0)
+    found = explain(profile, snapshot)
+    assert (found.capable, found.feasible) == (1, 0)
+    assert found.refusals == [Refusal("free_resources", 1, "a", "needs milli_cores 600, best has free 400")]
+    assert found.summary.startswith(
+        "none of the 1 agents that could take it can do so now (1 x free_resources: "
+    )
+
+
+def test_the_example_is_a_near_miss_where_there_is_one(crew: Crew) -> None:
+    requirements = Requirements(capabilities=(("weld", 4),), labels=(("zone", "a"),))
+    snapshot = crew(
+        neither={"capabilities": (("weld", 3),)},
+        no_skill={"labels": (("zone", "a"),), "capabilities": (("weld", 2),)},
+    )
+    found = explain(TaskProfile("t", requirements=requirements), snapshot)
+    assert found.refusals == [
+        Refusal("capability", 2, "no_skill", "needs weld >= 4, best has 2"),
+        Refusal("label", 1, "neither", "needs the label zone=a"),
+    ]
+
+
+def test_nobody_is_there(crew: Crew) -> None:
+    found = explain(TaskProfile("t"), crew())
+    assert (found.agents, found.impossible, found.refusals) == (0, True, [])
+    assert found.summary == "no agent is known"
