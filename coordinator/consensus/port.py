@@ -75,7 +75,7 @@ class Replica(Protocol):
         """Index, term and digest of the last entry whose effect is in the state."""
 
     def apply(self, entries: Sequence[Committed]) -> None:
-        """Apply a run of committed entries that begins at `applied.index + 1`. An exception stops the node."""
+        """Apply a run of committed entries that begins at `applied.index + 1`. Raising stops the node."""
 
     def on_role(self, role: Role, term: int, leader: str | None) -> None:
         """The node's role, term or known leader changed. LEADER: elected; entries of earlier terms may not be
