@@ -29,7 +29,9 @@ library: Any = importlib.import_module("pysyncobj.syncobj")
 SUCCESS, DISCARDED = 0, 3
 _SYNC_CHANCE = 0.7
 
-SETTINGS = RaftSettings(max_append_bytes=1500, window_messages=32, tail_entries=50, apply_entries=50)
+SETTINGS = RaftSettings(max_append_bytes=1500, window_messages=128, tail_entries=50, apply_entries=50)
+"""Small messages and a small tail, so that every path is taken; a window that lets a node that lost its
+state catch up within the five seconds that the programs leave it."""
 
 
 class StockFace(HardenedSyncObj):
