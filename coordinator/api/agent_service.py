@@ -228,7 +228,7 @@ class _Stream:
             report.attempt,
             ReportKind.ENDED,
             outcome=AttemptOutcome.FAILED,
-            text=f"the {what} of {len(report.data)} bytes is over limits.{setting} = {limit}; return a reference",
+            text=f"{what} of {len(report.data)} bytes, over limits.{setting} = {limit}: use a reference",
             retryable=False,
         )
 

@@ -42,6 +42,7 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
     def __init__(self, node: Node) -> None:
         self._node = node
         self._limits = node.config.limits
+        self._watchers = 0
 
     @unary
     async def SubmitDag(self, request: pb.SubmitDagRequest) -> pb.SubmitDagReply:
@@ -144,6 +145,21 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
     async def Watch(self, request: pb.WatchRequest) -> AsyncIterator[pb.WatchReply]:
         if not request.allow_stale:
             await self._node.leadership.serving()
+        if self._watchers >= self._limits.max_watchers:
+            raise errors.QueueFull(
+                f"{self._watchers} watches are open, no more are served",
+                retry_after_ms=1_000,
+                setting="limits.max_watchers",
+                limit=self._limits.max_watchers,
+            )
+        self._watchers += 1
+        try:
+            async for reply in self._events(request):
+                yield reply
+        finally:
+            self._watchers -= 1
+
+    async def _events(self, request: pb.WatchRequest) -> AsyncIterator[pb.WatchReply]:
         loop = asyncio.get_running_loop()
         silent_since = loop.time()
         async for happenings, revision in self._node.follow(request.from_revision):
@@ -174,6 +190,7 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         if not header.dag_id:
             # The same on every retry, whichever node takes it.
             header.dag_id = f"dag-{request_id}"
+        self._node.admission.admit(len(specs))
         if len(specs) <= _BUILD_INLINE_TASKS:
             built = self._build(header, specs)
         else:

@@ -16,6 +16,7 @@ from coordinator.consensus.raft import RaftConsensus
 from coordinator.core.commands import Command
 from coordinator.core.outcome import Outcome, Reply
 from coordinator.errors import CoordinatorError, Fatal
+from coordinator.replica.admission import Admission
 from coordinator.replica.applier import Applier
 from coordinator.replica.clock import Clock, SystemClock
 from coordinator.replica.leader import Leader
@@ -73,6 +74,11 @@ class Node:
             self._store.checkpoint,
             self.proposer,
             max_agents=config.limits.max_agents,
+        )
+        self.admission = Admission(
+            lambda: self.applier.state,
+            max_dags=config.limits.max_unfinished_dags,
+            max_tasks=config.limits.max_unfinished_tasks,
         )
         self.queries = Queries(lambda: self.applier.state, self._store)
         self.leadership = Leadership(

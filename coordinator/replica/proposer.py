@@ -90,7 +90,7 @@ class Proposer:
             )
         if len(self._waiting) >= self._max_commands or self._waiting_bytes + size > self._max_bytes:
             raise QueueFull(
-                f"{len(self._waiting)} commands ({self._waiting_bytes} bytes) wait for their commit; slow down",
+                f"{len(self._waiting)} commands ({self._waiting_bytes} bytes) wait for their commit; retry",
                 retry_after_ms=50,
                 setting="limits.max_queued_commands",
                 limit=self._max_commands,

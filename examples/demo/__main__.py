@@ -60,7 +60,7 @@ class Demo:
         self._recorder.start()
         began = time.monotonic()
         dag_ids = [self._client.submit_spec(draft_to_proto(draft)) for draft in self._drafts]
-        self._board.tell(f"submitted {len(dag_ids)} workflows, {self._total} tasks")
+        self._tell(f"submitted {len(dag_ids)} workflows, {self._total} tasks")
         with Live(
             self._board, console=self._console, refresh_per_second=10, transient=not self._console.is_terminal
         ):
@@ -81,7 +81,7 @@ class Demo:
             self._board.update(dags, self._client.cluster_status(), list(self._client.agents()))
         except QuorumflowError as error:
             self._board.leaderless()
-            self._board.tell(error.message)
+            self._tell(error.message)
             return False
         return all(dag.finished for dag in dags)
 
@@ -90,14 +90,19 @@ class Demo:
         if share >= _KILL_LEADER_AT and not self._killed_node:
             self._killed_node = self._cluster.leader()
             self._board.leaderless()
-            self._board.tell(f"kill -9 the leader, {self._killed_node}")
+            self._tell(f"kill -9 the leader, {self._killed_node}")
             self._leader_killed_ms = time.time_ns() // 1_000_000
             self._cluster.kill_node(self._killed_node)
         elif share >= _KILL_AGENT_AT and not self._killed_agent:
             self._killed_agent = self._busy_expendable()
-            self._board.tell(f"kill -9 an agent, {self._killed_agent}; {self._killed_node} starts again")
+            self._tell(f"kill -9 an agent, {self._killed_agent}; {self._killed_node} starts again")
             self._cluster.kill_agent(self._killed_agent)
             self._cluster.restart_node(self._killed_node)
+
+    def _tell(self, news: str) -> None:
+        line = self._board.tell(news)
+        if not self._console.is_terminal:
+            self._console.print(line)
 
     def _busy_expendable(self) -> str:
         busy = {agent.agent_id for agent in self._client.agents() if agent.running}
@@ -127,7 +132,7 @@ class Demo:
 @click.option(
     "--speedup", type=click.FloatRange(min=0, min_open=True), help="divides the run times of traces"
 )
-@click.option("--copies", default=3, show_default=True, help="of each workflow, running side by side")
+@click.option("--copies", default=2, show_default=True, help="of each workflow, running side by side")
 @click.option("--dir", "directory", default=".demo", show_default=True, type=click.Path(path_type=Path))
 def main(workflows: tuple[Path, ...], speedup: float | None, copies: int, directory: Path) -> None:
     """Run workflows on a local cluster that loses its leader and an agent, and check what became of them."""

@@ -50,9 +50,10 @@ class Board:
         """No node answers as the leader at the moment."""
         self._cluster = None
 
-    def tell(self, news: str) -> None:
-        """Add a line to what has happened."""
+    def tell(self, news: str) -> str:
+        """Add a line to what has happened, and return it."""
         self._news.append(f"{time.monotonic() - self._began:6.2f} s  {news}")
+        return self._news[-1]
 
     def __rich__(self) -> RenderableType:
         return Panel(
