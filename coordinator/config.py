@@ -58,8 +58,8 @@ class LimitsSection(DagLimits, frozen=True, kw_only=True):
 
     `max_message_bytes` bounds a gRPC message, `max_result_bytes` and `max_checkpoint_bytes` what a task may
     leave in the replicated state, `max_queued_commands` and `max_queued_bytes` what waits to be proposed.
-    `watch_backlog` events may wait for one slow watcher, `watch_history` are kept for those that resume;
-    `page_size` bounds the items of one answer.
+    `watch_history` events are kept for watchers that lag or resume; `page_size` bounds the items of one
+    answer.
     """
 
     max_unfinished_dags: Count = 50_000
@@ -73,7 +73,6 @@ class LimitsSection(DagLimits, frozen=True, kw_only=True):
     max_queued_bytes: Size = 64 << 20
     max_concurrent_calls: Count = 10_000
     max_watchers: Count = 1_000
-    watch_backlog: Count = 10_000
     watch_history: Count = 100_000
     page_size: Annotated[int, Meta(ge=1, le=10_000)] = 1_000
 
