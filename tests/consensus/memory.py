@@ -156,6 +156,8 @@ class ManualWorker:
 class ListReplica:
     """A state machine whose state is the list of the commands applied, in order, with a digest over them."""
 
+    chunk_bytes = 64
+
     def __init__(self) -> None:
         self.applied = SnapshotMeta(1, 0, b"")
         self.commands: list[bytes] = []
@@ -178,6 +180,10 @@ class ListReplica:
                     raise RuntimeError("this command cannot be applied")
             digest = hashlib.blake2b(self.applied.digest + entry.payload, digest_size=8).digest()
             self.applied = SnapshotMeta(entry.index, entry.term, digest)
+        self.changed()
+
+    def installed(self) -> None:
+        """A snapshot has taken the place of the state, on disk as well."""
         self.changed()
 
     def changed(self) -> None:
@@ -210,8 +216,9 @@ class _ListReader:
         self._content = msgspec.msgpack.encode(replica.commands)
 
     def chunks(self) -> Iterator[bytes]:
-        for start in range(0, len(self._content), 64):
-            yield self._content[start : start + 64]
+        size = self._replica.chunk_bytes
+        for start in range(0, len(self._content), size):
+            yield self._content[start : start + size]
 
     def close(self) -> None:
         self._replica.snapshots_open -= 1
@@ -232,7 +239,7 @@ class _ListWriter:
         except msgspec.MsgspecError as error:
             raise StateCorrupt(f"the snapshot at {self._meta.index} cannot be read: {error}") from error
         self._replica.applied = self._meta
-        self._replica.changed()
+        self._replica.installed()
 
     def abort(self) -> None:
         self._content = b""
