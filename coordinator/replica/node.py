@@ -151,7 +151,10 @@ class Node:
 
     def _make_leader(self) -> Leader:
         placement = Placement(
-            lambda: self.applier.state, self.proposer.submit, look_ahead_ms=self.config.agents.look_ahead_ms
+            lambda: self.applier.state,
+            self.proposer.submit,
+            look_ahead_ms=self.config.agents.look_ahead_ms,
+            opened_after=self.applier.state.machine.sequence,
         )
         return Leader(
             self.applier,

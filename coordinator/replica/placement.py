@@ -43,7 +43,8 @@ _REFUSING: Final = {
 
 
 class Placement:
-    """The leader's, for one term. `submit` proposes a command and gives its reply."""
+    """The leader's, for one term. `submit` proposes a command and gives its reply; `opened_after` is the
+    epoch beyond which sessions have been opened in this term."""
 
     def __init__(
         self,
@@ -51,9 +52,11 @@ class Placement:
         submit: Callable[[Command], asyncio.Future[Reply]],
         *,
         look_ahead_ms: int,
+        opened_after: int,
     ) -> None:
         self._state = state
         self._submit = submit
+        self._opened_after = opened_after
         self._snapshot = Snapshot(LookAhead(seconds=look_ahead_ms / 1000))
         self._rounds = 0
         self._proposed: set[tuple[str, int, int]] = set()
@@ -112,7 +115,7 @@ class Placement:
             agents.remove(agent_id)
             return
         record = agent.record
-        agents.put(record.spec, record.epoch, _refusing(agent))
+        agents.put(record.spec, record.epoch, self._refusing(agent))
         held = set(agent.held.items()) | record.stopping.keys()
         known = set(agents.held_attempts[agents.rows[agent_id]])
         for key, attempt in known - held:
@@ -120,6 +123,17 @@ class Placement:
                 agents.release(agent_id, key, attempt)
         for key, attempt in held - known:
             self._hold(agent_id, key, attempt)
+
+    def _refusing(self, agent: Agent) -> str:
+        """Why the agent takes nothing new, "" if it does."""
+        record = agent.record
+        if record.state is not AgentState.CONNECTED:
+            return _REFUSING[record.state]
+        if record.epoch <= self._opened_after:
+            # It is on its way from the leader before. What it were given now it could not say that it
+            # holds, and would lose again as soon as it is here.
+            return "not back since the leader changed"
+        return "" if record.drain is Drain.NONE else "draining"
 
     def _hold(self, agent_id: str, key: int, attempt: int) -> None:
         task = self._state().task(key)
@@ -179,13 +193,6 @@ class Placement:
         agent = self._state().agents.get(choice.agent)
         if agent is None or agent.held.get(choice.key) != choice.attempt:
             self._snapshot.agents.release(choice.agent, choice.key, choice.attempt)
-
-
-def _refusing(agent: Agent) -> str:
-    """Why the agent takes nothing new, "" if it does."""
-    if agent.record.state is not AgentState.CONNECTED:
-        return _REFUSING[agent.record.state]
-    return "" if agent.record.drain is Drain.NONE else "draining"
 
 
 def _waiting(task: Task) -> WaitingTask:

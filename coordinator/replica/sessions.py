@@ -173,8 +173,8 @@ class Sessions:
         return loads
 
     def dispatch(self, attempts: Iterable[tuple[str, int, int]]) -> None:
-        """Push (agent, key, attempt) to those agents that are there; the others get theirs when they open
-        a session."""
+        """Push (agent, key, attempt) to those agents that are there. One whose session is just being opened
+        gets its own with the welcome."""
         work: dict[str, list[Work]] = defaultdict(list)
         for agent_id, key, attempt in attempts:
             if agent_id in self._open and (one := self._work(key, attempt)) is not None:
