@@ -118,7 +118,7 @@ class Agent:
 
     async def run_async(self) -> None:
         """Serve until `stop`, in the running event loop. Raises InvalidRequest, AccessDenied or Unsupported
-        when the coordinator does not want this agent; everything else it sits out."""
+        when the coordinator refuses its first session; everything else it sits out."""
         if self._runtime is not None:
             raise WrongState(f"agent {self.agent_id!r} runs already")
         self._runtime = Runtime(

@@ -95,14 +95,15 @@ class Session:
 
     async def run(self) -> None:
         """Hold a session with whichever node leads, until the farewell. Raises InvalidRequest, AccessDenied
-        or Unsupported when the coordinator does not want this agent at all."""
+        or Unsupported when the coordinator refuses this agent's first session; later refusals are sat
+        out, as there is work that goes on."""
         pursuit = Pursuit(self._leader, self._nodes, None, FIRST_PAUSE_S)
         while True:
             node = pursuit.node
             failure = await self._hold(node, pursuit)
             if self._farewell is Farewell.GONE:
                 return
-            if isinstance(failure, _HOPELESS):
+            if isinstance(failure, _HOPELESS) and not self._epoch:
                 raise failure
             logger.info("no session with %s: %s", node.address, failure)
             if not isinstance(failure, Unavailable):

@@ -10,11 +10,20 @@ from typing import Any, Final
 from agent_sdk._dag import Task
 from agent_sdk._encode import task_spec
 from agent_sdk._ledger import Attempt
-from agent_sdk.errors import LimitExceeded, QuorumflowError, TaskCancelled, from_detail
+from agent_sdk.errors import (
+    LimitExceeded,
+    QueueFull,
+    QuorumflowError,
+    TaskCancelled,
+    Unavailable,
+    from_detail,
+)
 from quorumflow_proto.v1 import agent_pb2
 
 SPAWN_BYTES: Final = 1 << 20
 """Largest request; what is more has to be added in several."""
+RETRY_S: Final = 0.1
+"""Least pause before a request that was refused for the moment is sent again in the same session."""
 
 
 class _Waiting:
@@ -59,11 +68,12 @@ class Spawns:
         waiting = self._waiting.get(reply.spawn_id)
         if waiting is None or waiting.answer.done():
             return
-        if reply.HasField("error") and reply.error.retry_after_ms:
-            delay_s = reply.error.retry_after_ms / 1000
+        refusal = from_detail(reply.error) if reply.HasField("error") else None
+        if isinstance(refusal, Unavailable | QueueFull):
+            delay_s = max(refusal.retry_after_ms / 1000, RETRY_S)
             asyncio.get_running_loop().call_later(delay_s, self._send, reply.spawn_id)
         else:
-            waiting.answer.set_result(from_detail(reply.error) if reply.HasField("error") else None)
+            waiting.answer.set_result(refusal)
 
     def send_all_again(self) -> None:
         """A new session has begun."""

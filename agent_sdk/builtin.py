@@ -1,11 +1,13 @@
 """Handlers for trying things; `Agent.add_builtins` registers them.
 
-| type | payload | what it does | |---|---|---| | `noop` | any | nothing | | `echo` | any | returns its
-payload | | `sleep` | `{"seconds": 1.5}` | waits; ends at once when it is stopped | | `fail` |
-`{"message": "...", "times": 2}` | fails the first `times` attempts (or all), then completes | | any
-other, where asked for | `{"seconds": 1.5}` | as `sleep`: the work of a type that has no handler here is
-simulated | | `shell` | `{"command": ["ls", "-l"]}` | runs a program, with no shell in between; returns
-what it writes |
+| type | payload | what it does |
+|---|---|---|
+| `noop` | any | nothing |
+| `echo` | any | returns its payload |
+| `sleep` | `{"seconds": 1.5}` | waits; ends at once when it is stopped |
+| `fail` | `{"message": "...", "times": 2}` | fails the first `times` attempts (or all), then completes |
+| `shell` | `{"command": ["ls", "-l"]}` | runs a program without a shell; returns what it writes |
+| any other | `{"seconds": 1.5}` | as `sleep`, where work of types without a handler is to be simulated |
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import signal
 from typing import Any, Final
 
 from agent_sdk._context import TaskContext
-from agent_sdk._executor import Handler
+from agent_sdk._executor import ANY_TYPE, Handler
 from agent_sdk.errors import PermanentError
 
 SHELL_OUTPUT_BYTES: Final = 64 << 10
@@ -32,7 +34,7 @@ def handlers(*, shell: bool, simulate: bool) -> dict[str, Handler]:
     if shell:
         table["shell"] = run_command
     if simulate:
-        table["*"] = sleep
+        table[ANY_TYPE] = sleep
     return table
 
 

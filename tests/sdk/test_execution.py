@@ -349,6 +349,18 @@ async def test_builtin(
     assert text in (ended.result.decode() if outcome == COMPLETED else ended.error)
 
 
+async def test_types_without_a_handler_are_slept_through_where_that_is_asked_for(
+    node: Node, launch: Launch
+) -> None:
+    agent = Agent(node.address, "a1")
+    agent.add_builtins(simulate=True)
+    peer = await serve(node, launch, agent)
+    await peer.assign(task(1, "weld", payload=b'{"seconds": 0.001}'), task(2, "weld"), task(3, "echo"))
+    ends = {report.fence.key: report.ended async for report in peer.reports(6) if report.HasField("ended")}
+    assert (ends[1].outcome, ends[3].outcome) == (COMPLETED, COMPLETED)
+    assert "'weld' task lacks 'seconds'" in ends[2].error
+
+
 async def test_a_sleep_ends_at_once_when_it_is_stopped(node: Node, launch: Launch) -> None:
     peer = await serve(node, launch, builtin_agent(node.address))
     await peer.assign(task(1, "sleep", payload=b'{"seconds": 3600}'))

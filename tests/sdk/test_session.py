@@ -171,6 +171,21 @@ async def test_an_agent_that_is_not_wanted_ends_with_the_reason(node: Node, laun
         await launch(gated_agent(node.address, Gate()))
 
 
+async def test_an_agent_that_was_welcome_once_sits_a_refusal_out(node: Node, launch: Launch) -> None:
+    gate = Gate()
+    launch(gated_agent(node.address, gate))
+    first = await node.session()
+    await first.welcome()
+    await first.assign(task(1))
+    await first.report("started", 1)
+    node.agents.refusals.append(refusal(grpc.StatusCode.PERMISSION_DENIED, "ACCESS_DENIED"))
+    first.end(UNAVAILABLE)
+    second = await node.session()
+    assert [held.key for held in (await second.welcome()).held] == [1]
+    gate.release(1)
+    assert (await second.end_of(1)).outcome == COMPLETED
+
+
 async def test_a_second_assignment_of_a_held_attempt_is_ignored(node: Node, launch: Launch) -> None:
     gate = Gate()
     launch(gated_agent(node.address, gate))
@@ -305,9 +320,10 @@ async def test_a_spawn_is_sent_again_until_it_is_answered(
     await second.welcome()
     again = await second.spawn()
     assert again == asked
-    busy = common_pb2.ErrorDetail(reason="QUEUE_FULL", message="busy", retry_after_ms=1)
-    await second.send(spawn_reply=agent_pb2.SpawnReply(spawn_id=asked.spawn_id, error=busy))
-    assert await second.spawn() == asked
+    for reason in ("QUEUE_FULL", "OUTCOME_UNKNOWN"):
+        passing = common_pb2.ErrorDetail(reason=reason, message="not now")
+        await second.send(spawn_reply=agent_pb2.SpawnReply(spawn_id=asked.spawn_id, error=passing))
+        assert await second.spawn() == asked
     await second.send(spawn_reply=agent_pb2.SpawnReply(spawn_id=asked.spawn_id))
     assert (await second.end_of(1)).result == b"spawned"
 
