@@ -1,8 +1,8 @@
 """Generate the gRPC stubs of `proto/` as the package `quorumflow_proto`.
 
-The protobuf package is `coordinator.v1`, and protoc would write Python modules of that very path, which belongs
-to the server's own code (and `proto` is another distribution's import name). So the stubs are generated aside and
-their imports rewritten to the name `quorumflow_proto`.
+The protobuf package is `coordinator.v1`, and protoc would write Python modules of that very path, which
+belongs to the server's own code (and `proto` is another distribution's import name). So the stubs are
+generated aside and their imports rewritten to the name `quorumflow_proto`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ _FROM = re.compile(r"^from coordinator\.v1 import", re.MULTILINE)
 
 
 def generate(root: Path) -> Path:
-    """Write the stubs below `root` and return their folder. Raises CalledProcessError if protoc refuses a file."""
+    """Write the stubs below `root` and return their folder. Raises CalledProcessError if protoc refuses a
+    file."""
     target = root / PACKAGE / "v1"
     sources = sorted((root / "proto").glob("coordinator/v1/*.proto"))
     with tempfile.TemporaryDirectory() as scratch:
@@ -29,7 +30,10 @@ def generate(root: Path) -> Path:
             + [f"--{plugin}_out={scratch}" for plugin in ("python", "grpc_python", "mypy", "mypy_grpc")]
             + [str(source) for source in sources],
             check=True,
-            env={**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])},
+            env={
+                **os.environ,
+                "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+            },
         )
         shutil.rmtree(root / PACKAGE, ignore_errors=True)
         target.mkdir(parents=True)
