@@ -19,6 +19,9 @@ from rich.live import Live
 from rich.table import Table
 
 from agent_sdk import Client, QuorumflowError
+from chaos.checkers import Check, check_all
+from chaos.gathering import gather
+from chaos.recorder import Recorder
 from coordinator.api.convert import draft_to_proto
 from coordinator.cli.local_cluster import LocalCluster
 from coordinator.dag.analysis import critical_path
@@ -29,8 +32,6 @@ from coordinator.dag.limits import DagLimits
 from coordinator.errors import CoordinatorError
 from examples.demo.board import Board
 from examples.demo.crew import CREW, EXPENDABLE
-from examples.demo.recorder import Recorder
-from examples.demo.verdict import Check, judge, read_effects
 
 _DEFAULT_WORKFLOW: Final = Path(__file__).parent.parent / "assembly-line.yaml"
 _KILL_LEADER_AT: Final = 0.25
@@ -59,7 +60,10 @@ class Demo:
         """Submit, watch, break, wait, judge; whether every promise held."""
         self._recorder.start()
         began = time.monotonic()
-        dag_ids = [self._client.submit_spec(draft_to_proto(draft)) for draft in self._drafts]
+        submitted = {
+            self._client.submit_spec(draft_to_proto(draft)): len(draft.tasks) for draft in self._drafts
+        }
+        dag_ids = list(submitted)
         self._tell(f"submitted {len(dag_ids)} workflows, {self._total} tasks")
         with Live(
             self._board, console=self._console, refresh_per_second=10, transient=not self._console.is_terminal
@@ -68,7 +72,7 @@ class Demo:
                 time.sleep(_REFRESH_S)
                 self._break_things()
         makespan_s = time.monotonic() - began
-        checks = judge(self._client, dag_ids, self._recorder, self._effects())
+        checks = check_all(gather(self._cluster, self._client, submitted, self._recorder))
         self._recorder.stop()
         self._client.close()
         self._report(checks, makespan_s)
@@ -107,10 +111,6 @@ class Demo:
     def _busy_expendable(self) -> str:
         busy = {agent.agent_id for agent in self._client.agents() if agent.running}
         return next((name for name in EXPENDABLE if name in busy), EXPENDABLE[0])
-
-    def _effects(self) -> dict[tuple[str, str], set[tuple[int, str]]]:
-        files = [self._cluster.effects(agent_id) for agent_id in self._cluster.agents]
-        return read_effects(file for file in files if file.exists())
 
     def _report(self, checks: list[Check], makespan_s: float) -> None:
         table = Table("promise", "", "found", title="Summary")

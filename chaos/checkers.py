@@ -1,0 +1,144 @@
+"""What must hold after a drill. Pure: records in, verdicts out.
+
+Three witnesses are held against each other: the cluster's own record (`dags`, `tasks`, `nodes`), the events
+that it told (`endings`, `lost_agents`), and what the agents wrote down as they did it (`effects`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from agent_sdk import DagStatus, NodeStatus, TaskStatus
+from chaos.effects import Effects
+
+_SHOWN: Final = 5
+"""Names in a finding; the rest is counted."""
+
+
+class Check(NamedTuple):
+    """One promise: whether it held, and what was found."""
+
+    promise: str
+    held: bool
+    found: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What the checkers look at. `acknowledged` gives the number of tasks of each DAG that a client was told
+    to be accepted; `endings` how often each (DAG id, task id) was told to have ended; `watch_problem` why
+    not all events were seen, if so."""
+
+    acknowledged: Mapping[str, int]
+    dags: Mapping[str, DagStatus]
+    tasks: Sequence[TaskStatus]
+    nodes: Sequence[NodeStatus]
+    endings: Mapping[tuple[str, str], int]
+    lost_agents: frozenset[str]
+    watch_problem: str
+    effects: Effects
+
+
+def check_all(evidence: Evidence) -> list[Check]:
+    """Every promise."""
+    return [
+        all_completed(evidence),
+        effects_present(evidence),
+        recorded_once(evidence),
+        not_restarted(evidence),
+        replicas_agree(evidence),
+    ]
+
+
+def all_completed(evidence: Evidence) -> Check:
+    """Every acknowledged DAG is there, whole, and COMPLETED."""
+    missing = [dag_id for dag_id in evidence.acknowledged if dag_id not in evidence.dags]
+    unfinished = [
+        f"{dag_id} {dag.state}"
+        for dag_id, dag in evidence.dags.items()
+        if dag.state != "COMPLETED" or dag.tasks != {"COMPLETED": evidence.acknowledged.get(dag_id)}
+    ]
+    total = sum(evidence.acknowledged.values())
+    found = _first("missing", missing) or _first("not completed", unfinished) or f"{total} tasks"
+    return Check("every acknowledged task is COMPLETED", not missing and not unfinished, found)
+
+
+def effects_present(evidence: Evidence) -> Check:
+    """The attempt that is recorded as COMPLETED is one that an agent did."""
+    missing = [
+        _name(task)
+        for task in evidence.tasks
+        if not any(
+            (attempt.attempt, attempt.agent) in evidence.effects.ended.get((task.dag_id, task.id), ())
+            for attempt in task.attempts
+            if attempt.outcome == "COMPLETED"
+        )
+    ]
+    return Check("no task's effect is missing", not missing, _first("missing", missing) or "all there")
+
+
+def recorded_once(evidence: Evidence) -> Check:
+    """One terminal event, and one attempt that COMPLETED, for each task."""
+    wrong = [
+        _name(task)
+        for task in evidence.tasks
+        if evidence.endings.get((task.dag_id, task.id), 0) != 1
+        or sum(attempt.outcome == "COMPLETED" for attempt in task.attempts) != 1
+    ]
+    found = evidence.watch_problem or _first("not once", wrong) or f"{len(evidence.tasks)} results"
+    return Check("every result is recorded exactly once", not wrong and not evidence.watch_problem, found)
+
+
+def not_restarted(evidence: Evidence) -> Check:
+    """A task that had begun is begun again only if its agent was lost."""
+    repeated = [task for task in evidence.tasks if _begun(evidence, task) > 1]
+    restarted = [
+        _name(task)
+        for task in repeated
+        if any(
+            attempt.outcome != "COMPLETED" and attempt.agent not in evidence.lost_agents
+            for attempt in task.attempts
+            if (attempt.attempt, attempt.agent) in evidence.effects.begun.get((task.dag_id, task.id), ())
+        )
+    ]
+    moved = sum(len(task.attempts) > 1 for task in evidence.tasks) - len(repeated)
+    counts = f"{len(repeated)} begun again after a lost agent, {moved} given to another before they began"
+    return Check("no running task was restarted", not restarted, _first("restarted", restarted) or counts)
+
+
+def replicas_agree(evidence: Evidence) -> Check:
+    """All nodes stand at the same entry with the same digest of the state."""
+    found = ", ".join(
+        f"{node.id} at {node.applied_index}: {node.digest[:8] or node.role}" for node in evidence.nodes
+    )
+    states = {(node.applied_index, node.digest) for node in evidence.nodes}
+    return Check("all nodes hold the same state", len(states) == 1, found)
+
+
+def diverged(sightings: Iterable[NodeStatus]) -> int | None:
+    """The first applied index at which two nodes were seen with different digests; None if there is none."""
+    digests: dict[int, str] = {}
+    wrong = [
+        node.applied_index
+        for node in sightings
+        if digests.setdefault(node.applied_index, node.digest) != node.digest
+    ]
+    return min(wrong, default=None)
+
+
+def _begun(evidence: Evidence, task: TaskStatus) -> int:
+    return len(evidence.effects.begun.get((task.dag_id, task.id), ()))
+
+
+def _name(task: TaskStatus) -> str:
+    return f"{task.dag_id}/{task.id}"
+
+
+def _first(what: str, names: Sequence[str]) -> str:
+    """`what` with the first names, and how many there are; empty if there are none."""
+    if not names:
+        return ""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{what}: {', '.join(names[:_SHOWN])}{more}"

@@ -1,0 +1,38 @@
+"""What agents wrote down as they did it: the witness that the coordinator's own record is held against."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from coordinator.cli.local_cluster import LocalCluster
+
+Deeds = dict[tuple[str, str], set[tuple[int, str]]]
+"""By (DAG id, task id) the (attempt, agent) pairs."""
+
+
+class Effects(NamedTuple):
+    """Attempts that really began, and attempts that really came to their end."""
+
+    begun: Deeds
+    ended: Deeds
+
+
+def effects_of(cluster: LocalCluster) -> Effects:
+    """What all agents of a cluster have written down so far."""
+    files = [cluster.effects(agent_id) for agent_id in cluster.agents]
+    return read_effects(file for file in files if file.exists())
+
+
+def read_effects(files: Iterable[Path]) -> Effects:
+    """What these files hold; see `agent_sdk.Agent`, `effects_path`."""
+    effects = Effects(defaultdict(set), defaultdict(set))
+    for file in files:
+        for line in file.read_text().splitlines():
+            effect = json.loads(line)
+            deeds = effects.begun if effect["event"] == "start" else effects.ended
+            deeds[effect["dag"], effect["task"]].add((effect["attempt"], effect["agent"]))
+    return effects

@@ -1,0 +1,60 @@
+"""Brings together what the checkers look at, once all work has ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from agent_sdk import Client, DagStatus, NodeStatus, errors
+from chaos.checkers import Evidence
+from chaos.effects import effects_of
+from chaos.recorder import Recorder
+from coordinator.cli.local_cluster import LocalCluster
+
+_AGREEMENT_S: Final = 10.0
+_POLL_S: Final = 0.02
+
+
+def gather(
+    cluster: LocalCluster, client: Client, acknowledged: Mapping[str, int], recorder: Recorder
+) -> Evidence:
+    """The evidence about the acknowledged DAGs (with their numbers of tasks). Waits for nothing but the
+    nodes' agreement and the last events."""
+    dags = {dag_id: dag for dag_id in acknowledged if (dag := _find(client, dag_id)) is not None}
+    tasks = [task for dag_id in dags for task in client.tasks(dag_id)]
+    _await_events(recorder, {(task.dag_id, task.id) for task in tasks if task.ended_ms})
+    return Evidence(
+        acknowledged=acknowledged,
+        dags=dags,
+        tasks=tasks,
+        nodes=_nodes_at_rest(client),
+        endings=recorder.endings,
+        lost_agents=frozenset(recorder.lost_agents),
+        watch_problem=recorder.problem,
+        effects=effects_of(cluster),
+    )
+
+
+def _find(client: Client, dag_id: str) -> DagStatus | None:
+    try:
+        return client.get(dag_id)
+    except errors.NotFound:
+        return None
+
+
+def _await_events(recorder: Recorder, ended: set[tuple[str, str]]) -> None:
+    """A watch may be a little behind a read."""
+    deadline = time.monotonic() + _AGREEMENT_S
+    while not ended <= recorder.endings.keys() and not recorder.problem and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+
+
+def _nodes_at_rest(client: Client) -> tuple[NodeStatus, ...]:
+    """Nodes apply at their own pace: look until they stand at the same entry."""
+    deadline = time.monotonic() + _AGREEMENT_S
+    while True:
+        nodes = client.cluster_status().nodes
+        if len({node.applied_index for node in nodes}) == 1 or time.monotonic() > deadline:
+            return nodes
+        time.sleep(_POLL_S)
