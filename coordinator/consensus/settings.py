@@ -11,6 +11,8 @@ MIB = 1 << 20
 
 FRAME_OVERHEAD_BYTES = 64 * KIB
 """Room in a frame for everything but payloads."""
+ENTRY_OVERHEAD_BYTES = 32
+"""Room for an entry's term, kind and length."""
 
 
 class RaftSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,9 +83,10 @@ class RaftSettings(msgspec.Struct, frozen=True, kw_only=True):
             )
         if self.reconnect_min_s > self.reconnect_max_s:
             raise _contradiction("reconnect_min_s <= reconnect_max_s must hold", "reconnect_min_s")
-        if self.max_entry_bytes + self.max_append_bytes + FRAME_OVERHEAD_BYTES > self.max_frame_bytes:
+        around = FRAME_OVERHEAD_BYTES + ENTRY_OVERHEAD_BYTES * self.max_append_entries
+        if max(self.max_entry_bytes, self.max_append_bytes) + around > self.max_frame_bytes:
             raise _contradiction(
-                f"max_entry_bytes + max_append_bytes + {FRAME_OVERHEAD_BYTES} must fit into max_frame_bytes",
+                f"max_entry_bytes and max_append_bytes must fit into max_frame_bytes with {around} to spare",
                 "max_frame_bytes",
             )
         if self.max_frame_bytes > self.max_send_buffer_bytes:

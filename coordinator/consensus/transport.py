@@ -123,6 +123,17 @@ class TcpTransport(Transport):
             return False
         if self._encoded[0] is not message:
             self._encoded = (message, frame(message))
+        if len(self._encoded[1]) > self.settings.max_frame_bytes:
+            # The other side would close the connection, again and again.
+            self.counters["messages_too_large"] += 1
+            log.error(
+                "a %s of %d bytes cannot go to %s: setting max_frame_bytes is %d",
+                type(message).__name__,
+                len(self._encoded[1]),
+                node.id,
+                self.settings.max_frame_bytes,
+            )
+            return False
         link.write(self._encoded[1])
         return True
 

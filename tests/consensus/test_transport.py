@@ -41,6 +41,7 @@ QUICK = RaftSettings(
     reconnect_max_s=0.02,
     max_entry_bytes=1000,
     max_append_bytes=1000,
+    max_append_entries=100,
     max_frame_bytes=100_000,
     max_send_buffer_bytes=100_000,
     max_unidentified_links=3,
@@ -165,6 +166,18 @@ async def test_a_full_buffer_refuses_the_message(pair: tuple[End, End]) -> None:
     assert sent[0]
     assert False in sent, "the other side cannot have read anything while this loop ran"
     assert sent.count(True) < 500
+
+
+async def test_a_message_that_no_peer_would_take_does_not_cost_the_connection(
+    pair: tuple[End, End], caplog: pytest.LogCaptureFixture
+) -> None:
+    a, b = pair
+    with caplog.at_level(logging.ERROR):
+        large = Entry(1, EntryKind.COMMAND, b"x" * QUICK.max_frame_bytes)
+        assert not a.transport.send(Node("b"), AppendEntries(1, 1, 1, 1, 1, [large]))
+    assert "max_frame_bytes" in caplog.text
+    assert a.transport.send(Node("b"), TimeoutNow(1))
+    await b.until(lambda: b.heard == [("a", TimeoutNow(1))])
 
 
 async def test_24_names_are_resolved_at_every_attempt_and_off_the_loop(
