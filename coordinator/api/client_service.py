@@ -13,7 +13,7 @@ from coordinator.api.errors import refuse, streaming, unary
 from coordinator.api.explained import explanation_to_proto
 from coordinator.core.commands import CancelDag, CancelTask, RescheduleTask, StageDag, SubmitDag
 from coordinator.core.model import DagHeader, DagState, TaskState
-from coordinator.core.outcome import DagChanged, DagEvent, Event, Reply, Submitted, TaskChanged, TaskEvent
+from coordinator.core.outcome import DagChanged, DagEvent, Event, Submitted, TaskChanged, TaskEvent
 from coordinator.dag.builder import BuiltDag, build, split
 from coordinator.replica.node import Node
 from quorumflow_proto.v1 import client_pb2 as pb
@@ -117,22 +117,20 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
 
     @unary
     async def CancelDag(self, request: pb.CancelDagRequest) -> pb.CancelDagReply:
-        reply = await self._node.propose(CancelDag(request.request_id, request.dag_id, request.reason))
-        assert isinstance(reply, DagChanged)
+        command = CancelDag(request.request_id, request.dag_id, request.reason)
+        reply = await self._node.propose(command, DagChanged)
         return pb.CancelDagReply(state=common_pb2.DagState.ValueType(reply.state))
 
     @unary
     async def CancelTask(self, request: pb.CancelTaskRequest) -> pb.CancelTaskReply:
         command = CancelTask(request.request_id, request.dag_id, request.task_id, request.reason)
-        reply = await self._node.propose(command)
-        assert isinstance(reply, TaskChanged)
+        reply = await self._node.propose(command, TaskChanged)
         return pb.CancelTaskReply(state=common_pb2.TaskState.ValueType(reply.state))
 
     @unary
     async def RescheduleTask(self, request: pb.RescheduleTaskRequest) -> pb.RescheduleTaskReply:
         command = RescheduleTask(request.request_id, request.dag_id, request.task_id, request.reason)
-        reply = await self._node.propose(command)
-        assert isinstance(reply, TaskChanged)
+        reply = await self._node.propose(command, TaskChanged)
         return pb.RescheduleTaskReply(state=common_pb2.TaskState.ValueType(reply.state))
 
     @unary
@@ -197,22 +195,23 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
             built = await asyncio.to_thread(self._build, header, specs)
         if len(built.block.ids) <= _STAGE_TASKS and _size(built) < self._limits.max_message_bytes // 4:
             command = SubmitDag(request_id, built.header, built.profiles, built.block)
-            reply = await self._node.propose(command)
+            reply = await self._node.propose(command, Submitted)
         else:
             reply = await self._stage(request_id, built)
-        assert isinstance(reply, Submitted)
         return pb.SubmitDagReply(dag_id=reply.dag_id, revision=reply.revision, tasks=reply.tasks)
 
-    async def _stage(self, request_id: str, built: BuiltDag) -> Reply:
+    async def _stage(self, request_id: str, built: BuiltDag) -> Submitted:
         """In parts, each remembered by itself: a retry after a lost leader goes on where the first try
         stopped."""
         blocks = split(built, max_tasks=_STAGE_TASKS, max_bytes=_STAGE_BYTES)
         profiles = built.profiles
         for block in blocks[:-1]:
             part_id = f"{request_id}/{block.first}"
-            await self._node.propose(StageDag(part_id, built.header, profiles, block, last=False))
+            part = StageDag(part_id, built.header, profiles, block, last=False)
+            await self._node.propose(part, Submitted)
             profiles = []
-        return await self._node.propose(StageDag(request_id, built.header, profiles, blocks[-1], last=True))
+        last = StageDag(request_id, built.header, profiles, blocks[-1], last=True)
+        return await self._node.propose(last, Submitted)
 
     def _build(self, header: DagHeader, specs: list[common_pb2.TaskSpec]) -> BuiltDag:
         return build(convert.draft_from_proto(header, specs), self._limits)

@@ -77,8 +77,8 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
 
     @unary
     async def DrainAgent(self, request: pb.DrainAgentRequest) -> pb.DrainAgentReply:
-        reply = await self._node.propose(DrainAgent(request.request_id, request.agent_id, request.undo))
-        assert isinstance(reply, AgentChanged)
+        command = DrainAgent(request.request_id, request.agent_id, request.undo)
+        await self._node.propose(command, AgentChanged)
         return pb.DrainAgentReply(state=self._state_name(self._node.applier.state.agents[request.agent_id]))
 
     @unary

@@ -15,7 +15,7 @@ LOST_ATTEMPTS: Final = 8
 """Attempts of one task that may be lost with their agents or rejected by them before the task counts as
 failed: it may be what kills them."""
 
-SWEEP_STEP: Final = 2_000
+SWEEP_STEP: Final = 500
 """Tasks looked at per step when a failure or a cancel spreads: what is left follows in later entries."""
 
 REQUESTS_KEPT: Final = 100_000

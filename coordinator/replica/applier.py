@@ -155,7 +155,7 @@ class _Installing:
 def _read(entry: Committed) -> Entry:
     try:
         decoded = _decode(entry.payload)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise UnknownFormat(
             f"entry {entry.index} of term {entry.term} cannot be read by this version: {error}; upgrade it",
             index=entry.index,

@@ -15,6 +15,7 @@ import structlog
 from coordinator.consensus.port import Consensus, Role
 from coordinator.errors import CoordinatorError, NotLeader
 from coordinator.replica.applier import Applier
+from coordinator.replica.clock import TermClock
 from coordinator.replica.leader import Leader
 from coordinator.replica.proposer import Proposer
 from coordinator.replica.sessions import Sessions
@@ -31,12 +32,14 @@ class Leadership:
         applier: Applier,
         proposer: Proposer,
         sessions: Sessions,
+        clock: TermClock,
         make_leader: Callable[[], Leader],
         address_of: Callable[[str], str],
     ) -> None:
         self._applier = applier
         self._proposer = proposer
         self._sessions = sessions
+        self._clock = clock
         self._make_leader = make_leader
         self._address_of = address_of
         self._consensus: Consensus | None = None
@@ -89,6 +92,7 @@ class Leadership:
         except CoordinatorError as error:
             _log.info("leadership lost before it began", term=term, why=error.reason)
             return
+        self._clock.anchor(self._applier.state.machine.now_ms)
         self._sessions.term = term
         self._leader = self._make_leader()
         self._applier.on_effects = self._leader.on_effects

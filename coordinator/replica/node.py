@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import structlog
 
@@ -15,10 +15,10 @@ from coordinator.consensus.port import Member
 from coordinator.consensus.raft import RaftConsensus
 from coordinator.core.commands import Command
 from coordinator.core.outcome import Outcome, Reply
-from coordinator.errors import CoordinatorError, Fatal
+from coordinator.errors import AlreadyExists, CoordinatorError, Fatal
 from coordinator.replica.admission import Admission
 from coordinator.replica.applier import Applier
-from coordinator.replica.clock import Clock, SystemClock
+from coordinator.replica.clock import TermClock
 from coordinator.replica.leader import Leader
 from coordinator.replica.leadership import Leadership
 from coordinator.replica.placement import Placement
@@ -30,6 +30,7 @@ from coordinator.storage.engine import RocksEngine
 from coordinator.storage.state_store import StateStore
 
 _log = structlog.get_logger(__name__)
+_Reply = TypeVar("_Reply", bound=Reply)
 
 
 class Read(NamedTuple):
@@ -42,11 +43,11 @@ class Read(NamedTuple):
 class Node:
     """The parts of a node and their wiring. Everything runs on one event loop."""
 
-    def __init__(self, config: NodeConfig, *, clock: Clock | None = None) -> None:
+    def __init__(self, config: NodeConfig) -> None:
         """Load the state from the data folder. Raises StartFailed, StateCorrupt, UnknownFormat."""
         self.config = config
         self.members = config.members
-        self._clock = clock or SystemClock()
+        self._clock = TermClock()
         self.draining = False
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         data = Path(config.data_dir)
@@ -82,7 +83,7 @@ class Node:
         )
         self.queries = Queries(lambda: self.applier.state, self._store)
         self.leadership = Leadership(
-            self.applier, self.proposer, self.sessions, self._make_leader, self.address_of
+            self.applier, self.proposer, self.sessions, self._clock, self._make_leader, self.address_of
         )
         self.leadership.attach(self.consensus)
         self.applier.on_outcome = self._outcome
@@ -103,15 +104,21 @@ class Node:
         self._log_engine.close()
         self._store.close()
 
-    async def propose(self, command: Command) -> Reply:
-        """Have a command carried out by the cluster.
+    async def propose(self, command: Command, expected: type[_Reply]) -> _Reply:
+        """Have a command carried out by the cluster; returns the machine's reply.
 
         Raises:
             NotLeader, OutcomeUnknown, QueueFull, LimitExceeded: as the proposer.
+            AlreadyExists: the request id was used before, for another kind of request.
             The error that the machine's refusal names.
         """
         await self.leadership.serving()
-        return await self.proposer.call(command)
+        reply = await self.proposer.call(command)
+        if not isinstance(reply, expected):
+            raise AlreadyExists(
+                "this request id was used before, for another kind of request; choose a new one"
+            )
+        return reply
 
     async def read(self, *, allow_stale: bool) -> Read:
         """Wait until a read of the applied state is linearizable, or with `allow_stale` do not. Raises
