@@ -206,6 +206,8 @@ _BY_CODE: dict[grpc.StatusCode, type[QuorumflowError]] = {
     # Without a detail it is gRPC itself that refuses: a message is larger than one side takes.
     grpc.StatusCode.RESOURCE_EXHAUSTED: LimitExceeded,
     grpc.StatusCode.UNAVAILABLE: Unavailable,
+    # Without a detail it is gRPC's own: grpc.aio hides a refusal behind it that crosses a streamed message.
+    grpc.StatusCode.INTERNAL: Unavailable,
     # A server that is stopped cancels the calls that it holds.
     grpc.StatusCode.CANCELLED: Unavailable,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,

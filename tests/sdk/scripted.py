@@ -176,6 +176,8 @@ class AgentSide(AgentServiceServicer):
     async def Session(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override]  # noqa: N802
         """One session."""
         if self.refusals:
+            # A refusal that crosses the hello may reach the agent as INTERNAL: see agent_sdk.errors.
+            await anext(request_iterator)
             await self.refusals.popleft().abort(context)
         peer = Peer(context)
         self.peers.put_nowait(peer)

@@ -26,7 +26,7 @@ from agent_sdk.errors import (
 )
 from quorumflow_proto.v1 import client_pb2, common_pb2, operator_pb2
 from tests.sdk.conftest import NewNode
-from tests.sdk.scripted import STAY, UNAVAILABLE, Node, not_leader, refusal
+from tests.sdk.scripted import STAY, UNAVAILABLE, Node, Refused, not_leader, refusal
 
 DAG = Dag(name="one").add(Task("a", "noop"))
 SUBMITTED = client_pb2.SubmitDagReply(dag_id="d1", revision=5, tasks=1)
@@ -104,6 +104,7 @@ async def test_two_nodes_that_name_each_other_are_asked_until_one_leads(new_node
     "first_answer",
     [
         UNAVAILABLE,
+        Refused(grpc.StatusCode.INTERNAL),
         not_leader(),
         refusal(grpc.StatusCode.UNAVAILABLE, "OUTCOME_UNKNOWN"),
         refusal(grpc.StatusCode.UNAVAILABLE, "DRAINING", retry_after_ms=1),

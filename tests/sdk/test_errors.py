@@ -64,6 +64,7 @@ def test_a_detail_arrives_whole() -> None:
     [
         (grpc.StatusCode.UNAVAILABLE, sdk.Unavailable, "UNAVAILABLE"),
         (grpc.StatusCode.CANCELLED, sdk.Unavailable, "UNAVAILABLE"),
+        (grpc.StatusCode.INTERNAL, sdk.Unavailable, "UNAVAILABLE"),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, sdk.LimitExceeded, "LIMIT_EXCEEDED"),
         (grpc.StatusCode.UNIMPLEMENTED, sdk.Unsupported, "UNSUPPORTED"),
         (grpc.StatusCode.UNAUTHENTICATED, sdk.AccessDenied, "ACCESS_DENIED"),
