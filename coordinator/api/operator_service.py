@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from itertools import islice
+from typing import Final
+
+import grpc
 
 from coordinator import errors
 from coordinator.api import convert
@@ -16,8 +19,10 @@ from coordinator.replica.node import Node
 from quorumflow_proto.v1 import common_pb2, operator_pb2_grpc
 from quorumflow_proto.v1 import operator_pb2 as pb
 
-_SILENT_S = 1.0
+_SILENT_S: Final = 1.0
 """A member not heard of for this long is shown as unreachable."""
+
+_PASS_ON_S: Final = 5.0
 
 
 class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
@@ -83,14 +88,13 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
 
     @unary
     async def DrainNode(self, request: pb.DrainNodeRequest) -> pb.DrainNodeReply:
-        if request.node_id != self._node.config.node_id:
-            raise errors.InvalidRequest(
-                f"this is node {self._node.config.node_id!r}; ask {request.node_id!r} itself at "
-                f"{self._node.address_of(request.node_id) or 'an address that this one does not know'}",
-                node_id=request.node_id,
-                address=self._node.address_of(request.node_id),
-            )
-        return pb.DrainNodeReply(leader_id=await self._node.drain(undo=request.undo))
+        if request.node_id == self._node.config.node_id:
+            return pb.DrainNodeReply(leader_id=await self._node.drain(undo=request.undo))
+        address = self._node.address_of(request.node_id)
+        if not address:
+            known = ", ".join(member.id for member in self._node.members)
+            raise errors.NotFound(f"node {request.node_id!r} is not a member; there are {known}")
+        return await _pass_on(address, request)
 
     def _myself(self, status: Status) -> pb.NodeView:
         return pb.NodeView(
@@ -148,3 +152,15 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
                 return "DRAINING"
             return "RUNNING" if agent.held else "IDLE"
         return "STOPPED" if agent.record.state is AgentState.STOPPED else "UNREACHABLE"
+
+
+async def _pass_on(address: str, request: pb.DrainNodeRequest) -> pb.DrainNodeReply:
+    """Only the node itself can stop standing for election."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        try:
+            return await operator_pb2_grpc.OperatorServiceStub(channel).DrainNode(request, timeout=_PASS_ON_S)
+        except grpc.aio.AioRpcError as error:
+            raise errors.Unavailable(
+                f"node {request.node_id!r} at {address} did not take it: {error.details()}",
+                retry_after_ms=500,
+            ) from error

@@ -107,7 +107,7 @@ async def test_a_full_queue_refuses_and_says_when_to_come_back():
 
 
 async def test_the_queue_is_bounded_by_bytes_too():
-    proposer = make(Log(), max_bytes=20, window=1)
+    proposer = make(Log(), max_bytes=15, window=1)
     proposer.submit(cancel(0))
     with pytest.raises(QueueFull):
         proposer.submit(cancel(1))
