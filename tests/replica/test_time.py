@@ -36,14 +36,26 @@ async def test_a_step_of_the_wall_clock_within_a_term_changes_nothing():
     assert clock.now_ms() >= 10_000
 
 
-async def fired_until(timers: Timers, fired: list[Command], count: int) -> None:
-    async with asyncio.timeout(5):
-        while len(fired) < count:
-            await asyncio.sleep(0.001)
+class Fired(list[Command]):
+    """What fired; `count` waits for so many."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._changed = asyncio.Event()
+
+    def append(self, command: Command) -> None:
+        super().append(command)
+        self._changed.set()
+
+    async def count(self, count: int) -> None:
+        async with asyncio.timeout(5):
+            while len(self) < count:
+                self._changed.clear()
+                await self._changed.wait()
 
 
 async def test_what_is_due_fires_once_in_one_command_of_its_kind():
-    fired: list[Command] = []
+    fired = Fired()
     clock = Hands()
     timers = Timers(clock, fired.append)
     timers.wake_at(900, 7)
@@ -51,7 +63,7 @@ async def test_what_is_due_fires_once_in_one_command_of_its_kind():
     timers.wake_at(10**9, 9)
     timers.expire_at(500, 3, 2)
     timers.lose_at(999, "r1", 4)
-    await fired_until(timers, fired, 3)
+    await fired.count(3)
     assert fired == [
         WakeTasks([7, 8]),
         ExpireAttempts([(3, 2)]),
@@ -61,18 +73,18 @@ async def test_what_is_due_fires_once_in_one_command_of_its_kind():
 
 
 async def test_an_earlier_time_overtakes_a_later_one():
-    fired: list[Command] = []
+    fired = Fired()
     timers = Timers(Hands(), fired.append)
     timers.wake_at(1_000 + 600_000, 1)
     timers.wake_at(1_001, 2)
     timers._clock.at_ms = 1_002
-    await fired_until(timers, fired, 1)
+    await fired.count(1)
     assert fired == [WakeTasks([2])]
     timers.stop()
 
 
 async def test_nothing_fires_after_the_term_is_over():
-    fired: list[Command] = []
+    fired = Fired()
     timers = Timers(Hands(), fired.append)
     timers.wake_at(0, 1)
     timers.stop()
@@ -82,10 +94,10 @@ async def test_nothing_fires_after_the_term_is_over():
 
 
 async def test_many_that_are_due_at_once_make_several_bounded_commands():
-    fired: list[Command] = []
+    fired = Fired()
     timers = Timers(Hands(), fired.append)
     for key in range(2_500):
         timers.wake_at(0, key)
-    await fired_until(timers, fired, 3)
+    await fired.count(3)
     assert [len(command.keys) for command in fired] == [1_000, 1_000, 500]
     timers.stop()
