@@ -128,7 +128,6 @@ class _Stream:
         self._goodbye = False
 
     async def serve(self) -> None:
-        await self._node.leadership.serving()
         session = await self._open()
         reader = asyncio.create_task(self._read(session))
         writer = asyncio.create_task(self._write())
@@ -146,6 +145,8 @@ class _Stream:
         message: object = await self._context.read()
         if not isinstance(message, pb.AgentMessage) or message.WhichOneof("body") != "hello":
             raise errors.InvalidRequest("an agent's stream begins with a Hello")
+        # Only now: a refusal that crosses the agent's first message would lose its detail on the way.
+        await self._node.leadership.serving()
         spec = convert.spec_from_hello(message.hello)
         limits = self._node.config.limits
         if not 0 < len(spec.agent_id) <= _MAX_NAME or not 0 < len(spec.instance_id) <= _MAX_NAME:

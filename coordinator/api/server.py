@@ -121,6 +121,8 @@ def _options(config: NodeConfig) -> list[tuple[str, int]]:
         ("grpc.max_concurrent_streams", config.limits.max_concurrent_calls),
         ("grpc.keepalive_time_ms", config.agents.keepalive_ms),
         ("grpc.keepalive_timeout_ms", config.agents.keepalive_timeout_ms),
+        # Without this gRPC 1.85 waits a minute for the answer to a ping, whatever the line above says.
+        ("grpc.http2.ping_timeout_ms", config.agents.keepalive_timeout_ms),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.http2.min_ping_interval_without_data_ms", 500),
