@@ -88,8 +88,8 @@ class AgentsSection(msgspec.Struct, frozen=True, kw_only=True):
 
     disconnect_grace_ms: Millis = 100
     failover_grace_ms: Millis = 3_000
-    keepalive_ms: Millis = 2_000
-    keepalive_timeout_ms: Millis = 2_000
+    keepalive_ms: Millis = 1_000
+    keepalive_timeout_ms: Millis = 1_500
     look_ahead_ms: Millis = 20
     load_interval_ms: Millis = 1_000
     max_load_reports_per_s: Count = 1_000
