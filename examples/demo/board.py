@@ -78,8 +78,13 @@ class Board:
         (first_s, first), (last_s, last) = self._done[0], self._done[-1]
         return (last - first) / (last_s - first_s) if last_s > first_s else 0.0
 
-    def _progress(self) -> ProgressBar:
-        return ProgressBar(total=self._total, completed=self.completed, width=60)
+    def _progress(self) -> Table:
+        line = Table.grid(padding=(0, 1))
+        line.add_row(
+            ProgressBar(total=self._total, completed=self.completed, width=60),
+            f"{self.completed} of {self._total}",
+        )
+        return line
 
     def _state_table(self) -> Table:
         table = Table(*(state.lower() for state in _STATES), box=None)
