@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Final
 
-from coordinator.core.model import INDEX_MASK, Dag, DagRecord, DagState, ResultRecord, State, Task
+from coordinator.core.model import Dag, DagRecord, DagState, ResultRecord, State, Task
 from coordinator.errors import InvalidRequest, NotFound
 from coordinator.storage.state_store import StateStore
 
 _UNFINISHED: Final = "u"
 _FINISHED: Final = "f"
+_MAX_DIGITS: Final = 18
 
 
 class Queries:
@@ -92,8 +93,8 @@ class Queries:
     def _from(self, page_token: str) -> Iterator[tuple[str, str]]:
         """(token, id) of DAGs from the one that the token names on. DAGs may finish between two pages."""
         state = self._state()
-        number = _number(page_token[1:]) if page_token.startswith(_UNFINISHED) else None
-        sequence = _number(page_token[1:]) if page_token and number is None else None
+        number = _number(page_token, _UNFINISHED) if page_token.startswith(_UNFINISHED) else None
+        sequence = _number(page_token, _FINISHED) if page_token and number is None else None
         if sequence is None:
             for dag in reversed(state.dags.values()):
                 if number is None or dag.record.number <= number:
@@ -114,9 +115,10 @@ class Queries:
         return dag
 
 
-def _number(page_token: str) -> int:
-    if not page_token.isascii() or not page_token.isdigit() or len(page_token) > 19:
-        raise InvalidRequest(
-            f"{page_token[:40]!r} is not a page token of this listing", page_token=page_token[:40]
-        )
-    return min(int(page_token), INDEX_MASK << 40)
+def _number(page_token: str, prefix: str = "") -> int:
+    digits = page_token.removeprefix(prefix)
+    well_formed = page_token.startswith(prefix) and digits.isascii() and digits.isdigit()
+    if not well_formed or len(digits) > _MAX_DIGITS:
+        shown = page_token[:40]
+        raise InvalidRequest(f"{shown!r} is not a page token of this listing", page_token=shown)
+    return int(digits)
