@@ -11,7 +11,8 @@ import grpc
 
 from coordinator import errors
 from coordinator.api import convert
-from coordinator.api.errors import detail_of, refuse
+from coordinator.api.errors import detail_of, refuse, unexpected
+from coordinator.api.malformed import intact
 from coordinator.core.commands import AttemptReport, NewTask, ReportKind
 from coordinator.core.model import INDEX_BITS, AttemptOutcome
 from coordinator.core.outcome import Refusal, Reply, SessionOpened
@@ -27,6 +28,7 @@ _Context = grpc.aio.ServicerContext[pb.AgentMessage, pb.CoordinatorMessage]
 _REPORTS_IN_FLIGHT: Final = 64
 """Messages of one agent that may wait for their commit; beyond, its stream is not read."""
 
+_HELLO_TIMEOUT_S: Final = 5.0
 _MAX_NAME: Final = 256
 
 
@@ -44,6 +46,8 @@ class AgentService(agent_pb2_grpc.AgentServiceServicer):
             await stream.serve()
         except errors.CoordinatorError as error:
             await refuse(context, error)
+        except Exception as error:
+            await refuse(context, unexpected("Session", error))
 
 
 class _Link:
@@ -142,7 +146,11 @@ class _Stream:
             await self._node.sessions.close(session, goodbye=self._goodbye)
 
     async def _open(self) -> Session:
-        message: object = await self._context.read()
+        try:
+            async with asyncio.timeout(_HELLO_TIMEOUT_S):
+                message: object = intact(await self._context.read())
+        except TimeoutError as error:
+            raise errors.Unavailable(f"no Hello came within {_HELLO_TIMEOUT_S} s") from error
         if not isinstance(message, pb.AgentMessage) or message.WhichOneof("body") != "hello":
             raise errors.InvalidRequest("an agent's stream begins with a Hello")
         # Only now: a refusal that crosses the agent's first message would lose its detail on the way.
@@ -154,7 +162,7 @@ class _Stream:
         if not 0 < spec.slots <= spec.credit <= limits.max_slots:
             raise errors.LimitExceeded(
                 f"agent {spec.agent_id!r} offers {spec.slots} slots and a credit of {spec.credit}; "
-                f"allowed: 1 <= slots <= credit <= {limits.max_slots}",
+                f"allowed: 1 <= slots <= credit <= {limits.max_slots} (limits.max_slots)",
                 setting="limits.max_slots",
                 limit=limits.max_slots,
                 value=spec.credit,
@@ -168,7 +176,7 @@ class _Stream:
 
     async def _read(self, session: Session) -> None:
         while True:
-            message: object = await self._context.read()
+            message: object = intact(await self._context.read())
             if not isinstance(message, pb.AgentMessage):
                 return
             kind = message.WhichOneof("body")
@@ -177,6 +185,7 @@ class _Stream:
             elif kind == "load":
                 self._node.sessions.load(session, convert.load_from_proto(message.load))
             elif kind == "spawn":
+                await self._in_flight.acquire()
                 self._background(self._spawn(session, message.spawn))
             elif kind == "goodbye" and message.goodbye.draining:
                 await self._node.sessions.leave(session)
@@ -241,8 +250,6 @@ class _Stream:
             )
         except errors.CoordinatorError as error:
             self._link.spawned(spawn.spawn_id, error)
-        except ValueError as error:
-            self._link.spawned(spawn.spawn_id, errors.InvalidRequest(str(error)))
         else:
             self._link.spawned(spawn.spawn_id, None)
 
@@ -256,4 +263,8 @@ class _Stream:
     def _background(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._in_flight.release()
+        self._tasks.discard(task)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 
 import grpc
 
 from coordinator import errors
 from coordinator.api import convert
-from coordinator.api.errors import refuse, streaming, unary
+from coordinator.api.errors import refuse, streaming, unary, unexpected
 from coordinator.api.explained import explanation_to_proto
+from coordinator.api.malformed import intact
 from coordinator.core.commands import CancelDag, CancelTask, RescheduleTask, StageDag, SubmitDag
 from coordinator.core.model import DagHeader, DagState, TaskState
 from coordinator.core.outcome import DagChanged, DagEvent, Event, Submitted, TaskChanged, TaskEvent
@@ -57,7 +58,8 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
             await self._node.leadership.serving()
             first: pb.SubmitDagPart | None = None
             tasks: list[common_pb2.TaskSpec] = []
-            async for part in request_iterator:
+            async for message in request_iterator:
+                part = intact(message)
                 first = first or part
                 tasks.extend(part.tasks)
                 self._limits.check("max_dag_tasks", len(tasks), "the number of tasks")
@@ -66,6 +68,8 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
             return await self._submit(first.request_id, convert.header_from_proto(first.header), tasks)
         except errors.CoordinatorError as error:
             await refuse(context, error)
+        except Exception as error:
+            await refuse(context, unexpected("SubmitDagStream", error))
 
     @unary
     async def GetDag(self, request: pb.GetDagRequest) -> pb.GetDagReply:
@@ -80,7 +84,7 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         read = await self._node.read(allow_stale=request.allow_stale)
         page, token = self._node.queries.dags(
             request.namespace,
-            _dag_states(request.states),
+            {convert.known(DagState, state) for state in request.states if state},
             request.page_token,
             self._page_size(request.page_size),
         )
@@ -97,7 +101,10 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
     async def ListTasks(self, request: pb.ListTasksRequest) -> pb.ListTasksReply:
         read = await self._node.read(allow_stale=request.allow_stale)
         dag, page, token = self._node.queries.tasks(
-            request.dag_id, set(request.states), request.page_token, self._page_size(request.page_size)
+            request.dag_id,
+            {convert.known(TaskState, state) for state in request.states if state},
+            request.page_token,
+            self._page_size(request.page_size),
         )
         tasks = [convert.task_to_proto(dag, task) for task in page]
         return pb.ListTasksReply(tasks=tasks, next_page_token=token, revision=read.revision)
@@ -229,10 +236,3 @@ def _concerns(event: Event, request: pb.WatchRequest) -> bool:
     if request.dags_only and not isinstance(event, DagEvent):
         return False
     return not request.dag_id or (isinstance(event, TaskEvent | DagEvent) and event.dag_id == request.dag_id)
-
-
-def _dag_states(numbers: Iterable[int]) -> set[DagState]:
-    try:
-        return {DagState(number) for number in numbers if number}
-    except ValueError as error:
-        raise errors.InvalidRequest(f"{error}; see the enum DagState") from error

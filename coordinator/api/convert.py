@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from enum import IntEnum
+from typing import TypeVar
 
 from coordinator.core.commands import AttemptReport, ReportKind
 from coordinator.core.model import (
@@ -30,17 +32,28 @@ from coordinator.errors import InvalidRequest
 from coordinator.replica.sessions import Work
 from quorumflow_proto.v1 import agent_pb2, client_pb2, common_pb2
 
+_Enum = TypeVar("_Enum", bound=IntEnum)
+
+
+def known(kind: type[_Enum], number: int) -> _Enum:
+    """The member with this number, which a later version may have added. Raises InvalidRequest."""
+    try:
+        return kind(number)
+    except ValueError as error:
+        raise InvalidRequest(f"{number} is no {kind.__name__} that this version knows") from error
+
+
 # --- submissions --------------------------------------------------------------------------------------------
 
 
 def header_from_proto(spec: common_pb2.DagSpec) -> DagHeader:
-    """What the spec says of the DAG as a whole."""
+    """What the spec says of the DAG as a whole. Raises InvalidRequest."""
     return DagHeader(
         dag_id=spec.dag_id,
         namespace=spec.namespace or "default",
         name=spec.name,
-        failure_policy=FailurePolicy(spec.failure_policy or FailurePolicy.CONTINUE),
-        priority=Priority(spec.priority or Priority.MEDIUM),
+        failure_policy=known(FailurePolicy, spec.failure_policy or FailurePolicy.CONTINUE),
+        priority=known(Priority, spec.priority or Priority.MEDIUM),
         deadline_ms=spec.deadline_ms,
         labels=dict(sorted(spec.labels.items())),
         metadata=dict(sorted(spec.metadata.items())),
@@ -48,19 +61,16 @@ def header_from_proto(spec: common_pb2.DagSpec) -> DagHeader:
 
 
 def draft_from_proto(header: DagHeader, tasks: Iterable[common_pb2.TaskSpec]) -> DagDraft:
-    """A draft from the wire. Raises InvalidRequest for an enum's number that is not known."""
-    try:
-        return DagDraft(header, [task_from_proto(task) for task in tasks])
-    except ValueError as error:
-        raise InvalidRequest(f"a field holds a number that this version does not know: {error}") from error
+    """A draft from the wire. Raises InvalidRequest."""
+    return DagDraft(header, [task_from_proto(task) for task in tasks])
 
 
 def task_from_proto(spec: common_pb2.TaskSpec) -> TaskDraft:
-    """One task. Most fields are seldom set: what is absent is not looked into."""
+    """One task. Most fields are seldom set: what is absent is not looked into. Raises InvalidRequest."""
     return TaskDraft(
         id=spec.id,
         type=spec.type,
-        family=TaskFamily(spec.family),
+        family=known(TaskFamily, spec.family),
         payload=spec.payload,
         depends_on=tuple(spec.depends_on),
         inputs=tuple(_data_item(item) for item in spec.inputs),
@@ -137,7 +147,7 @@ def _retry(policy: common_pb2.RetryPolicy) -> RetryPolicy:
     defaults = RetryPolicy()
     return RetryPolicy(
         max_attempts=policy.max_attempts or defaults.max_attempts,
-        backoff=Backoff(policy.backoff or Backoff.FIXED),
+        backoff=known(Backoff, policy.backoff or Backoff.FIXED),
         delay_ms=policy.delay_ms,
         max_delay_ms=policy.max_delay_ms or defaults.max_delay_ms,
     )
@@ -318,23 +328,32 @@ def report_from_proto(report: agent_pb2.TaskReport) -> AttemptReport | None:
     if kind == "started":
         return AttemptReport(key, attempt, ReportKind.STARTED)
     if kind == "ended":
-        ended = report.ended
-        return AttemptReport(
-            key,
-            attempt,
-            ReportKind.ENDED,
-            outcome=AttemptOutcome(ended.outcome),
-            data=ended.result,
-            text=ended.error,
-            reference=ended.reference,
-            duration_us=ended.duration_us,
-            retryable=ended.retryable,
-        )
+        return _end_from_proto(key, attempt, report.ended)
     if kind == "progress":
         return AttemptReport(key, attempt, ReportKind.PROGRESS, progress=report.progress.fraction)
     if kind == "checkpoint":
         return AttemptReport(key, attempt, ReportKind.CHECKPOINT, data=report.checkpoint.state)
     return None
+
+
+def _end_from_proto(key: int, attempt: int, ended: agent_pb2.Ended) -> AttemptReport:
+    try:
+        outcome, text, retryable = AttemptOutcome(ended.outcome), ended.error, ended.retryable
+    except ValueError:
+        # It has ended, whatever that means: the attempt must not stay with the agent for ever.
+        outcome, retryable = AttemptOutcome.FAILED, False
+        text = f"the agent reported the outcome {ended.outcome}, which this version does not know"
+    return AttemptReport(
+        key,
+        attempt,
+        ReportKind.ENDED,
+        outcome=outcome,
+        data=ended.result,
+        text=text,
+        reference=ended.reference,
+        duration_us=ended.duration_us,
+        retryable=retryable,
+    )
 
 
 def fence(key: int, attempt: int) -> agent_pb2.Fence:

@@ -9,6 +9,7 @@ import grpc
 import structlog
 
 from coordinator import errors
+from coordinator.api.malformed import intact
 from quorumflow_proto.v1 import common_pb2
 
 DETAIL_KEY: Final = "coordinator-error-bin"
@@ -64,11 +65,11 @@ def unary(
 
     async def call(self: Any, request: _Request, context: grpc.aio.ServicerContext[Any, Any]) -> _Reply:
         try:
-            return await method(self, request)
+            return await method(self, intact(request))
         except errors.CoordinatorError as error:
             await refuse(context, error)
         except Exception as error:
-            await refuse(context, _unexpected(method.__name__, error))
+            await refuse(context, unexpected(method.__name__, error))
 
     return call
 
@@ -82,17 +83,18 @@ def streaming(
         self: Any, request: _Request, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[_Reply]:
         try:
-            async for reply in method(self, request):
+            async for reply in method(self, intact(request)):
                 yield reply
         except errors.CoordinatorError as error:
             await refuse(context, error)
         except Exception as error:
-            await refuse(context, _unexpected(method.__name__, error))
+            await refuse(context, unexpected(method.__name__, error))
 
     return call
 
 
-def _unexpected(where: str, error: Exception) -> errors.CoordinatorError:
+def unexpected(where: str, error: Exception) -> errors.CoordinatorError:
+    """What a caller is told of a mistake in the coordinator; the log tells the rest."""
     _log.exception("unexpected error", call=where)
     return errors.CoordinatorError(
         f"{where} failed unexpectedly: {error!r}; please report it with the node's log"

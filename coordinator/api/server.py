@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection
 
 from coordinator.api.agent_service import AgentService
 from coordinator.api.client_service import ClientService
+from coordinator.api.malformed import MalformedMessages
 from coordinator.api.operator_service import OperatorService
 from coordinator.config import NodeConfig, format_address, parse_address
 from coordinator.errors import StartFailed
@@ -46,7 +47,7 @@ class Server:
     def __init__(self, config: NodeConfig) -> None:
         self.node = Node(config)
         self._config = config
-        self._grpc = grpc.aio.server(options=_options(config))
+        self._grpc = grpc.aio.server(interceptors=[MalformedMessages()], options=_options(config))
         self._health = health.aio.HealthServicer()
         client_pb2_grpc.add_ClientServiceServicer_to_server(ClientService(self.node), self._grpc)
         agent_pb2_grpc.add_AgentServiceServicer_to_server(AgentService(self.node), self._grpc)
