@@ -37,7 +37,15 @@ from coordinator.consensus.seam import SyncObjSeam
 from coordinator.consensus.settings import RaftSettings
 from coordinator.consensus.snapshots import SnapshotReceiver
 from coordinator.consensus.worker import Worker
-from coordinator.errors import ApplyFailed, Fatal, LogCorrupt, NotLeader, StateCorrupt, WrongState
+from coordinator.errors import (
+    ApplyFailed,
+    Fatal,
+    LogCorrupt,
+    NotLeader,
+    OutcomeUnknown,
+    StateCorrupt,
+    WrongState,
+)
 
 
 class HardenedSyncObj(SyncObjSeam):
@@ -92,8 +100,15 @@ class HardenedSyncObj(SyncObjSeam):
     # What the rest of the node asks for.
 
     def propose(self, payload: bytes) -> tuple[int, int]:
-        """As `port.Consensus.propose`."""
-        index = self._leading().propose(payload)
+        """As `port.Consensus.propose`. Raises OutcomeUnknown when the log cannot be written, which stops the
+        node."""
+        try:
+            index = self._leading().propose(payload)
+        except Fatal as error:
+            self._fail(error)
+            raise OutcomeUnknown(
+                "the leader could not write its log and stops; retry with the same id", retry_after_ms=50
+            ) from error
         self._wake()
         return index, self.term
 
@@ -172,8 +187,11 @@ class HardenedSyncObj(SyncObjSeam):
         try:
             step()
         except Exception as error:
-            self._cease(error)
-            self.replica.on_fatal(error)
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self._cease(error)
+        self.replica.on_fatal(error)
 
     def _cease(self, error: Exception) -> None:
         self._fatal = error
@@ -238,6 +256,8 @@ class HardenedSyncObj(SyncObjSeam):
         self.applied_index = run[-1].index
         try:
             self.replica.apply(run)
+        except Fatal:
+            raise
         except Exception as error:
             raise ApplyFailed(
                 f"applying entries {first} to {self.applied_index} failed: {error!r}. The node stops, since "
