@@ -101,8 +101,13 @@ class Node:
         self.draining = True
         await self.consensus.stop()
         self.leadership.stop()
-        self._log_engine.close()
-        self._store.close()
+        for close in (self._log_engine.close, self._store.close):
+            try:
+                close()
+            except CoordinatorError as error:
+                # What was acknowledged is synced, and the rest can be replayed. A disk that stopped the
+                # node fails here once more, and must not hide why.
+                _log.error("not closed in order", why=error.reason, error=error.message)
 
     async def propose(self, command: Command, expected: type[_Reply]) -> _Reply:
         """Have a command carried out by the cluster; returns the machine's reply.

@@ -73,7 +73,7 @@ class Engine(Protocol):
         """A consistent reading as of now."""
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the files. Raises StorageFault if what was written last could not be."""
 
 
 class RocksBatch:
@@ -191,7 +191,10 @@ class RocksEngine:
     def close(self) -> None:
         self._families.clear()
         self._handles.clear()
-        self._db.close()
+        try:
+            self._db.close()
+        except Exception as error:
+            raise self._fault("closing", error) from error
 
     def _fault(self, what: str, error: Exception) -> StorageFault | LogCorrupt:
         if "Corruption" in str(error):
