@@ -80,7 +80,8 @@ class TcpTransport(Transport):
             )
         except OSError as error:
             raise StartFailed(
-                f"cannot listen for other nodes on {self._listen}: {error}; free the port or choose another",
+                f"cannot listen for other nodes on {self._listen}: {error}; free the port, or set "
+                "another raft_port",
                 address=self._listen,
             ) from error
         for dialler in self._outgoing.values():

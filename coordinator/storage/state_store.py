@@ -30,7 +30,7 @@ from coordinator.core.model import (
 from coordinator.core.outcome import Table
 from coordinator.core.position import SnapshotMeta
 from coordinator.core.transaction import number_key
-from coordinator.errors import StateCorrupt, UnknownFormat
+from coordinator.errors import StartFailed, StateCorrupt, UnknownFormat
 from coordinator.storage.engine import Engine, View
 from coordinator.storage.layout import FAMILIES, FORMAT, PLACES, Stored, add_to, decode
 
@@ -53,8 +53,13 @@ class StateStore:
         """
         self.root = root
         self._open_engine = open_engine
-        root.mkdir(parents=True, exist_ok=True)
-        self._folder = self._current_folder()
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            self._folder = self._current_folder()
+        except OSError as error:
+            raise StartFailed(
+                f"cannot use the folder {root}: {error.strerror}; choose another data_dir", path=root
+            ) from error
         self._engine = open_engine(root / self._folder, FAMILIES)
         self._remove_leftovers()
         self.applied = self._read_applied()
