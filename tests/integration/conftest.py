@@ -57,6 +57,15 @@ async def eventually(look: Callable[[], Awaitable[Found | None]], what: str) -> 
     return found
 
 
+def eventually_sync(look: Callable[[], Found | None], what: str) -> Found:
+    """As `eventually`, for tests without an event loop."""
+    deadline = time.monotonic() + WAIT_S
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"waited {WAIT_S} s in vain until {what}"
+        time.sleep(_POLL_S)
+    return found
+
+
 async def refusal_of(call: Awaitable[Any]) -> tuple[grpc.StatusCode, common_pb2.ErrorDetail]:
     """The code and the machine-readable detail with which a call is refused; without a detail, its message
     is gRPC's own."""
