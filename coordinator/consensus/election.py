@@ -25,6 +25,8 @@ class Election:
         self._rechecked = False
         self._orphan_rounds = 0
         """How many more rounds need not wait a full timeout, since the leader is known to be gone."""
+        self.abstains = False
+        """Whether this node leaves it to others to stand; it votes all the same."""
         if node.peers:
             self.postpone()
         else:
@@ -60,6 +62,9 @@ class Election:
         if not self._rechecked:
             self._rechecked = True
             self._node.election_deadline = now + self._node.settings.election_recheck_s
+            return
+        if self.abstains and self._node.peers:
+            self.postpone()
             return
         self._node.leader = None
         self.stand(pre=True)

@@ -129,6 +129,10 @@ class HardenedSyncObj(SyncObjSeam):
         if self._leadership is not None:
             self._leadership.end_transfer()
 
+    def abstain(self, on: bool) -> None:
+        """Do not stand for election from now on, or do again."""
+        self._election.abstains = on
+
     @property
     def leadership(self) -> Leadership | None:
         """What this node does as a leader, while it is one."""

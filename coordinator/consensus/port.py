@@ -151,5 +151,8 @@ class Consensus(Protocol):
             WrongState: nobody is caught up, or the target is not a member.
         """
 
+    def abstain(self, on: bool) -> None:
+        """Leave it to the other nodes to stand for election, or stand again. Voting goes on either way."""
+
     def status(self) -> Status:
         """Where this node stands now."""

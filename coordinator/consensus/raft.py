@@ -157,6 +157,10 @@ class RaftConsensus:
             self._node.end_transfer()
         return self._node.leader or chosen
 
+    def abstain(self, on: bool) -> None:
+        """As `port.Consensus.abstain`."""
+        self._node.abstain(on)
+
     def status(self) -> Status:
         """Where this node stands now."""
         node = self._node

@@ -139,8 +139,13 @@ class Node:
         return self.applier.history.follow(from_revision)
 
     async def drain(self, *, undo: bool) -> str:
-        """Move leadership elsewhere; returns the leader's id. Raises WrongState if nobody can take it."""
+        """Move leadership elsewhere and keep it there, or `undo` that; returns the leader's id.
+
+        Raises:
+            WrongState: nobody can take over.
+        """
         self.draining = not undo
+        self.consensus.abstain(not undo)
         leader = self.consensus.status().leader
         if undo or leader != self.config.node_id:
             return leader or ""

@@ -17,6 +17,9 @@ from coordinator.scheduling.ledger import Ledger
 LOAD_WEIGHT: Final = 0.05
 """A fully loaded agent counts as if a twentieth of its slots were taken more: it decides between equals."""
 
+TIE_WEIGHT: Final = 1e-6
+"""Far less than one attempt on an agent of many slots."""
+
 PREVIOUS_PENALTY: Final = 0.5
 """What it costs to go back to the agent where the task's last attempt failed, in slots of slots."""
 
@@ -32,20 +35,24 @@ class Objective(Protocol):
 
 
 class LeastLoaded:
-    """Attempts held per slot, and a little for the load that the agent measured."""
+    """Attempts held per slot, and a little for the load that the agent measured. Equals take turns, from the
+    one at row `turn` on: lone tasks would else all go to the same idle agent."""
 
     def __init__(self, ledger: Ledger, turn: int) -> None:
         self._ledger = ledger
+        self._tie_break: FloatRow = TIE_WEIGHT * _distances(len(ledger.booked), turn)
 
     def costs(self, profile: TaskProfile, rows: NDArray[np.intp]) -> FloatRow:
         """As `Objective`."""
         ledger = self._ledger
-        return ledger.held[rows] / ledger.slots[rows] + LOAD_WEIGHT * ledger.load[rows]
+        load = LOAD_WEIGHT * ledger.load[rows]
+        return ledger.held[rows] / ledger.slots[rows] + load + self._tie_break[rows]
 
     def cost(self, profile: TaskProfile, row: int) -> float:
         """As `Objective`."""
         ledger = self._ledger
-        return ledger.held.item(row) / ledger.slots.item(row) + LOAD_WEIGHT * ledger.load.item(row)
+        load = LOAD_WEIGHT * ledger.load.item(row)
+        return ledger.held.item(row) / ledger.slots.item(row) + load + self._tie_break.item(row)
 
 
 class RoundRobin:
@@ -53,9 +60,8 @@ class RoundRobin:
     there."""
 
     def __init__(self, ledger: Ledger, turn: int) -> None:
-        size = len(ledger.booked)
         self._booked = ledger.booked
-        self._distance: FloatRow = (np.arange(size) - turn) % max(1, size) / max(1, size)
+        self._distance: FloatRow = _distances(len(ledger.booked), turn)
 
     def costs(self, profile: TaskProfile, rows: NDArray[np.intp]) -> FloatRow:
         """As `Objective`."""
@@ -64,3 +70,9 @@ class RoundRobin:
     def cost(self, profile: TaskProfile, row: int) -> float:
         """As `Objective`."""
         return self._booked.item(row) + self._distance.item(row)
+
+
+def _distances(rows: int, turn: int) -> FloatRow:
+    """Per row how far it is from the one at `turn`, going round; from 0 to below 1."""
+    distances: FloatRow = (np.arange(rows) - turn) % max(1, rows) / max(1, rows)
+    return distances
