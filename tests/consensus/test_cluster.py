@@ -140,6 +140,26 @@ async def test_leadership_is_handed_over_without_an_election_timeout(make_cluste
         await cluster.nodes[target].transfer_leadership("nobody")
 
 
+async def test_a_node_that_abstains_is_passed_over_and_leads_again_when_it_may(
+    make_cluster: MakeCluster,
+) -> None:
+    """A drained node (A3): whoever of the others dies, it does not stand, though its vote counts."""
+    cluster = make_cluster(3, None)
+    await cluster.start()
+    drained = await cluster.led()
+    cluster.nodes[drained].abstain(True)
+    second = await cluster.nodes[drained].transfer_leadership()
+    await cluster.kill(second)
+    third = next(node for node in cluster.ids if node not in (drained, second))
+    await cluster.until(lambda: cluster.nodes[third].status().role is Role.LEADER)
+    await cluster.start(second)
+    for node in (second, third):
+        cluster.nodes[node].abstain(True)
+    cluster.nodes[drained].abstain(False)
+    await cluster.kill(third)
+    await cluster.until(lambda: cluster.nodes[drained].status().role is Role.LEADER)
+
+
 async def test_a_leader_that_stops_hands_over_first(make_cluster: MakeCluster) -> None:
     cluster = make_cluster(3, None)
     await cluster.start()
