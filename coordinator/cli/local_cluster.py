@@ -27,6 +27,7 @@ from coordinator.cli.processes import Identity, Process, end, last_lines
 from coordinator.errors import CoordinatorError, NotFound, StartFailed, WrongState
 
 _MODULE: Final = "coordinator.cli.server"
+_FOLDERS: Final = ("data", "logs", "run", "effects")
 _HOST: Final = "127.0.0.1"
 _POLL_S: Final = 0.05
 _CALL_TIMEOUT_S: Final = 2.0
@@ -117,6 +118,17 @@ class LocalCluster:
                 identity = msgspec.json.decode(cluster._run_file(process_id).read_bytes(), type=Identity)
                 cluster._processes[process_id] = Process(identity)
         return cluster
+
+    @staticmethod
+    def discard(directory: Path) -> None:
+        """Remove what an earlier cluster left in the folder; what is not a cluster's stays. Raises
+        WrongState while one runs in it."""
+        if _read_layout(directory) is None:
+            return
+        _refuse_running(directory)
+        for name in _FOLDERS:
+            shutil.rmtree(directory / name, ignore_errors=True)
+        (directory / "cluster.json").unlink()
 
     def __enter__(self) -> Self:
         return self
@@ -327,6 +339,17 @@ def _layout(directory: Path, nodes: int) -> ClusterFile:
                 for node, grpc, raft in zip(ids, ports[::2], ports[1::2], strict=True)
             ]
         )
+    _refuse_running(directory)
+    if len(former.nodes) != nodes:
+        raise WrongState(
+            f"{directory} holds the state of a cluster of {len(former.nodes)} nodes, not {nodes}; ask for as "
+            "many, choose another folder, or discard it with `coordinator down --discard-data`",
+            directory=directory,
+        )
+    return ClusterFile(former.nodes)
+
+
+def _refuse_running(directory: Path) -> None:
     running = LocalCluster.attach(directory)
     alive = [process_id for process_id in (*running.nodes, *running.agents) if running.alive(process_id)]
     if alive:
@@ -335,13 +358,6 @@ def _layout(directory: Path, nodes: int) -> ClusterFile:
             f"`coordinator down --dir {directory}`, or choose another folder",
             directory=directory,
         )
-    if len(former.nodes) != nodes:
-        raise WrongState(
-            f"{directory} holds the state of a cluster of {len(former.nodes)} nodes, not {nodes}; ask for as "
-            "many, choose another folder, or discard it with `coordinator down --discard-data`",
-            directory=directory,
-        )
-    return ClusterFile(former.nodes)
 
 
 def _read_layout(directory: Path) -> ClusterFile | None:
