@@ -42,16 +42,22 @@ def list_drills(context: click.Context) -> None:
 
 @main.command("leader-kill")
 @click.option("--rounds", type=click.IntRange(1, 1_000), default=10, show_default=True)
+@click.option(
+    "--limit-ms", type=click.IntRange(1), default=1_500, show_default=True, help="To the next assignment."
+)
 @click.option("--dir", "directory", type=click.Path(file_okay=False, path_type=Path), help="Of the cluster.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write it here.")
-def leader_kill_command(rounds: int, directory: Path | None, json_file: Path | None) -> None:
+def leader_kill_command(rounds: int, limit_ms: int, directory: Path | None, json_file: Path | None) -> None:
     """Kill the leader under load, again and again; time to the next assignment and acknowledgement."""
     console = Console()
     began = _surroundings()
     try:
         with tempfile.TemporaryDirectory(prefix="quorumflow-drill-") as scratch:
             report = leader_kill.run(
-                directory or Path(scratch), rounds=rounds, on_round=lambda one: console.print(_line(one))
+                directory or Path(scratch),
+                rounds=rounds,
+                limit_ms=limit_ms,
+                on_round=lambda one: console.print(_line(one)),
             )
     except (CoordinatorError, QuorumflowError) as error:
         console.print(f"[red]{error}[/red]")

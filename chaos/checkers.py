@@ -117,6 +117,12 @@ def replicas_agree(evidence: Evidence) -> Check:
     return Check("all nodes hold the same state", len(states) == 1, found)
 
 
+def in_time(what: str, durations_ms: Sequence[int], limit_ms: int) -> Check:
+    """No duration is above the limit."""
+    worst = max(durations_ms, default=0)
+    return Check(f"{what} within {limit_ms} ms each time", worst <= limit_ms, f"{worst} ms at the worst")
+
+
 def diverged(sightings: Iterable[NodeStatus]) -> int | None:
     """The first applied index at which two nodes were seen with different digests; None if there is none."""
     digests: dict[int, str] = {}

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from agent_sdk import Client, NodeStatus, errors
-from chaos.checkers import Check, check_all, diverged
+from chaos.checkers import Check, check_all, diverged, in_time
 from chaos.gathering import gather
 from chaos.load import SteadyLoad
 from chaos.recorder import Recorder
@@ -65,15 +65,16 @@ class Report:
         return not self.problems and all(check.held for check in self.checks)
 
 
-def run(directory: Path, *, rounds: int, on_round: Callable[[Round], None]) -> Report:
-    """Carry out the drill in a folder. `on_round` is told of each round as it ends.
+def run(directory: Path, *, rounds: int, limit_ms: int, on_round: Callable[[Round], None]) -> Report:
+    """Carry out the drill in a folder. The new leader must assign within `limit_ms`; `on_round` is told of
+    each round as it ends.
 
     Raises:
         StartFailed, WrongState: the cluster could not be started in this folder.
         Unavailable: a step did not come about in time; nothing can be said of the promises then.
     """
     with LocalCluster.start(directory, nodes=_NODES, agents=alike(_AGENTS, _SLOTS), effects=True) as cluster:
-        return _Drill(cluster).run(rounds, on_round)
+        return _Drill(cluster).run(rounds, limit_ms, on_round)
 
 
 class _Drill:
@@ -85,7 +86,7 @@ class _Drill:
         self._recorder = Recorder(cluster.endpoints)
         self._load = SteadyLoad(cluster.endpoints, pause_s=_PAUSE_S)
 
-    def run(self, rounds: int, on_round: Callable[[Round], None]) -> Report:
+    def run(self, rounds: int, limit_ms: int, on_round: Callable[[Round], None]) -> Report:
         self._recorder.start()
         self._load.start()
         done: list[Round] = []
@@ -96,7 +97,7 @@ class _Drill:
         finally:
             self._load.stop()
         try:
-            return self._report(done)
+            return self._report(done, limit_ms)
         finally:
             self._recorder.stop()
             self._client.close()
@@ -156,7 +157,7 @@ class _Drill:
                 continue
         return nodes
 
-    def _report(self, rounds: list[Round]) -> Report:
+    def _report(self, rounds: list[Round], limit_ms: int) -> Report:
         acknowledged = {one.dag_id: one.tasks for one in self._load.acknowledged}
         deadline = time.monotonic() + _WAIT_S
         for dag_id in acknowledged:
@@ -165,9 +166,11 @@ class _Drill:
             except (errors.NotFound, errors.DeadlineExceeded):
                 # The checkers name it.
                 continue
+        evidence = gather(self._cluster, self._client, acknowledged, self._recorder)
+        gap = in_time("the new leader assigns", [one.assigned_ms for one in rounds], limit_ms)
         return Report(
             rounds=rounds,
-            checks=check_all(gather(self._cluster, self._client, acknowledged, self._recorder)),
+            checks=[*check_all(evidence), gap],
             dags=len(acknowledged),
             tasks=sum(acknowledged.values()),
             problems=self._load.problems,

@@ -124,6 +124,15 @@ def test_nodes_diverge_where_they_differ_at_the_same_entry() -> None:
     assert checkers.diverged([*moving, node("n1", 9, "dd")]) == 9
 
 
+def test_one_duration_above_the_limit_breaks_the_promise() -> None:
+    assert checkers.in_time("it answers", [3, 10, 7], 10) == (
+        "it answers within 10 ms each time",
+        True,
+        "10 ms at the worst",
+    )
+    assert not checkers.in_time("it answers", [3, 11, 7], 10).held
+
+
 def test_effects_are_read_from_all_files(tmp_path: Path) -> None:
     for agent, number in (("a1", 2), ("a2", 1)):
         lines = [

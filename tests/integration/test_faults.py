@@ -94,7 +94,7 @@ def verdicts(
 
 def test_the_leader_is_killed_again_and_again(tmp_path: Path) -> None:
     rounds: list[leader_kill.Round] = []
-    report = leader_kill.run(tmp_path / "drill", rounds=2, on_round=rounds.append)
+    report = leader_kill.run(tmp_path / "drill", rounds=2, limit_ms=60_000, on_round=rounds.append)
     assert report.problems == []
     assert {check.promise: check.found for check in report.checks if not check.held} == {}
     assert report.rounds == rounds
