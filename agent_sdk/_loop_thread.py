@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
 from typing import Any, TypeVar
@@ -24,18 +25,25 @@ class LoopThread:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
+        # Whoever waits for one of these in another thread must not wait for ever.
+        unfinished = asyncio.all_tasks(self._loop)
+        for task in unfinished:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*unfinished, return_exceptions=True))
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
 
     def run(self, work: Coroutine[Any, Any, Value]) -> Value:
         """The coroutine's value, or what it raises; cancelled if the caller is interrupted. Raises
-        WrongState after `stop`."""
+        WrongState after `stop`, and when `stop` comes while it waits."""
         if not self.alive:
             work.close()
             raise WrongState("the client has been closed")
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
+        except concurrent.futures.CancelledError:
+            raise WrongState("the client was closed meanwhile") from None
         except BaseException:
             future.cancel()
             raise

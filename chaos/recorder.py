@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from concurrent.futures import CancelledError
 
 from agent_sdk import AgentEvent, Client, Event, QuorumflowError, TaskEvent
+from agent_sdk.errors import WrongState
 from agent_sdk.types import FINAL_STATES
 
 
@@ -50,11 +50,11 @@ class Recorder:
         try:
             for event in self._client.watch(from_revision=self._revision):
                 self._take(event)
-        except QuorumflowError as error:
-            self.problem = error.message
-        except CancelledError:
+        except WrongState:
             # `stop` has closed the client.
             return
+        except QuorumflowError as error:
+            self.problem = error.message
 
     def _take(self, event: Event) -> None:
         if isinstance(event, AgentEvent):

@@ -30,7 +30,7 @@ from coordinator.core.model import (
 from coordinator.core.outcome import Table
 from coordinator.core.position import SnapshotMeta
 from coordinator.core.transaction import number_key
-from coordinator.errors import StartFailed, StateCorrupt, UnknownFormat
+from coordinator.errors import StartFailed, StateCorrupt, StorageFault, UnknownFormat
 from coordinator.storage.engine import Engine, View
 from coordinator.storage.layout import FAMILIES, FORMAT, PLACES, Stored, add_to, decode
 
@@ -212,18 +212,29 @@ class StateStore:
 
     def _point_to(self, folder: str) -> None:
         fresh = self.root / f"{_POINTER}.new"
-        with fresh.open("w") as file:
-            file.write(folder)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self.root / _POINTER)
-        descriptor = os.open(self.root, os.O_RDONLY)
         try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            with fresh.open("w") as file:
+                file.write(folder)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(self.root / _POINTER)
+            _sync_folder(self.root)
+        except OSError as error:
+            raise StorageFault(
+                f"cannot name {folder} the state in {self.root}: {error.strerror}; free space or replace the disk",
+                path=self.root,
+            ) from error
 
     def _remove_leftovers(self) -> None:
         for path in self.root.glob("state-*"):
             if path.name != self._folder:
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in the folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
