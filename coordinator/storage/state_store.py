@@ -221,7 +221,7 @@ class StateStore:
             _sync_folder(self.root)
         except OSError as error:
             raise StorageFault(
-                f"cannot name {folder} the state in {self.root}: {error.strerror}; free space or replace the disk",
+                f"cannot name {folder} the state in {self.root}: {error.strerror}; free space on the disk",
                 path=self.root,
             ) from error
 
