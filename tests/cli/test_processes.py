@@ -45,6 +45,8 @@ def test_a_process_is_known_again_by_its_identity(polite: Process) -> None:
     assert again.alive
     assert end([again], WAIT_S) == []
     assert not again.alive
+    # It has lost its command line already, and may be a moment from having an exit code.
+    assert polite.wait(WAIT_S)
     assert polite.exit_code == -signal.SIGTERM
 
 
