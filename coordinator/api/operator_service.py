@@ -83,8 +83,10 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
     @unary
     async def DrainAgent(self, request: pb.DrainAgentRequest) -> pb.DrainAgentReply:
         command = DrainAgent(request.request_id, request.agent_id, request.undo)
-        await self._node.propose(command, AgentChanged)
-        return pb.DrainAgentReply(state=self._state_name(self._node.applier.state.agents[request.agent_id]))
+        reply = await self._node.propose(command, AgentChanged)
+        agent = self._node.applier.state.agents.get(request.agent_id)
+        # A retry may come when the agent is no longer known.
+        return pb.DrainAgentReply(state=reply.state.name if agent is None else self._state_name(agent))
 
     @unary
     async def DrainNode(self, request: pb.DrainNodeRequest) -> pb.DrainNodeReply:

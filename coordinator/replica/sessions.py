@@ -35,7 +35,7 @@ from coordinator.core.model import (
     TaskExtras,
 )
 from coordinator.core.outcome import Refusal, Reply, SessionOpened
-from coordinator.errors import CoordinatorError, LimitExceeded, StaleFence
+from coordinator.errors import CoordinatorError, LimitExceeded, QueueFull, StaleFence
 from coordinator.replica.proposer import Proposer
 from coordinator.replica.refused import raise_refusal
 
@@ -101,6 +101,7 @@ class Sessions:
         self._max_agents = max_agents
         self._open: dict[str, Session] = {}
         self._loads: dict[str, AgentLoad] = {}
+        self._endings: set[asyncio.Task[None]] = set()
         self.term = 0
 
     # --- called for the agent -------------------------------------------------------------------------------
@@ -119,7 +120,13 @@ class Sessions:
                 setting="limits.max_agents",
                 limit=self._max_agents,
             )
-        reply = await self._proposer.submit(OpenSession(spec, held))
+        recorded = self._proposer.submit(OpenSession(spec, held))
+        try:
+            reply = await asyncio.shield(recorded)
+        except asyncio.CancelledError:
+            # The stream is gone, and the session may be recorded all the same.
+            recorded.add_done_callback(lambda done: self._abandon(spec.agent_id, done))
+            raise
         if isinstance(reply, Refusal):
             raise_refusal(reply)
         assert isinstance(reply, SessionOpened)
@@ -159,11 +166,7 @@ class Sessions:
         if self._open.get(session.agent_id) is not session:
             return
         del self._open[session.agent_id]
-        try:
-            await self._proposer.submit(CloseSession(session.agent_id, session.epoch, goodbye))
-        except CoordinatorError as error:
-            # Another leader will miss the agent by itself.
-            _log.info("session end not recorded", agent=session.agent_id, why=error.reason)
+        await self._record_end(CloseSession(session.agent_id, session.epoch, goodbye))
 
     # --- called by the leader -------------------------------------------------------------------------------
 
@@ -211,6 +214,28 @@ class Sessions:
         self._loads = {}
         for session in sessions.values():
             session.link.close(error)
+
+    def _abandon(self, agent_id: str, recorded: asyncio.Future[Reply]) -> None:
+        """The agent was gone before its session was open: whoever has no stream must not stay connected."""
+        if recorded.cancelled() or recorded.exception() is not None:
+            return
+        if isinstance(reply := recorded.result(), SessionOpened):
+            ending = asyncio.create_task(self._record_end(CloseSession(agent_id, reply.epoch, goodbye=False)))
+            self._endings.add(ending)
+            ending.add_done_callback(self._endings.discard)
+
+    async def _record_end(self, command: CloseSession) -> None:
+        while True:
+            try:
+                await self._proposer.submit(command)
+            except QueueFull:
+                await self._proposer.room()
+            except CoordinatorError as error:
+                # Another leader will miss the agent by itself.
+                _log.info("session end not recorded", agent=command.agent, why=error.reason)
+                return
+            else:
+                return
 
     def _push_unsent(self, session: Session, held: set[Fence]) -> None:
         """What was assigned to this very session before its link was there."""
