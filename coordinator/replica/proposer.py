@@ -62,7 +62,8 @@ class Proposer:
         self._clock = clock
         self._max_commands = max_commands
         self._max_bytes = max_bytes
-        self._max_entry_bytes = max_entry_bytes - _FRAME_OVERHEAD
+        # Half of the queue, so that whoever waits for `room` then finds enough of it.
+        self._max_entry_bytes = min(max_entry_bytes - _FRAME_OVERHEAD, max_bytes // 2)
         self._window = window
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0

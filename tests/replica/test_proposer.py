@@ -107,10 +107,17 @@ async def test_a_full_queue_refuses_and_says_when_to_come_back():
 
 
 async def test_the_queue_is_bounded_by_bytes_too():
-    proposer = make(Log(), max_bytes=15, window=1)
+    proposer = make(Log(), max_bytes=28, window=1)
     proposer.submit(cancel(0))
+    proposer.submit(cancel(1))
     with pytest.raises(QueueFull):
-        proposer.submit(cancel(1))
+        proposer.submit(cancel(2))
+
+
+async def test_a_command_that_room_could_never_be_made_for_is_refused_for_good():
+    """Else whoever waits for room and tries again would do so for ever."""
+    with pytest.raises(LimitExceeded):
+        make(Log(), max_bytes=19).submit(cancel(0))
 
 
 async def test_a_command_larger_than_an_entry_is_refused_with_the_limit():
