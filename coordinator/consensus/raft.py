@@ -1,5 +1,5 @@
-"""One node's consensus, put together: the hardened PySyncObj on the journal and the TCP transport, driven
-by the event loop.
+"""One node's consensus, put together: the hardened PySyncObj on the journal and the links to the other nodes,
+driven by the event loop.
 
 Nothing is polled. A message, a proposal, a finished sync or a timer asks for one tick at the end of the
 loop's present iteration, and all that came before it is sent, synced and applied together.
@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from coordinator.consensus.hardened import HardenedSyncObj
 from coordinator.consensus.journal import Journal
 from coordinator.consensus.leadership import NOTHING_APPLIED
+from coordinator.consensus.links import Links
 from coordinator.consensus.port import (
     Committed,
     Member,
@@ -28,8 +29,7 @@ from coordinator.consensus.port import (
     Status,
 )
 from coordinator.consensus.settings import RaftSettings
-from coordinator.consensus.transport import TcpTransport
-from coordinator.consensus.worker import ThreadWorker
+from coordinator.consensus.worker import ThreadWorker, Worker
 from coordinator.errors import ConfigError, CoordinatorError, NotLeader, WrongState
 from coordinator.storage.engine import Engine
 
@@ -45,16 +45,16 @@ class RaftConsensus:
         me: str,
         members: Sequence[Member],
         *,
-        cluster: str,
         engine: Engine,
         replica: Replica,
+        links: Links,
+        worker: Callable[[str], Worker] = ThreadWorker,
         settings: RaftSettings | None = None,
-        listen: str | None = None,
         now: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
     ) -> None:
-        """Open the log. `members` holds the whole cluster, this node included; `cluster` is an id that all
-        of them share; `listen` is the "host:port" to bind where it differs from this member's own address.
+        """Open the log. `members` holds the whole cluster, this node included; `worker` makes the workers
+        that sync the log and flush the state, by their names.
 
         Raises:
             ConfigError: `me` is not a member, or ids are not unique.
@@ -65,21 +65,17 @@ class RaftConsensus:
         self._settings = settings or RaftSettings()
         self._now = now
         chance = rng or random.Random()  # noqa: S311 - jitter, not a secret
-        peers = {member.id: member.raft for member in members if member.id != me}
-        own_address = listen or self._members[me].raft
-        self._transport = TcpTransport(
-            me, peers, cluster=cluster, listen=own_address, settings=self._settings, rng=chance
-        )
-        self._syncer = ThreadWorker(f"sync {me}")
-        self._flusher = ThreadWorker(f"flush {me}")
+        self._links = links
+        self._syncer = worker(f"sync {me}")
+        self._flusher = worker(f"flush {me}")
         self._tick_asked = False
         self._timer: asyncio.TimerHandle | None = None
         self._running = False
         self._role_waiters: list[asyncio.Future[None]] = []
         self._node = HardenedSyncObj(
             me,
-            list(peers),
-            transport=self._transport,
+            [member.id for member in members if member.id != me],
+            transport=links,
             journal=_journal(engine, self._settings),
             replica=_Observed(replica, self._role_changed, self._fail),
             settings=self._settings,
@@ -92,7 +88,7 @@ class RaftConsensus:
 
     async def start(self) -> None:
         """Open the listening port and begin to take part. Raises StartFailed if the port cannot be had."""
-        await self._transport.start()
+        await self._links.start()
         self._running = True
         self._wake()
 
@@ -105,18 +101,18 @@ class RaftConsensus:
                 log.info("leaving without handing leadership over: %s", error)
         self._halt()
         self._node.stop()
-        await self._transport.close()
+        await self._links.close()
         await self._syncer.close()
         await self._flusher.close()
 
     @property
     def bound_port(self) -> int:
         """The port on which other nodes reach this one."""
-        return self._transport.bound_port
+        return self._links.bound_port
 
     def set_address(self, member: str, raft: str) -> None:
         """A member is to be reached at another "host:port" from now on."""
-        self._transport.set_address(member, raft)
+        self._links.set_address(member, raft)
 
     def propose(self, payload: bytes) -> tuple[int, int]:
         """As `port.Consensus.propose`."""
@@ -175,7 +171,7 @@ class RaftConsensus:
             durable_index=node.journal.durable_index,
             applied=node.replica.applied,
             peers=[self._peer_status(peer) for peer in node.peers],
-            counters=dict(node.counters + self._transport.counters),
+            counters=dict(node.counters + self._links.counters),
         )
 
     # The driver.
@@ -213,7 +209,7 @@ class RaftConsensus:
         """The node has stopped for good. Its connections close, so that the others look for a leader at
         once."""
         self._halt()
-        self._transport.abort()
+        self._links.abort()
 
     # What the rest needs.
 

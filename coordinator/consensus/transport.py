@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from typing import Final, cast
 
 from pysyncobj.node import Node
-from pysyncobj.transport import Transport
 
 from coordinator.consensus.framing import (
     MAX_HANDSHAKE_BYTES,
@@ -31,6 +30,7 @@ from coordinator.consensus.framing import (
     handshake,
     message,
 )
+from coordinator.consensus.links import Links
 from coordinator.consensus.messages import Message
 from coordinator.consensus.settings import RaftSettings
 from coordinator.errors import StartFailed
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 _KEEPALIVE_S: Final = 1
 
 
-class TcpTransport(Transport):
+class TcpTransport(Links):
     """The links of one node. Nothing is opened before `start`, so that no peer can come before the
     callbacks are set.
 

@@ -17,6 +17,9 @@ class Worker(Protocol):
     def run(self, work: Work, done: Done) -> None:
         """Do `work` elsewhere, then call `done` on the event loop with what it raised, or None."""
 
+    async def close(self) -> None:
+        """Wait for what is under way; it takes no more work."""
+
 
 class ThreadWorker:
     """A Worker with one thread."""
@@ -38,5 +41,4 @@ class ThreadWorker:
         self._executor.submit(job)
 
     async def close(self) -> None:
-        """Wait for what is running, and end the thread."""
         await asyncio.get_running_loop().run_in_executor(None, self._executor.shutdown)

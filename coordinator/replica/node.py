@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import structlog
 
 from coordinator.config import NodeConfig, format_address, parse_address
-from coordinator.consensus.journal import FAMILIES
 from coordinator.consensus.port import Member
 from coordinator.consensus.raft import RaftConsensus
 from coordinator.core.commands import Command
@@ -25,8 +23,8 @@ from coordinator.replica.placement import Placement
 from coordinator.replica.proposer import Proposer
 from coordinator.replica.queries import Queries
 from coordinator.replica.sessions import Sessions
+from coordinator.replica.surroundings import Surroundings, this_machine
 from coordinator.replica.watch import Happening
-from coordinator.storage.engine import RocksEngine
 from coordinator.storage.state_store import StateStore
 
 _log = structlog.get_logger(__name__)
@@ -43,25 +41,27 @@ class Read(NamedTuple):
 class Node:
     """The parts of a node and their wiring. Everything runs on one event loop."""
 
-    def __init__(self, config: NodeConfig) -> None:
-        """Load the state from the data folder. Raises StartFailed, StateCorrupt, UnknownFormat."""
+    def __init__(self, config: NodeConfig, surroundings: Surroundings | None = None) -> None:
+        """Load the state from the disk. Raises StartFailed, StateCorrupt, UnknownFormat."""
+        around = surroundings or this_machine(config)
         self.config = config
         self.members = config.members
-        self._clock = TermClock()
+        self._clock = TermClock(around.wall_ms)
         self.draining = False
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        data = Path(config.data_dir)
-        self._store = StateStore(data / "state", RocksEngine)
+        self._store = StateStore(around.open_home())
         self.applier = Applier(self._store, max_events=config.limits.watch_history)
-        self._log_engine = RocksEngine(data / "log", FAMILIES)
+        self._log_engine = around.open_log()
         self.consensus = RaftConsensus(
             config.node_id,
             config.members,
-            cluster=config.cluster_id,
             engine=self._log_engine,
             replica=self.applier,
+            links=around.links,
+            worker=around.worker,
             settings=config.raft,
-            listen=config.raft_listen,
+            now=around.now,
+            rng=around.rng,
         )
         self.proposer = Proposer(
             self.consensus,

@@ -7,10 +7,7 @@ replayed from the applied index that survived. Before the log is compacted, `flu
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -30,37 +27,28 @@ from coordinator.core.model import (
 from coordinator.core.outcome import Table
 from coordinator.core.position import SnapshotMeta
 from coordinator.core.transaction import number_key
-from coordinator.errors import StartFailed, StateCorrupt, StorageFault, UnknownFormat
+from coordinator.errors import StateCorrupt, UnknownFormat
 from coordinator.storage.engine import Engine, View
 from coordinator.storage.layout import FAMILIES, FORMAT, PLACES, Stored, add_to, decode
-
-EngineFactory = Callable[[Path, Sequence[str]], Engine]
+from coordinator.storage.state_home import StateHome
 
 _APPLIED: Final = (PLACES[Table.META].family, b"#applied")
-_POINTER: Final = "CURRENT"
+_FIRST_FOLDER: Final = "state-1"
 
 
 class StateStore:
-    """The state below `root`, in the folder that the file CURRENT names; a snapshot is received beside it and
-    then named."""
+    """The present state in a home; a snapshot is received beside it and then takes its place."""
 
-    def __init__(self, root: Path, open_engine: EngineFactory) -> None:
+    def __init__(self, home: StateHome) -> None:
         """Open the state, or begin an empty one.
 
         Raises:
             StartFailed, StateCorrupt: the folder cannot be opened, or is damaged.
             UnknownFormat: it was written by a version that this one does not know.
         """
-        self.root = root
-        self._open_engine = open_engine
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-            self._folder = self._current_folder()
-        except OSError as error:
-            raise StartFailed(
-                f"cannot use the folder {root}: {error.strerror}; choose another data_dir", path=root
-            ) from error
-        self._engine = open_engine(root / self._folder, FAMILIES)
+        self._home = home
+        self._folder = self._present_folder()
+        self._engine = home.open(self._folder, FAMILIES)
         self._remove_leftovers()
         self.applied = self._read_applied()
 
@@ -130,7 +118,9 @@ class StateStore:
     def _dag(self, number: int) -> Dag:
         record = self.dag_record(number)
         if record is None:
-            raise StateCorrupt(f"DAG number {number} is listed and its record is missing in {self.root}")
+            raise StateCorrupt(
+                f"DAG number {number} is listed and its record is missing in {self._home.name}"
+            )
         first, end = number_key(task_key(number, 0)), number_key(task_key(number + 1, 0))
         blocks = (block for _, block in self._scan(Table.BLOCK, first, end))
         tasks = (
@@ -157,7 +147,7 @@ class StateStore:
             return decode(table, value)
         except msgspec.MsgspecError as error:
             raise StateCorrupt(
-                f"record {key.hex()} of {table} in {self.root} cannot be read: {error}; "
+                f"record {key.hex()} of {table} in {self._home.name} cannot be read: {error}; "
                 "let the node rejoin with an empty folder",
                 table=table,
                 key=key.hex(),
@@ -170,7 +160,7 @@ class StateStore:
         found, applied = msgspec.msgpack.decode(value, type=tuple[int, SnapshotMeta])
         if found != FORMAT:
             raise UnknownFormat(
-                f"the state in {self.root} has format {found}, this program knows {FORMAT}: upgrade it",
+                f"the state in {self._home.name} has format {found}, this program knows {FORMAT}: upgrade it",
                 found=found,
                 known=FORMAT,
             )
@@ -183,13 +173,13 @@ class StateStore:
         folder = f"state-{index}"
         if folder == self._folder:
             folder += "-again"
-        shutil.rmtree(self.root / folder, ignore_errors=True)
-        return folder, self._open_engine(self.root / folder, FAMILIES)
+        self._home.remove(folder)
+        return folder, self._home.open(folder, FAMILIES)
 
     def discard(self, folder: str, engine: Engine) -> None:
         """Forget a snapshot that was not installed."""
         engine.close()
-        shutil.rmtree(self.root / folder, ignore_errors=True)
+        self._home.remove(folder)
 
     def adopt(self, folder: str, engine: Engine, applied: SnapshotMeta) -> None:
         """Put a received and verified snapshot in place of the state. A crash leaves either the one or
@@ -199,42 +189,19 @@ class StateStore:
         engine.write(batch)
         engine.flush()
         old_folder, old_engine = self._folder, self._engine
-        self._point_to(folder)
+        self._home.make_current(folder)
         self._folder, self._engine, self.applied = folder, engine, applied
         old_engine.close()
-        shutil.rmtree(self.root / old_folder, ignore_errors=True)
+        self._home.remove(old_folder)
 
-    def _current_folder(self) -> str:
-        pointer = self.root / _POINTER
-        if not pointer.exists():
-            self._point_to("state-1")
-        return pointer.read_text().strip()
-
-    def _point_to(self, folder: str) -> None:
-        fresh = self.root / f"{_POINTER}.new"
-        try:
-            with fresh.open("w") as file:
-                file.write(folder)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self.root / _POINTER)
-            _sync_folder(self.root)
-        except OSError as error:
-            raise StorageFault(
-                f"cannot name {folder} the state in {self.root}: {error.strerror}; free space on the disk",
-                path=self.root,
-            ) from error
+    def _present_folder(self) -> str:
+        folder = self._home.current()
+        if folder is None:
+            folder = _FIRST_FOLDER
+            self._home.make_current(folder)
+        return folder
 
     def _remove_leftovers(self) -> None:
-        for path in self.root.glob("state-*"):
-            if path.name != self._folder:
-                shutil.rmtree(path, ignore_errors=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in the folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        for folder in self._home.folders():
+            if folder != self._folder:
+                self._home.remove(folder)

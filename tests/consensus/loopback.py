@@ -4,6 +4,7 @@ as state machines."""
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from coordinator.consensus.journal import FAMILIES
 from coordinator.consensus.port import Member, Role
 from coordinator.consensus.raft import RaftConsensus
 from coordinator.consensus.settings import RaftSettings
+from coordinator.consensus.transport import TcpTransport
 from coordinator.errors import CoordinatorError
 from coordinator.storage.engine import RocksEngine
 from tests.consensus.memory import ListReplica
@@ -55,9 +57,16 @@ class Cluster:
             self.nodes[node] = RaftConsensus(
                 node,
                 members,
-                cluster=CLUSTER,
                 engine=self._engines[node],
                 replica=self.replicas[node],
+                links=TcpTransport(
+                    node,
+                    {member.id: member.raft for member in members if member.id != node},
+                    cluster=CLUSTER,
+                    listen=f"127.0.0.1:{self._ports.get(node, 0)}",
+                    settings=self._settings,
+                    rng=random.Random(),
+                ),
                 settings=self._settings,
             )
             await self.nodes[node].start()

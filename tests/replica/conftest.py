@@ -13,7 +13,7 @@ from coordinator.consensus.port import Committed
 from coordinator.core.commands import FORMAT, Command, Entry, OpenSession, SubmitDag
 from coordinator.core.model import AgentSpec, DagHeader, TaskBlock, TaskProfile
 from coordinator.replica.applier import Applier
-from coordinator.storage.engine import RocksEngine
+from coordinator.storage.state_home import FolderHome
 from coordinator.storage.state_store import StateStore
 
 MakeApplier = Callable[[str], Applier]
@@ -62,7 +62,7 @@ def make_applier(tmp_path: Path) -> Iterator[MakeApplier]:
     def make(name: str) -> Applier:
         if name in stores:
             stores.pop(name).close()
-        stores[name] = StateStore(tmp_path / name, RocksEngine)
+        stores[name] = StateStore(FolderHome(tmp_path / name))
         return Applier(stores[name], max_events=1_000)
 
     yield make

@@ -1,0 +1,37 @@
+"""A node's links to the others, as consensus is given them: PySyncObj's transport seam with a beginning and
+an end."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import Counter
+
+from pysyncobj.transport import Transport
+
+
+class Links(Transport):
+    """Delivers messages to named nodes or loses them, and says when a way to one opens or closes. Nothing is
+    opened before `start`, so that no peer can come before the callbacks are set."""
+
+    counters: Counter[str]
+
+    @property
+    @abstractmethod
+    def bound_port(self) -> int:
+        """The port on which other nodes reach this one."""
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Listen, and begin to reach the others. Raises StartFailed."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Close every link; nothing is called back any more."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """`abort`, and wait until nothing runs any more."""
+
+    @abstractmethod
+    def set_address(self, peer: str, address: str) -> None:
+        """A peer is to be reached at another "host:port" from now on."""

@@ -1,0 +1,58 @@
+"""What a node needs of the machine that it runs on: disks, links, threads, clocks and chance.
+
+Nothing else in a node touches any of them, so that a simulator which provides its own runs the very same
+node.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from coordinator.config import NodeConfig
+from coordinator.consensus.journal import FAMILIES
+from coordinator.consensus.links import Links
+from coordinator.consensus.transport import TcpTransport
+from coordinator.consensus.worker import ThreadWorker, Worker
+from coordinator.replica.clock import wall_ms
+from coordinator.storage.engine import Engine, RocksEngine
+from coordinator.storage.state_home import FolderHome, StateHome
+
+
+class Surroundings(NamedTuple):
+    """`now` gives monotonic seconds, `wall_ms` Unix time in milliseconds; `worker` makes a worker by its
+    name."""
+
+    open_log: Callable[[], Engine]
+    open_home: Callable[[], StateHome]
+    links: Links
+    worker: Callable[[str], Worker]
+    now: Callable[[], float]
+    wall_ms: Callable[[], int]
+    rng: random.Random
+
+
+def this_machine(config: NodeConfig) -> Surroundings:
+    """RocksDB below the data folder, TCP, threads, and the system's clocks."""
+    data = Path(config.data_dir)
+    rng = random.Random()  # noqa: S311 - jitter, not a secret
+    peers = {member.id: member.raft for member in config.members if member.id != config.node_id}
+    return Surroundings(
+        open_log=lambda: RocksEngine(data / "log", FAMILIES),
+        open_home=lambda: FolderHome(data / "state"),
+        links=TcpTransport(
+            config.node_id,
+            peers,
+            cluster=config.cluster_id,
+            listen=config.raft_listen,
+            settings=config.raft,
+            rng=rng,
+        ),
+        worker=ThreadWorker,
+        now=time.monotonic,
+        wall_ms=wall_ms,
+        rng=rng,
+    )
