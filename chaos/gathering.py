@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from agent_sdk import Client, DagStatus, NodeStatus, errors
-from chaos.checkers import Evidence
+from chaos.checking.promises import Evidence
 from chaos.effects import effects_of
 from chaos.recorder import Recorder
 from coordinator.cli.local_cluster import LocalCluster

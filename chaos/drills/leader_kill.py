@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from agent_sdk import Client, NodeStatus, errors
-from chaos.checkers import Check, check_all, diverged, in_time
+from chaos.checking.promises import Check, check_all, diverged, in_time
 from chaos.gathering import gather
 from chaos.load import SteadyLoad
 from chaos.recorder import Recorder

@@ -18,7 +18,7 @@ from rich.live import Live
 from rich.table import Table
 
 from agent_sdk import Client, QuorumflowError
-from chaos.checkers import Check, check_all
+from chaos.checking.promises import Check, check_all
 from chaos.gathering import gather
 from chaos.recorder import Recorder
 from coordinator.api.convert import draft_to_proto

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agent_sdk import AgentEvent, Client, Dag, NodeStatus, Task, errors
-from chaos.checkers import check_all
+from chaos.checking.promises import check_all
 from chaos.drills import leader_kill
 from chaos.gathering import gather
 from chaos.recorder import Recorder

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from agent_sdk import AttemptStatus, DagStatus, NodeStatus, TaskStatus
-from chaos import checkers
-from chaos.checkers import Check, Evidence
+from chaos.checking import promises
+from chaos.checking.promises import Check, Evidence
 from chaos.effects import Effects, read_effects
 
 
@@ -63,7 +63,7 @@ GOOD: dict[str, Any] = {
 
 def check_all(**spoiled: Any) -> dict[str, Check]:
     """The verdicts on the good history with some of its fields spoiled, by promise."""
-    return {check.promise: check for check in checkers.check_all(Evidence(**{**GOOD, **spoiled}))}
+    return {check.promise: check for check in promises.check_all(Evidence(**{**GOOD, **spoiled}))}
 
 
 def test_a_good_history_passes_and_its_repetitions_are_counted() -> None:
@@ -120,17 +120,17 @@ def test_of_many_broken_tasks_the_first_are_named_and_the_rest_counted() -> None
 
 def test_nodes_diverge_where_they_differ_at_the_same_entry() -> None:
     moving = [node("n1", 7, "aa"), node("n2", 8, "bb"), node("n1", 8, "bb"), node("n2", 9, "cc")]
-    assert checkers.diverged(moving) is None
-    assert checkers.diverged([*moving, node("n1", 9, "dd")]) == 9
+    assert promises.diverged(moving) is None
+    assert promises.diverged([*moving, node("n1", 9, "dd")]) == 9
 
 
 def test_one_duration_above_the_limit_breaks_the_promise() -> None:
-    assert checkers.in_time("it answers", [3, 10, 7], 10) == (
+    assert promises.in_time("it answers", [3, 10, 7], 10) == (
         "it answers within 10 ms each time",
         True,
         "10 ms at the worst",
     )
-    assert not checkers.in_time("it answers", [3, 11, 7], 10).held
+    assert not promises.in_time("it answers", [3, 11, 7], 10).held
 
 
 def test_effects_are_read_from_all_files(tmp_path: Path) -> None:
