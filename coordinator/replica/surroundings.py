@@ -6,6 +6,7 @@ node.
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from coordinator.storage.state_home import FolderHome, StateHome
 
 class Surroundings(NamedTuple):
     """`now` gives monotonic seconds, `wall_ms` Unix time in milliseconds; `worker` makes a worker by its
-    name."""
+    name; `free_bytes` says how much more the disks take."""
 
     open_log: Callable[[], Engine]
     open_home: Callable[[], StateHome]
@@ -33,6 +34,7 @@ class Surroundings(NamedTuple):
     now: Callable[[], float]
     wall_ms: Callable[[], int]
     rng: random.Random
+    free_bytes: Callable[[], int]
 
 
 def this_machine(config: NodeConfig) -> Surroundings:
@@ -55,4 +57,11 @@ def this_machine(config: NodeConfig) -> Surroundings:
         now=time.monotonic,
         wall_ms=wall_ms,
         rng=rng,
+        free_bytes=lambda: _free_bytes(data),
     )
+
+
+def _free_bytes(data: Path) -> int:
+    """What is free where the log and the state lie, which may be on disks of their own."""
+    places = [os.statvfs(place) for place in (data, data / "log", data / "state")]
+    return min(place.f_bavail * place.f_frsize for place in places)
