@@ -95,6 +95,17 @@ class AgentsSection(msgspec.Struct, frozen=True, kw_only=True):
     max_load_reports_per_s: Count = 1_000
 
 
+class TlsSection(msgspec.Struct, frozen=True, kw_only=True):
+    """Links between nodes. With `mode` "required", nodes prove by their certificate who they are; the three
+    files are in PEM form. From `warn_days` before the certificate ends, the log says so."""
+
+    mode: Literal["required", "off"] = "required"
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+    warn_days: Count = 30
+
+
 class RetentionSection(msgspec.Struct, frozen=True, kw_only=True):
     """What is kept of the past: the last `finished_dags`, none for longer than `finished_age_s`, and agents
     until `gone_agents_s` after they were lost or left; 0 seconds means for ever."""
@@ -127,6 +138,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     raft: RaftSettings = RaftSettings()
     limits: LimitsSection = LimitsSection()
     agents: AgentsSection = AgentsSection()
+    tls: TlsSection = TlsSection()
     retention: RetentionSection = RetentionSection()
     log: LogSection = LogSection()
 
@@ -422,12 +434,22 @@ def _rules(config: NodeConfig) -> list[tuple[str, bool, str]]:
     known_ports = len(config.members) == 1 or 0 not in (config.grpc_port, config.raft_port)
     distinct_ports = config.raft_port == 0 or config.raft_port != config.grpc_port
     half_message = limits.max_message_bytes // 2
+    secured = config.tls.mode == "off" or len(config.members) == 1
+    named = [config.tls.ca != "", config.tls.cert != "", config.tls.key != ""]
     at_most_half = f"at most half of limits.max_message_bytes, {half_message}"
     return [
         ("listen_host", config.listen_host != "", "a name or address of this machine"),
         ("data_dir", config.data_dir != "", "the path of a folder"),
         ("cluster_nodes", known_ports, "this node alone where grpc_port or raft_port is 0"),
         ("raft_port", distinct_ports, f"0, or another port than grpc_port, {config.grpc_port}"),
+        ("tls.cert", all(named) or not any(named), "a file, as all of tls.ca, tls.cert and tls.key, or none"),
+        (
+            "tls.cert",
+            all(named) or secured,
+            "a file where the cluster has other nodes: make certificates with `coordinator certs --out DIR "
+            f"--cluster-id {config.cluster_id} {' '.join(member.id for member in config.members)}` and set "
+            "tls.ca, tls.cert and tls.key, or, on a network that is trusted, set tls.mode=off on every node",
+        ),
         ("limits.max_dag_tasks", limits.max_dag_tasks <= MAX_TASKS_PER_DAG, f"at most {MAX_TASKS_PER_DAG}"),
         ("limits.max_payload_bytes", limits.max_payload_bytes <= half_message, at_most_half),
         ("limits.max_result_bytes", limits.max_result_bytes <= half_message, at_most_half),

@@ -252,6 +252,7 @@ class LocalCluster:
             "listen_host": _HOST,
             "grpc_port": node.grpc.rpartition(":")[2],
             "raft_port": node.raft.rpartition(":")[2],
+            "tls.mode": "off",
             **self._settings,
         }
         return ["serve", *(part for key, value in settings.items() for part in ("--set", f"{key}={value}"))]

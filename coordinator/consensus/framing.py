@@ -16,6 +16,8 @@ PROTOCOL_VERSION: Final = 1
 MAX_HANDSHAKE_BYTES: Final = 4096
 
 _HEAD: Final = struct.Struct(">II")
+_TLS_RECORDS: Final = (b"\x15\x03", b"\x16\x03")
+"""How a TLS alert and a TLS handshake begin."""
 
 Name = Annotated[str, msgspec.Meta(max_length=253)]
 
@@ -88,7 +90,12 @@ class FrameReader:
             while len(self._buffer) - start >= _HEAD.size:
                 length, crc = _HEAD.unpack_from(self._buffer, start)
                 if length > self.limit:
-                    raise FrameError(f"a frame of {length} bytes, where {self.limit} are allowed")
+                    tls = bytes(self._buffer[start : start + 2]) in _TLS_RECORDS
+                    raise FrameError(
+                        "it speaks TLS, and this node does not: tls.mode must be the same on all nodes"
+                        if tls
+                        else f"a frame of {length} bytes, where {self.limit} are allowed"
+                    )
                 end = start + _HEAD.size + length
                 if len(self._buffer) < end:
                     break

@@ -31,13 +31,16 @@ from coordinator.consensus.framing import (
     message,
 )
 from coordinator.consensus.links import Links
+from coordinator.consensus.listening import ListeningPort
 from coordinator.consensus.messages import Message
 from coordinator.consensus.settings import RaftSettings
+from coordinator.consensus.tls import Trust, identity
 from coordinator.errors import StartFailed
 
 log = logging.getLogger(__name__)
 
 _KEEPALIVE_S: Final = 1
+_LOOK_AT_CERTIFICATE_S: Final = 3600
 
 
 class TcpTransport(Links):
@@ -56,28 +59,29 @@ class TcpTransport(Links):
         listen: str,
         settings: RaftSettings,
         rng: random.Random,
+        trust: Trust,
     ) -> None:
         super().__init__(None, Node(me), [])
         self.me = me
         self.cluster = cluster
         self.settings = settings
         self.rng = rng
+        self.trust = trust
         self.counters: Counter[str] = Counter()
         self._listen = listen
         self._nodes = {peer: Node(peer) for peer in peers}
         self._outgoing = {peer: Dialler(self, peer, address) for peer, address in peers.items()}
         self._incoming: dict[str, Listener] = {}
         self._unidentified: set[Listener] = set()
-        self._server: asyncio.Server | None = None
+        self._port: ListeningPort | None = None
+        self._look: asyncio.TimerHandle | None = None
         self._encoded: tuple[object, bytes] = (None, b"")
 
     async def start(self) -> None:
         """Listen, and begin to dial. Raises StartFailed."""
         host, port = split_address(self._listen)
         try:
-            self._server = await asyncio.get_running_loop().create_server(
-                lambda: Listener(self), host or None, port
-            )
+            self._port = await ListeningPort.open(host, port, self._called)
         except OSError as error:
             raise StartFailed(
                 f"cannot listen for other nodes on {self._listen}: {error}; free the port, or set "
@@ -86,6 +90,7 @@ class TcpTransport(Links):
             ) from error
         for dialler in self._outgoing.values():
             dialler.start()
+        self._look_at_certificate()
 
     async def close(self) -> None:
         """Close every connection, and wait until nothing runs any more."""
@@ -97,8 +102,10 @@ class TcpTransport(Links):
         self.setOnMessageReceivedCallback(None)
         self.setOnNodeConnectedCallback(None)
         self.setOnNodeDisconnectedCallback(None)
-        if self._server is not None:
-            self._server.close()
+        if self._port is not None:
+            self._port.close()
+        if self._look is not None:
+            self._look.cancel()
         for link in [*self._incoming.values(), *self._unidentified]:
             link.abort()
         for dialler in self._outgoing.values():
@@ -107,9 +114,8 @@ class TcpTransport(Links):
     @property
     def bound_port(self) -> int:
         """The port that it listens on, which the system chose if it was given as 0."""
-        assert self._server is not None
-        port: int = self._server.sockets[0].getsockname()[1]
-        return port
+        assert self._port is not None
+        return self._port.number
 
     def set_address(self, peer: str, address: str) -> None:
         """A peer has moved: dial it there from now on."""
@@ -150,16 +156,14 @@ class TcpTransport(Links):
             return f"{hello.node!r} is not a member of the cluster as {self.me} knows it"
         return ""
 
-    # What the links report.
+    def objection(self, certificate: object, peer: str) -> str:
+        """Why whoever shows this certificate is not the peer; empty if it is."""
+        objection = self.trust.objection(certificate, identity(self.cluster, peer))
+        if objection:
+            self.counters["identities_refused"] += 1
+        return objection
 
-    def link_opened(self, link: Listener) -> bool:
-        """Somebody has called; False if too many that have not said who they are hold a connection
-        already."""
-        if len(self._unidentified) >= self.settings.max_unidentified_links:
-            self.counters["links_refused"] += 1
-            return False
-        self._unidentified.add(link)
-        return True
+    # What the links report.
 
     def peer_called(self, link: Listener, peer: str) -> None:
         """A peer has said who it is. An older connection of its own is of no use any more."""
@@ -187,6 +191,34 @@ class TcpTransport(Links):
     def message_arrived(self, peer: str, content: Message) -> None:
         """A peer has sent a message."""
         self._onMessageReceived(self._nodes[peer], content)
+
+    async def _called(self, connection: socket.socket) -> None:
+        """Somebody has called. Until it has said who it is, it is one of a limited number."""
+        if len(self._unidentified) >= self.settings.max_unidentified_links:
+            self.counters["links_refused"] += 1
+            connection.close()
+            return
+        link = Listener(self)
+        self._unidentified.add(link)
+        context = self.trust.contexts().listening
+        limit_s = None if context is None else self.settings.handshake_timeout_s
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: link,
+                connection,
+                ssl=context,
+                ssl_handshake_timeout=limit_s,
+                ssl_shutdown_timeout=limit_s,
+            )
+        except OSError as error:
+            self._unidentified.discard(link)
+            self.counters["tls_refused"] += 1
+            log.warning("refusing a connection: no TLS was agreed: %s", error)
+
+    def _look_at_certificate(self) -> None:
+        """Links may last for longer than the certificate that they were agreed with."""
+        self.trust.contexts()
+        self._look = asyncio.get_running_loop().call_later(_LOOK_AT_CERTIFICATE_S, self._look_at_certificate)
 
     def _interrupted(self, peer: str) -> None:
         """Messages from `peer` may be lost, though the way to it may be open still."""
@@ -228,6 +260,11 @@ class Link(asyncio.Protocol):
             and self._transport.get_write_buffer_size() < self._settings.max_send_buffer_bytes
         )
 
+    @property
+    def _certificate(self) -> object:
+        """What the other side has shown, if TLS is spoken."""
+        return self._transport.get_extra_info("peercert") if self._transport is not None else None
+
     def _agreed(self) -> None:
         """The handshake is done."""
         if self._deadline is not None:
@@ -246,11 +283,6 @@ class Listener(Link):
         self._owner = owner
         self.peer = ""
         """The caller's id, once it is welcome."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        if not self._owner.link_opened(self):
-            self.abort()
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -271,7 +303,7 @@ class Listener(Link):
     def _welcome(self, hello: Hello | Welcome | Refused) -> bool:
         if not isinstance(hello, Hello):
             raise FrameError("the first frame is not a hello")
-        reason = self._owner.check(hello)
+        reason = self._owner.check(hello) or self._owner.objection(self._certificate, hello.node)
         if reason:
             self._owner.counters["handshakes_refused"] += 1
             log.warning("refusing a connection from %r: %s", hello.node, reason)
@@ -290,15 +322,20 @@ class Listener(Link):
 class Caller(Link):
     """A connection that this node dialled: a Hello out, a Welcome in, then messages out."""
 
-    def __init__(self, settings: RaftSettings, hello: Hello) -> None:
-        super().__init__(settings)
+    def __init__(self, owner: TcpTransport, hello: Hello) -> None:
+        super().__init__(owner.settings)
+        self._owner = owner
         self._hello = hello
         self.welcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.write(frame(self._hello))
+        objection = self._owner.objection(self._certificate, self._hello.target)
+        if objection:
+            self._refuse(objection)
+        else:
+            self.write(frame(self._hello))
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -309,7 +346,7 @@ class Caller(Link):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closed()
-        self._refuse("it closed the connection")
+        self._refuse(f"it closed the connection ({exc})" if exc else "it closed the connection")
         if not self.gone.done():
             self.gone.set_result(None)
 
@@ -368,9 +405,18 @@ class Dialler:
     async def _hold_one_connection(self) -> None:
         hello = Hello(PROTOCOL_VERSION, self._owner.cluster, self._owner.me, self._peer)
         host, port = split_address(self.address)
+        context = self._owner.trust.contexts().calling
+        limit_s = None if context is None else self._owner.settings.handshake_timeout_s
         async with asyncio.timeout(self._owner.settings.connect_timeout_s):
             _, caller = await asyncio.get_running_loop().create_connection(
-                lambda: Caller(self._owner.settings, hello), host, port
+                lambda: Caller(self._owner, hello),
+                host,
+                port,
+                ssl=context,
+                # The name is no secret of ours to tell, and no proof: the certificate holds the identity.
+                server_hostname=None if context is None else "",
+                ssl_handshake_timeout=limit_s,
+                ssl_shutdown_timeout=limit_s,
             )
         try:
             await caller.welcome

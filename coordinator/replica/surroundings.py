@@ -16,6 +16,7 @@ from typing import NamedTuple
 from coordinator.config import NodeConfig
 from coordinator.consensus.journal import FAMILIES
 from coordinator.consensus.links import Links
+from coordinator.consensus.tls import AnyPeer, Certificates, NoPeer, Trust, identity
 from coordinator.consensus.transport import TcpTransport
 from coordinator.consensus.worker import ThreadWorker, Worker
 from coordinator.replica.clock import wall_ms
@@ -38,7 +39,8 @@ class Surroundings(NamedTuple):
 
 
 def this_machine(config: NodeConfig) -> Surroundings:
-    """RocksDB below the data folder, TCP, threads, and the system's clocks."""
+    """RocksDB below the data folder, TCP, threads, and the system's clocks. Raises ConfigError if this node's
+    certificate is of no use."""
     data = Path(config.data_dir)
     rng = random.Random()  # noqa: S311 - jitter, not a secret
     peers = {member.id: member.raft for member in config.members if member.id != config.node_id}
@@ -52,12 +54,29 @@ def this_machine(config: NodeConfig) -> Surroundings:
             listen=config.raft_listen,
             settings=config.raft,
             rng=rng,
+            trust=_trust(config),
         ),
         worker=ThreadWorker,
         now=time.monotonic,
         wall_ms=wall_ms,
         rng=rng,
         free_bytes=lambda: _free_bytes(data),
+    )
+
+
+def _trust(config: NodeConfig) -> Trust:
+    """What `config.tls` says about those at the other end of a link. Raises ConfigError."""
+    tls = config.tls
+    if tls.mode == "off":
+        return AnyPeer()
+    if not tls.cert:
+        return NoPeer()
+    return Certificates(
+        Path(tls.ca),
+        Path(tls.cert),
+        Path(tls.key),
+        me=identity(config.cluster_id, config.node_id),
+        warn_days=tls.warn_days,
     )
 
 

@@ -53,10 +53,12 @@ def test_the_file_is_named_by_flag_or_environment_and_may_leave_sections_empty(t
 
 
 def test_a_node_learns_its_own_addresses_from_the_cluster_s_nodes() -> None:
-    config = configured(node_id="n2", cluster_nodes=THREE)
+    config = configured(node_id="n2", cluster_nodes=THREE, tls__mode="off")
     assert [member.id for member in config.members] == ["n1", "n2", "n3"]
     assert (config.grpc_listen, config.raft_listen) == ("h2:7400", "h2:7401")
-    behind = configured(node_id="n2", cluster_nodes=THREE, listen_host="0.0.0.0", raft_port="9401")
+    behind = configured(
+        node_id="n2", cluster_nodes=THREE, listen_host="0.0.0.0", raft_port="9401", tls__mode="off"
+    )
     assert (behind.grpc_listen, behind.raft_listen) == ("0.0.0.0:7400", "0.0.0.0:9401")
     assert behind.myself == Member(id="n2", raft="h2:7401", grpc="h2:7400")
 
@@ -95,6 +97,10 @@ REFUSED: list[tuple[dict[str, object], str, str]] = [
     ({"cluster_nodes": "n1=h:1/h:2,n2=h:2/h:3"}, "cluster_nodes", "h:2 once only"),
     ({"cluster_nodes": THREE, "grpc_port": 0}, "cluster_nodes", "this node alone"),
     ({"cluster_nodes": THREE, "node_id": "n9"}, "node_id", "one of cluster_nodes: n1, n2, n3"),
+    ({"cluster_nodes": THREE}, "tls.cert", "`coordinator certs --out DIR --cluster-id quorumflow n1 n2 n3`"),
+    ({"cluster_nodes": THREE}, "tls.cert", "tls.mode=off on every node"),
+    ({"tls__mode": "maybe"}, "tls.mode", "off, required"),
+    ({"tls__key": "n1.key"}, "tls.cert", "all of tls.ca, tls.cert and tls.key"),
 ]
 
 

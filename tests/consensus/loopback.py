@@ -14,6 +14,7 @@ from coordinator.consensus.journal import FAMILIES
 from coordinator.consensus.port import Member, Role
 from coordinator.consensus.raft import RaftConsensus
 from coordinator.consensus.settings import RaftSettings
+from coordinator.consensus.tls import AnyPeer
 from coordinator.consensus.transport import TcpTransport
 from coordinator.errors import CoordinatorError
 from coordinator.storage.engine import RocksEngine
@@ -66,6 +67,7 @@ class Cluster:
                     listen=f"127.0.0.1:{self._ports.get(node, 0)}",
                     settings=self._settings,
                     rng=random.Random(),
+                    trust=AnyPeer(),
                 ),
                 settings=self._settings,
             )

@@ -33,9 +33,11 @@ from coordinator.consensus.framing import (
 )
 from coordinator.consensus.messages import AppendEntries, Entry, EntryKind, TimeoutNow
 from coordinator.consensus.settings import RaftSettings
+from coordinator.consensus.tls import AnyPeer, Trust
 from coordinator.consensus.transport import TcpTransport, split_address
 
 PATIENCE_S = 20.0
+PLAIN = AnyPeer()
 QUICK = RaftSettings(
     handshake_timeout_s=0.2,
     reconnect_max_s=0.02,
@@ -51,7 +53,7 @@ QUICK = RaftSettings(
 class End:
     """A transport and what it reports."""
 
-    def __init__(self, me: str, *peers: str, cluster: str = "one") -> None:
+    def __init__(self, me: str, *peers: str, cluster: str = "one", trust: Trust = PLAIN) -> None:
         self.me = me
         self.heard: list[tuple[str, object]] = []
         self.links: list[tuple[str, bool]] = []
@@ -63,6 +65,7 @@ class End:
             listen="127.0.0.1:0",
             settings=QUICK,
             rng=random.Random(1),
+            trust=trust,
         )
         self.transport.setOnMessageReceivedCallback(self._message)
         self.transport.setOnNodeConnectedCallback(lambda node: self._link(node, True))

@@ -1,0 +1,69 @@
+"""A listening port that hands over each connection as a bare socket, so that whoever gets it decides how many
+there may be and what is agreed on them before any byte is read."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Final, Self
+
+log = logging.getLogger(__name__)
+
+_PAUSE_S: Final = 0.1
+"""After an accept that failed, as it does for a process that has no file descriptor left."""
+
+
+class ListeningPort:
+    """Accepts on every address of a host, until closed."""
+
+    def __init__(
+        self, sockets: list[socket.socket], welcome: Callable[[socket.socket], Awaitable[None]]
+    ) -> None:
+        """Use `open`."""
+        self._sockets = sockets
+        self._welcome = welcome
+        self._tasks = {asyncio.ensure_future(self._accept(one)) for one in sockets}
+
+    @classmethod
+    async def open(cls, host: str, port: int, welcome: Callable[[socket.socket], Awaitable[None]]) -> Self:
+        """Listen, and await `welcome` with every connection, many at once. Raises OSError."""
+        found = await asyncio.get_running_loop().getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        sockets: list[socket.socket] = []
+        try:
+            for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
+                sockets.append(socket.create_server(address[:2], family=family))
+        except OSError:
+            for one in sockets:
+                one.close()
+            raise
+        return cls(sockets, welcome)
+
+    @property
+    def number(self) -> int:
+        """The port, which the system chose if it was given as 0."""
+        number: int = self._sockets[0].getsockname()[1]
+        return number
+
+    def close(self) -> None:
+        """Listen no more, and give up what is being welcomed."""
+        for task in self._tasks:
+            task.cancel()
+        for one in self._sockets:
+            one.close()
+
+    async def _accept(self, listening: socket.socket) -> None:
+        listening.setblocking(False)
+        while True:
+            try:
+                connection, _ = await asyncio.get_running_loop().sock_accept(listening)
+            except OSError as error:
+                log.warning("cannot take a connection: %s", error)
+                await asyncio.sleep(_PAUSE_S)
+                continue
+            task = asyncio.ensure_future(self._welcome(connection))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
