@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import platform
 import signal
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -17,6 +16,7 @@ from agent_sdk._dag import Resources
 from agent_sdk._executor import Handler
 from agent_sdk._profile import Profile, machine_resources
 from agent_sdk._runtime import Graces, Runtime
+from agent_sdk._surroundings import Surroundings, this_machine
 from agent_sdk.errors import AlreadyExists, InvalidRequest, WrongState
 
 AnyHandler = TypeVar("AnyHandler", bound=Handler)
@@ -26,13 +26,14 @@ class Agent:
     """Opens a session with the leader, runs what it assigns, and finds the new leader when the old one is
     gone.
 
-    `slots` attempts run at once, `queue` more may wait here; how many do is the coordinator's choice. Keep
-    `agent_id` over restarts to keep the agent's history. Placement looks at `capabilities` (skill to level),
-    `labels`, `zone`, `resources` (default: all cores and memory of the machine), `tools`, `permissions`,
-    `environments`, `protocols`, `cached_models`.
+    `slots` attempts run at once, `queue` more may wait here; how many do is the coordinator's choice.
+    Keep `agent_id` over restarts to keep the agent's history. Placement looks at `capabilities` (skill to
+    level), `labels`, `zone`, `resources` (default: all cores and memory of the machine), `tools`,
+    `permissions`, `environments`, `protocols`, `cached_models`.
 
     A stopped coroutine has `cancel_grace_s` to end by itself; when the agent leaves, what runs has
-    `drain_grace_s`. `effects_path` names a file that records the start and end of every attempt, for drills.
+    `drain_grace_s`. `effects_path` names a file that records the start and end of every attempt, for
+    drills; `surroundings` stand in for this machine in a simulation.
     """
 
     def __init__(
@@ -54,14 +55,16 @@ class Agent:
         cancel_grace_s: float = 5.0,
         drain_grace_s: float = 30.0,
         effects_path: str | Path | None = None,
+        surroundings: Surroundings | None = None,
     ) -> None:
         if slots < 1 or queue < 0:
             raise InvalidRequest(
                 f"slots is {slots}, queue is {queue}; slots must be 1 or more, queue 0 or more"
             )
+        self._surroundings = surroundings or this_machine()
         self._endpoints = parse_endpoints(endpoints)
         self._profile = Profile(
-            agent_id=agent_id or f"{platform.node() or 'agent'}-{uuid.uuid4().hex[:8]}",
+            agent_id=agent_id or f"{platform.node() or 'agent'}-{self._surroundings.new_id()[:8]}",
             slots=slots,
             queue=queue,
             capabilities=dict(capabilities or {}),
@@ -122,7 +125,12 @@ class Agent:
         if self._runtime is not None:
             raise WrongState(f"agent {self.agent_id!r} runs already")
         self._runtime = Runtime(
-            self._endpoints, self._profile, self._handlers, self._graces, self._effects_path
+            self._endpoints,
+            self._profile,
+            self._handlers,
+            self._graces,
+            self._effects_path,
+            self._surroundings,
         )
         try:
             await self._runtime.run()

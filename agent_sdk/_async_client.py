@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from types import TracebackType
 from typing import Final, Self
@@ -12,6 +11,7 @@ from agent_sdk import _encode, _views
 from agent_sdk._dag import Dag
 from agent_sdk._leader import CALL_TIMEOUT_S, LeaderCalls
 from agent_sdk._submit import Submission, SubmitSettings
+from agent_sdk._surroundings import Surroundings, this_machine
 from agent_sdk._watch import Watch
 from agent_sdk.errors import DeadlineExceeded, QuorumflowError
 from agent_sdk.types import (
@@ -41,7 +41,7 @@ class AsyncClient:
     `endpoints` are "host:port" addresses of some or all nodes. Every call goes to whichever node leads,
     through changes of leader, and raises DeadlineExceeded when none has answered within `timeout_s`; a call
     that the leader refuses raises the refusal, as the tree in `agent_sdk.errors` names it. Belongs to the
-    event loop that it is first used in.
+    event loop that it is first used in. `surroundings` stand in for this machine in a simulation.
     """
 
     def __init__(
@@ -50,8 +50,9 @@ class AsyncClient:
         *,
         timeout_s: float = CALL_TIMEOUT_S,
         submit_settings: SubmitSettings | None = None,
+        surroundings: Surroundings | None = None,
     ) -> None:
-        self._calls = LeaderCalls(endpoints, timeout_s)
+        self._calls = LeaderCalls(endpoints, timeout_s, surroundings or this_machine())
         self._submit_settings = submit_settings or SubmitSettings()
 
     async def __aenter__(self) -> Self:
@@ -76,7 +77,7 @@ class AsyncClient:
 
     async def submit_spec(self, spec: common_pb2.DagSpec, *, request_id: str | None = None) -> str:
         """`submit` for a DAG in the wire's form."""
-        submission = Submission(spec, request_id or _new_request_id(), self._submit_settings)
+        submission = Submission(spec, request_id or self._calls.new_id(), self._submit_settings)
         return (await self._calls.call(submission.send)).dag_id
 
     async def get(self, dag_id: str) -> DagStatus:
@@ -138,7 +139,7 @@ class AsyncClient:
         """Cancel a DAG; returns its state. Once this returns no further task of it starts. Raises NotFound,
         WrongState."""
         request = client_pb2.CancelDagRequest(
-            request_id=request_id or _new_request_id(), dag_id=dag_id, reason=reason
+            request_id=request_id or self._calls.new_id(), dag_id=dag_id, reason=reason
         )
         reply = await self._calls.call(lambda node, left_s: node.client.CancelDag(request, timeout=left_s))
         return _views.dag_state(reply.state)
@@ -181,7 +182,7 @@ class AsyncClient:
     ) -> str:
         """Cancel a task and what depends on it; returns its state. Raises NotFound, WrongState."""
         request = client_pb2.CancelTaskRequest(
-            request_id=request_id or _new_request_id(), dag_id=dag_id, task_id=task_id, reason=reason
+            request_id=request_id or self._calls.new_id(), dag_id=dag_id, task_id=task_id, reason=reason
         )
         reply = await self._calls.call(lambda node, left_s: node.client.CancelTask(request, timeout=left_s))
         return _views.task_state(reply.state)
@@ -192,7 +193,7 @@ class AsyncClient:
         """Take a task from its agent, or end its wait for the next attempt; returns its state. Raises
         NotFound, WrongState."""
         request = client_pb2.RescheduleTaskRequest(
-            request_id=request_id or _new_request_id(), dag_id=dag_id, task_id=task_id, reason=reason
+            request_id=request_id or self._calls.new_id(), dag_id=dag_id, task_id=task_id, reason=reason
         )
         reply = await self._calls.call(
             lambda node, left_s: node.client.RescheduleTask(request, timeout=left_s)
@@ -259,7 +260,7 @@ class AsyncClient:
     async def drain_agent(self, agent_id: str, *, undo: bool = False, request_id: str | None = None) -> str:
         """Give an agent nothing new, or `undo` that; returns its state. Raises NotFound."""
         request = operator_pb2.DrainAgentRequest(
-            request_id=request_id or _new_request_id(), agent_id=agent_id, undo=undo
+            request_id=request_id or self._calls.new_id(), agent_id=agent_id, undo=undo
         )
         reply = await self._calls.call(lambda node, left_s: node.operator.DrainAgent(request, timeout=left_s))
         return reply.state
@@ -270,7 +271,3 @@ class AsyncClient:
         request = operator_pb2.DrainNodeRequest(node_id=node_id, undo=undo)
         reply = await self._calls.call(lambda node, left_s: node.operator.DrainNode(request, timeout=left_s))
         return reply.leader_id
-
-
-def _new_request_id() -> str:
-    return uuid.uuid4().hex

@@ -9,14 +9,15 @@ class Backoff:
     """Ceilings that double from `first_s` up to `limit_s`, with full jitter: many that fail together do not
     return together (Brooker, "Exponential Backoff and Jitter", 2015)."""
 
-    def __init__(self, first_s: float, limit_s: float = 0.5) -> None:
+    def __init__(self, first_s: float, rng: random.Random, limit_s: float = 0.5) -> None:
         self._first_s = first_s
+        self._rng = rng
         self._limit_s = limit_s
         self._ceiling_s = first_s
 
     def next_s(self) -> float:
         """The next pause, in seconds."""
-        pause = random.uniform(0.0, self._ceiling_s)  # noqa: S311 - jitter, not a secret
+        pause = self._rng.uniform(0.0, self._ceiling_s)
         self._ceiling_s = min(self._limit_s, self._ceiling_s * 2)
         return pause
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import grpc.aio
@@ -41,12 +41,20 @@ _OPTIONS: Final = (
 )
 
 
+OpenChannel = Callable[[str], grpc.aio.Channel]
+
+
+def open_channel(address: str) -> grpc.aio.Channel:
+    """A channel that connects to the node at `address` when it is first used."""
+    return grpc.aio.insecure_channel(address, options=_OPTIONS)
+
+
 class Node:
     """One node, by its address: a channel and the stubs on it."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, channel: grpc.aio.Channel) -> None:
         self.address = address
-        self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        self._channel = channel
         self.client = ClientServiceStub(self._channel)
         self.operator = OperatorServiceStub(self._channel)
         self.agent = AgentServiceStub(self._channel)
@@ -59,14 +67,15 @@ class Node:
 class Nodes:
     """The nodes met so far, which are as many as the cluster has ever named."""
 
-    def __init__(self) -> None:
+    def __init__(self, open_channel: OpenChannel) -> None:
+        self._open_channel = open_channel
         self._by_address: dict[str, Node] = {}
 
     def at(self, address: str) -> Node:
         """The node at `address`; connects when it is first called."""
         node = self._by_address.get(address)
         if node is None:
-            node = self._by_address[address] = Node(address)
+            node = self._by_address[address] = Node(address, self._open_channel(address))
         return node
 
     async def close(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, NamedTuple
@@ -46,6 +45,7 @@ class Executor:
         queue: int,
         cancel_grace_s: float,
         effects: EffectsFile | None,
+        now_ns: Callable[[], int],
     ) -> None:
         self._handlers = {kind: _Bound(call, _is_coroutine_function(call)) for kind, call in handlers.items()}
         self._ledger = ledger
@@ -54,6 +54,7 @@ class Executor:
         self._credit = slots + queue
         self._cancel_grace_s = cancel_grace_s
         self._effects = effects
+        self._now_ns = now_ns
         self._pool = DaemonPool(slots, "quorumflow-handler")
         self._queue: OrderedDict[Key, Attempt] = OrderedDict()
         self._tasks: dict[Key, asyncio.Task[None]] = {}
@@ -137,7 +138,7 @@ class Executor:
             self.idle.set()
 
     async def _run(self, attempt: Attempt) -> None:
-        began_ns = time.perf_counter_ns()
+        began_ns = self._now_ns()
         try:
             if self._effects is not None:
                 self._effects.write("start", attempt)
@@ -149,7 +150,7 @@ class Executor:
         finally:
             del self._tasks[attempt.key]
             self._fill()
-        ended.duration_us = (time.perf_counter_ns() - began_ns) // 1000
+        ended.duration_us = (self._now_ns() - began_ns) // 1000
         self._ledger.end(attempt, ended)
 
     async def _end_of(self, attempt: Attempt) -> agent_pb2.Ended:

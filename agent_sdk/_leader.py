@@ -9,6 +9,7 @@ repetition safe.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, TypeVar
 
@@ -16,6 +17,7 @@ import grpc.aio
 
 from agent_sdk._backoff import Backoff
 from agent_sdk._channels import Node, Nodes, parse_endpoints
+from agent_sdk._surroundings import Surroundings
 from agent_sdk.errors import (
     DeadlineExceeded,
     NotLeader,
@@ -64,12 +66,17 @@ class Pursuit:
     ever)."""
 
     def __init__(
-        self, leader: Leader, nodes: Nodes, timeout_s: float | None, first_pause_s: float = FIRST_PAUSE_S
+        self,
+        leader: Leader,
+        nodes: Nodes,
+        timeout_s: float | None,
+        rng: random.Random,
+        first_pause_s: float = FIRST_PAUSE_S,
     ) -> None:
         self._leader = leader
         self._nodes = nodes
         self._timeout_s = timeout_s
-        self._backoff = Backoff(first_pause_s)
+        self._backoff = Backoff(first_pause_s, rng)
         self.progressed()
 
     def progressed(self) -> None:
@@ -123,14 +130,16 @@ class Pursuit:
 class LeaderCalls:
     """Calls that follow the leader. `timeout_s` bounds one call with all its repetitions."""
 
-    def __init__(self, endpoints: str | Iterable[str], timeout_s: float = CALL_TIMEOUT_S) -> None:
-        self.nodes = Nodes()
+    def __init__(self, endpoints: str | Iterable[str], timeout_s: float, surroundings: Surroundings) -> None:
+        self.nodes = Nodes(surroundings.open_channel)
+        self.new_id = surroundings.new_id
+        self._rng = surroundings.rng
         self._leader = Leader(endpoints)
         self._timeout_s = timeout_s
 
     def pursuit(self) -> Pursuit:
         """A new chase with this client's time limit, for calls that stream."""
-        return Pursuit(self._leader, self.nodes, self._timeout_s)
+        return Pursuit(self._leader, self.nodes, self._timeout_s, self._rng)
 
     async def call(self, attempt: Call[Reply]) -> Reply:
         """Try `attempt` until the leader has answered it. Raises what the leader refused it with, or

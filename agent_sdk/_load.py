@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import psutil
 
@@ -14,6 +14,16 @@ SHARE_STEP: Final = 0.02
 """A change of CPU or memory below this is not worth a report."""
 RATE_STEP_BPS: Final = 1_000_000
 """The same of a disk or network rate, in bytes per second, unless it is a tenth of the rate and more."""
+
+
+class Meter(Protocol):
+    """Tells how busy the machine is, when that has changed."""
+
+    def news(self, queued: int, running: int) -> agent_pb2.LoadReport | None:
+        """The load now, of an agent with so many attempts; None while nothing has changed enough."""
+
+    def forget_reported(self) -> None:
+        """A new session knows nothing yet."""
 
 
 @dataclass(frozen=True, slots=True)

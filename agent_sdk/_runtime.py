@@ -17,6 +17,7 @@ from agent_sdk._profile import Profile
 from agent_sdk._reporter import Reporter
 from agent_sdk._session import Farewell, Session
 from agent_sdk._spawn import Spawns
+from agent_sdk._surroundings import Surroundings
 
 SETTLE_S: Final = 5.0
 """How long a leaving agent waits for the acknowledgement of its last reports."""
@@ -42,14 +43,15 @@ class Runtime:
         handlers: Mapping[str, Handler],
         graces: Graces,
         effects_path: str | Path | None,
+        surroundings: Surroundings,
     ) -> None:
         self._graces = graces
         self._drain_s = graces.drain_s
-        self._nodes = Nodes()
+        self._nodes = Nodes(surroundings.open_channel)
         self._effects = None if effects_path is None else EffectsFile(effects_path, profile.agent_id)
         news, self._acked = asyncio.Event(), asyncio.Event()
         self._ledger = Ledger(on_news=news.set, on_ack=self._acked.set)
-        spawns = Spawns(on_news=news.set)
+        spawns = Spawns(on_news=news.set, new_id=surroundings.new_id)
         reporter = Reporter(self._ledger, spawns)
         self._executor = Executor(
             handlers,
@@ -59,6 +61,7 @@ class Runtime:
             queue=profile.queue,
             cancel_grace_s=graces.cancel_s,
             effects=self._effects,
+            now_ns=surroundings.now_ns,
         )
         self._session = Session(
             Leader(endpoints),
@@ -69,6 +72,7 @@ class Runtime:
             spawns=spawns,
             reporter=reporter,
             executor=self._executor,
+            surroundings=surroundings,
         )
         self._stop_asked = asyncio.Event()
         self._hurry = asyncio.Event()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
 from collections import deque
 from enum import IntEnum
 from typing import Final
@@ -19,10 +18,10 @@ from agent_sdk._channels import Node, Nodes
 from agent_sdk._executor import Executor
 from agent_sdk._leader import Leader, Pursuit
 from agent_sdk._ledger import Ledger
-from agent_sdk._load import LoadMeter
 from agent_sdk._profile import Profile
 from agent_sdk._reporter import DEFAULT_MAX_RESULT_BYTES, Reporter
 from agent_sdk._spawn import Spawns
+from agent_sdk._surroundings import Surroundings
 from agent_sdk.errors import (
     AccessDenied,
     InvalidRequest,
@@ -69,6 +68,7 @@ class Session:
         spawns: Spawns,
         reporter: Reporter,
         executor: Executor,
+        surroundings: Surroundings,
     ) -> None:
         self._leader = leader
         self._nodes = nodes
@@ -78,12 +78,13 @@ class Session:
         self._spawns = spawns
         self._reporter = reporter
         self._executor = executor
-        self._instance_id = uuid.uuid4().hex
+        self._rng = surroundings.rng
+        self._instance_id = surroundings.new_id()
         self._epoch = 0
         self._term = 0
         self._farewell = Farewell.NOT_YET
         self._unsaid: deque[Farewell] = deque()
-        self._meter = LoadMeter()
+        self._meter = surroundings.meter()
         self._load: agent_pb2.LoadReport | None = None
         self._load_interval_s = DEFAULT_LOAD_INTERVAL_MS / 1000
 
@@ -97,7 +98,7 @@ class Session:
         """Hold a session with whichever node leads, until the farewell. Raises InvalidRequest, AccessDenied
         or Unsupported when the coordinator refuses this agent's first session; later refusals are sat
         out, as there is work that goes on."""
-        pursuit = Pursuit(self._leader, self._nodes, None, FIRST_PAUSE_S)
+        pursuit = Pursuit(self._leader, self._nodes, None, self._rng, FIRST_PAUSE_S)
         while True:
             node = pursuit.node
             failure = await self._hold(node, pursuit)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -35,8 +34,9 @@ class _Waiting:
 class Spawns:
     """The requests under way. Each carries an id of its own, so that a new session can send it again."""
 
-    def __init__(self, on_news: Callable[[], None]) -> None:
+    def __init__(self, on_news: Callable[[], None], new_id: Callable[[], str]) -> None:
         self._on_news = on_news
+        self._new_id = new_id
         self._waiting: dict[str, _Waiting] = {}
         self._unsent: dict[str, _Waiting] = {}
 
@@ -45,7 +45,7 @@ class Spawns:
         when they are more than fits into one request, TaskCancelled when the parent is stopped meanwhile."""
         if not tasks:
             return
-        waiting = _Waiting(_request(parent, tasks))
+        waiting = _Waiting(_request(self._new_id(), parent, tasks))
         spawn_id = waiting.request.spawn_id
         self._waiting[spawn_id] = waiting
         self._send(spawn_id)
@@ -92,9 +92,9 @@ class Spawns:
             self._on_news()
 
 
-def _request(parent: Attempt, tasks: Sequence[Task]) -> agent_pb2.Spawn:
+def _request(spawn_id: str, parent: Attempt, tasks: Sequence[Task]) -> agent_pb2.Spawn:
     request = agent_pb2.Spawn(
-        spawn_id=uuid.uuid4().hex, parent=parent.assignment.fence, tasks=[task_spec(task) for task in tasks]
+        spawn_id=spawn_id, parent=parent.assignment.fence, tasks=[task_spec(task) for task in tasks]
     )
     if (size := request.ByteSize()) > SPAWN_BYTES:
         raise LimitExceeded(

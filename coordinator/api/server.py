@@ -41,6 +41,13 @@ class Addresses(NamedTuple):
     raft: str
 
 
+def add_services(node: Node, server: grpc.aio.Server) -> None:
+    """Have `server` answer everything that a node is asked."""
+    client_pb2_grpc.add_ClientServiceServicer_to_server(ClientService(node), server)
+    agent_pb2_grpc.add_AgentServiceServicer_to_server(AgentService(node), server)
+    operator_pb2_grpc.add_OperatorServiceServicer_to_server(OperatorService(node), server)
+
+
 class Server:
     """A node and its gRPC server."""
 
@@ -49,9 +56,7 @@ class Server:
         self._config = config
         self._grpc = grpc.aio.server(interceptors=[MalformedMessages()], options=_options(config))
         self._health = health.aio.HealthServicer()
-        client_pb2_grpc.add_ClientServiceServicer_to_server(ClientService(self.node), self._grpc)
-        agent_pb2_grpc.add_AgentServiceServicer_to_server(AgentService(self.node), self._grpc)
-        operator_pb2_grpc.add_OperatorServiceServicer_to_server(OperatorService(self.node), self._grpc)
+        add_services(self.node, self._grpc)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
         names = [
             module.DESCRIPTOR.services_by_name[name].full_name

@@ -1,0 +1,41 @@
+"""What a client or an agent needs of the machine that it runs on: channels to nodes, clocks, chance and
+measurements.
+
+Nothing else in the SDK touches any of them, so that a simulator which provides its own runs the very same
+code.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from collections.abc import Callable
+from typing import NamedTuple
+
+import grpc.aio
+
+from agent_sdk._channels import open_channel
+from agent_sdk._load import LoadMeter, Meter
+
+
+class Surroundings(NamedTuple):
+    """`open_channel` connects to "host:port", `new_id` makes an id that nobody else has, `now_ns` gives
+    monotonic nanoseconds, `meter` begins to measure the machine's load."""
+
+    open_channel: Callable[[str], grpc.aio.Channel]
+    new_id: Callable[[], str]
+    now_ns: Callable[[], int]
+    meter: Callable[[], Meter]
+    rng: random.Random
+
+
+def this_machine() -> Surroundings:
+    """gRPC, the system's clocks and chance, and psutil."""
+    return Surroundings(
+        open_channel=open_channel,
+        new_id=lambda: uuid.uuid4().hex,
+        now_ns=time.perf_counter_ns,
+        meter=LoadMeter,
+        rng=random.Random(),  # noqa: S311 - jitter, not a secret
+    )
