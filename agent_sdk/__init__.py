@@ -34,7 +34,7 @@ from agent_sdk._dag import (
 )
 from agent_sdk._outcome import Reference
 from agent_sdk._submit import SubmitSettings
-from agent_sdk.errors import PermanentError, QuorumflowError, TaskCancelled
+from agent_sdk.errors import PermanentError, QuorumflowError, StaleVersion, TaskCancelled
 from agent_sdk.types import (
     AgentEvent,
     AgentStatus,
@@ -44,6 +44,8 @@ from agent_sdk.types import (
     DagStatus,
     Event,
     Explanation,
+    KvEvent,
+    KvItem,
     NodeStatus,
     Refusal,
     TaskEvent,
@@ -68,6 +70,8 @@ __all__ = [
     "Event",
     "Explanation",
     "IoNeeds",
+    "KvEvent",
+    "KvItem",
     "ModelNeeds",
     "NodeStatus",
     "PermanentError",
@@ -77,6 +81,7 @@ __all__ = [
     "Requires",
     "Resources",
     "Retry",
+    "StaleVersion",
     "SubmitSettings",
     "Task",
     "TaskCancelled",

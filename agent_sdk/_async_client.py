@@ -9,6 +9,7 @@ from typing import Final, Self
 
 from agent_sdk import _encode, _views
 from agent_sdk._dag import Dag
+from agent_sdk._kv import AsyncKv
 from agent_sdk._leader import CALL_TIMEOUT_S, LeaderCalls
 from agent_sdk._submit import Submission, SubmitSettings
 from agent_sdk._surroundings import Surroundings, this_machine
@@ -54,6 +55,8 @@ class AsyncClient:
     ) -> None:
         self._calls = LeaderCalls(endpoints, timeout_s, surroundings or this_machine())
         self._submit_settings = submit_settings or SubmitSettings()
+        self.kv = AsyncKv(self._calls)
+        """The replicated key-value space."""
 
     async def __aenter__(self) -> Self:
         return self

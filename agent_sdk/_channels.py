@@ -11,6 +11,7 @@ import grpc.aio
 from agent_sdk.errors import InvalidRequest
 from quorumflow_proto.v1.agent_pb2_grpc import AgentServiceStub
 from quorumflow_proto.v1.client_pb2_grpc import ClientServiceStub
+from quorumflow_proto.v1.kv_pb2_grpc import KvServiceStub
 from quorumflow_proto.v1.operator_pb2_grpc import OperatorServiceStub
 
 MAX_MESSAGE_BYTES: Final = 64 << 20
@@ -56,6 +57,7 @@ class Node:
         self.address = address
         self._channel = channel
         self.client = ClientServiceStub(self._channel)
+        self.kv = KvServiceStub(self._channel)
         self.operator = OperatorServiceStub(self._channel)
         self.agent = AgentServiceStub(self._channel)
 

@@ -8,6 +8,7 @@ from typing import Self
 
 from agent_sdk._async_client import AsyncClient
 from agent_sdk._dag import Dag
+from agent_sdk._kv import Kv
 from agent_sdk._leader import CALL_TIMEOUT_S
 from agent_sdk._loop_thread import LoopThread
 from agent_sdk._submit import SubmitSettings
@@ -40,6 +41,8 @@ class Client:
     ) -> None:
         self._client = AsyncClient(endpoints, timeout_s=timeout_s, submit_settings=submit_settings)
         self._loop = LoopThread("quorumflow-client")
+        self.kv = Kv(self._loop, self._client.kv)
+        """The replicated key-value space."""
 
     def __enter__(self) -> Self:
         return self

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable
-from typing import Final
+from collections.abc import AsyncGenerator, Callable, Iterable
+from typing import Any, Final, TypeAlias, TypeVar
 
 import grpc.aio
 
 from agent_sdk import _views
+from agent_sdk._channels import Node
 from agent_sdk._leader import LeaderCalls
 from agent_sdk.errors import QuorumflowError, Unavailable, from_rpc_error
 from agent_sdk.types import Event
@@ -16,6 +17,37 @@ from quorumflow_proto.v1 import client_pb2
 
 HELD_S: Final = 5.0
 """A stream that lasted so long was served, even if it had nothing to say: a dead peer is noticed sooner."""
+
+
+Reply = TypeVar("Reply")
+Stream: TypeAlias = "grpc.aio.UnaryStreamCall[Any, Reply]"
+
+
+async def replies(calls: LeaderCalls, stream: Callable[[Node], Stream[Reply]]) -> AsyncGenerator[Reply, None]:
+    """What the leader streams, through changes of leader: whenever a stream breaks, `stream` begins another
+    one, after what has been seen.
+
+    Raises:
+        RevisionCompacted: the events asked for are no longer kept. DeadlineExceeded: no leader serves the
+        watch within the client's time limit. What the leader refuses it with.
+    """
+    loop = asyncio.get_running_loop()
+    pursuit = calls.pursuit()
+    while True:
+        node, began = pursuit.node, loop.time()
+        call = stream(node)
+        failure: QuorumflowError = Unavailable("the node ended the watch")
+        try:
+            async for reply in call:
+                pursuit.progressed()
+                yield reply
+        except grpc.aio.AioRpcError as error:
+            failure = from_rpc_error(error)
+        finally:
+            call.cancel()
+        if loop.time() - began > HELD_S:
+            pursuit.progressed()
+        await pursuit.failed(node.address, failure)
 
 
 class Cursor:
@@ -66,27 +98,15 @@ class Watch:
         self._cursor = Cursor(from_revision)
 
     async def events(self) -> AsyncGenerator[Event, None]:
-        """Raises RevisionCompacted when the events asked for are no longer kept, DeadlineExceeded when no
-        leader serves the watch within the client's time limit, and what the leader refuses it with."""
-        loop = asyncio.get_running_loop()
-        pursuit = self._calls.pursuit()
-        while True:
-            node, began = pursuit.node, loop.time()
-            call = node.client.Watch(self._request())
-            failure: QuorumflowError = Unavailable("the node ended the watch")
-            try:
-                async for reply in call:
-                    pursuit.progressed()
-                    for wire in self._cursor.take(reply):
-                        if (event := _views.event(wire)) is not None:
-                            yield event
-            except grpc.aio.AioRpcError as error:
-                failure = from_rpc_error(error)
-            finally:
-                call.cancel()
-            if loop.time() - began > HELD_S:
-                pursuit.progressed()
-            await pursuit.failed(node.address, failure)
+        """Raises what `replies` does."""
+        parts = replies(self._calls, lambda node: node.client.Watch(self._request()))
+        try:
+            async for reply in parts:
+                for wire in self._cursor.take(reply):
+                    if (event := _views.event(wire)) is not None:
+                        yield event
+        finally:
+            await parts.aclose()
 
     def _request(self) -> client_pb2.WatchRequest:
         return client_pb2.WatchRequest(

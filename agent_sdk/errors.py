@@ -111,6 +111,17 @@ class StaleFence(QuorumflowError):
     default_reason = "STALE_FENCE"
 
 
+class StaleVersion(QuorumflowError):
+    """A key is not at the expected version; `current` is the one that it is at, 0 if it is not there."""
+
+    default_reason = "STALE_VERSION"
+
+    @property
+    def current(self) -> int:
+        """The key's present version."""
+        return int(self.fields.get("current", "0"))
+
+
 class RevisionCompacted(QuorumflowError):
     """A watch asked for events that are no longer kept: read the state, then watch from its revision."""
 

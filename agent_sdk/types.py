@@ -222,3 +222,27 @@ class AgentStatus:
     cpu: float
     memory: float
     since_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class KvItem:
+    """A key of the key-value space. `version` is new with each change, and no other change of any key has or
+    had it; `created` is the version of the put that found the key absent."""
+
+    key: str
+    value: bytes
+    version: int
+    created: int
+
+
+@dataclass(frozen=True, slots=True)
+class KvEvent:
+    """A change of a key: it has this value since `version`, or was `deleted` then and the value is empty.
+    `created` is the version at which the key had begun; `at_ms` is Unix time by the leader's clock."""
+
+    key: str
+    version: int
+    deleted: bool
+    value: bytes
+    created: int
+    at_ms: int

@@ -58,8 +58,8 @@ class LimitsSection(DagLimits, frozen=True, kw_only=True):
 
     `max_message_bytes` bounds a gRPC message, `max_result_bytes` and `max_checkpoint_bytes` what a task may
     leave in the replicated state, `max_queued_commands` and `max_queued_bytes` what waits to be proposed.
-    `watch_history` events are kept for watchers that lag or resume; `page_size` bounds the items of one
-    answer.
+    `watch_history` events are kept for watchers that lag or resume, and changes of keys that take
+    `kv_history_bytes`; `page_size` bounds the items of one answer.
     """
 
     max_unfinished_dags: Count = 50_000
@@ -74,6 +74,7 @@ class LimitsSection(DagLimits, frozen=True, kw_only=True):
     max_concurrent_calls: Count = 10_000
     max_watchers: Count = 1_000
     watch_history: Count = 100_000
+    kv_history_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 40)] = 32 << 20
     page_size: Annotated[int, Meta(ge=1, le=10_000)] = 1_000
 
 

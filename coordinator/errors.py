@@ -91,6 +91,12 @@ class StaleFence(CoordinatorError):
     reason = "STALE_FENCE"
 
 
+class StaleVersion(CoordinatorError):
+    """A key is not at the expected version; `current` is the one that it is at, 0 if it is not there."""
+
+    reason = "STALE_VERSION"
+
+
 class RevisionCompacted(CoordinatorError):
     """A watch asked for events that are no longer kept: list again, then watch from the list's revision."""
 

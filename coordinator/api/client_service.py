@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import grpc
 
@@ -12,11 +12,13 @@ from coordinator.api import convert
 from coordinator.api.errors import refuse, streaming, unary, unexpected
 from coordinator.api.explained import explanation_to_proto
 from coordinator.api.malformed import intact
+from coordinator.api.watching import Watching
 from coordinator.core.commands import CancelDag, CancelTask, RescheduleTask, StageDag, SubmitDag
 from coordinator.core.model import DagHeader, DagState, TaskState
 from coordinator.core.outcome import DagChanged, DagEvent, Event, Submitted, TaskChanged, TaskEvent
 from coordinator.dag.builder import BuiltDag, build, split
 from coordinator.replica.node import Node
+from coordinator.replica.watch import Happening
 from quorumflow_proto.v1 import client_pb2 as pb
 from quorumflow_proto.v1 import client_pb2_grpc, common_pb2
 
@@ -29,21 +31,16 @@ _STAGE_TASKS = 5_000
 _STAGE_BYTES = 1 << 20
 """And about so many bytes: an entry must not hold up those behind it."""
 
-_EVENTS_PER_REPLY = 500
-
-_PROGRESS_NOTICE_S = 1.0
-"""A watcher whose DAG is silent learns this often up to where it has seen everything."""
-
 _Context = grpc.aio.ServicerContext[pb.SubmitDagPart, pb.SubmitDagReply]
 
 
 class ClientService(client_pb2_grpc.ClientServiceServicer):
     """ClientService on one node."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, watching: Watching) -> None:
         self._node = node
         self._limits = node.config.limits
-        self._watchers = 0
+        self._watching = watching
 
     @unary
     async def SubmitDag(self, request: pb.SubmitDagRequest) -> pb.SubmitDagReply:
@@ -148,44 +145,16 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
 
     @streaming
     async def Watch(self, request: pb.WatchRequest) -> AsyncIterator[pb.WatchReply]:
-        if not request.allow_stale:
-            await self._node.leadership.serving()
-        if self._watchers >= self._limits.max_watchers:
-            raise errors.QueueFull(
-                f"{self._watchers} watches are open, no more are served",
-                retry_after_ms=1_000,
-                setting="limits.max_watchers",
-                limit=self._limits.max_watchers,
-            )
-        self._watchers += 1
-        try:
-            async for reply in self._events(request):
-                yield reply
-        finally:
-            self._watchers -= 1
+        def to_proto(one: Happening[Event]) -> Iterator[tuple[int, pb.Event]]:
+            for event in one.events:
+                if _concerns(event, request):
+                    yield one.revision, convert.event_to_proto(one.revision, one.at_ms, event)
 
-    async def _events(self, request: pb.WatchRequest) -> AsyncIterator[pb.WatchReply]:
-        loop = asyncio.get_running_loop()
-        silent_since = loop.time()
-        async for happenings, revision in self._node.follow(request.from_revision):
-            events = [
-                convert.event_to_proto(one.revision, one.at_ms, event)
-                for one in happenings
-                for event in one.events
-                if _concerns(event, request)
-            ]
-            for start in range(0, len(events), _EVENTS_PER_REPLY):
-                part = events[start : start + _EVENTS_PER_REPLY]
-                # An entry's events may be split over two parts: only the last vouches for all of them.
-                last = start + _EVENTS_PER_REPLY >= len(events)
-                yield pb.WatchReply(events=part, revision=revision if last else part[0].revision - 1)
-            if events:
-                silent_since = loop.time()
-            elif loop.time() - silent_since > _PROGRESS_NOTICE_S:
-                silent_since = loop.time()
-                yield pb.WatchReply(revision=revision)
-            if not request.allow_stale and self._node.leadership.leader is None:
-                raise self._node.leadership.not_leader()
+        replies = self._watching.replies(
+            lambda: self._node.follow(request.from_revision), to_proto, allow_stale=request.allow_stale
+        )
+        async for events, revision in replies:
+            yield pb.WatchReply(events=events, revision=revision)
 
     async def _submit(
         self, request_id: str, header: DagHeader, specs: list[common_pb2.TaskSpec]

@@ -22,6 +22,7 @@ CODES: Final[dict[type[errors.CoordinatorError], grpc.StatusCode]] = {
     errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
     errors.WrongState: grpc.StatusCode.FAILED_PRECONDITION,
     errors.StaleFence: grpc.StatusCode.ABORTED,
+    errors.StaleVersion: grpc.StatusCode.ABORTED,
     errors.RevisionCompacted: grpc.StatusCode.OUT_OF_RANGE,
     errors.QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.NotLeader: grpc.StatusCode.FAILED_PRECONDITION,

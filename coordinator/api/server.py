@@ -14,8 +14,10 @@ from grpc_reflection.v1alpha import reflection
 
 from coordinator.api.agent_service import AgentService
 from coordinator.api.client_service import ClientService
+from coordinator.api.kv_service import KvService
 from coordinator.api.malformed import MalformedMessages
 from coordinator.api.operator_service import OperatorService
+from coordinator.api.watching import Watching
 from coordinator.config import NodeConfig, format_address, parse_address
 from coordinator.errors import StartFailed
 from coordinator.replica.node import Node
@@ -24,6 +26,8 @@ from quorumflow_proto.v1 import (
     agent_pb2_grpc,
     client_pb2,
     client_pb2_grpc,
+    kv_pb2,
+    kv_pb2_grpc,
     operator_pb2,
     operator_pb2_grpc,
 )
@@ -43,7 +47,9 @@ class Addresses(NamedTuple):
 
 def add_services(node: Node, server: grpc.aio.Server) -> None:
     """Have `server` answer everything that a node is asked."""
-    client_pb2_grpc.add_ClientServiceServicer_to_server(ClientService(node), server)
+    watching = Watching(node)
+    client_pb2_grpc.add_ClientServiceServicer_to_server(ClientService(node, watching), server)
+    kv_pb2_grpc.add_KvServiceServicer_to_server(KvService(node, watching), server)
     agent_pb2_grpc.add_AgentServiceServicer_to_server(AgentService(node), server)
     operator_pb2_grpc.add_OperatorServiceServicer_to_server(OperatorService(node), server)
 
@@ -62,6 +68,7 @@ class Server:
             module.DESCRIPTOR.services_by_name[name].full_name
             for module, name in (
                 (client_pb2, "ClientService"),
+                (kv_pb2, "KvService"),
                 (agent_pb2, "AgentService"),
                 (operator_pb2, "OperatorService"),
                 (health_pb2, "Health"),

@@ -216,6 +216,32 @@ class ForgetAgents(msgspec.Struct, tag=19, array_like=True):
     agents: list[tuple[str, int]]
 
 
+class WriteId(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """The write `number` of the client that calls itself `writer`, which waits for none below `answered` any
+    more. Without a writer a write is new whenever it comes."""
+
+    writer: str = ""
+    number: int = 0
+    answered: int = 0
+
+
+class KvPut(msgspec.Struct, tag=20, array_like=True, gc=False):
+    """Gives a key a value. `expect` is the version that it must have: 0 for none, None for any."""
+
+    write: WriteId
+    key: str
+    value: bytes
+    expect: int | None = None
+
+
+class KvDelete(msgspec.Struct, tag=21, array_like=True, gc=False):
+    """Removes a key; `expect` as in `KvPut`."""
+
+    write: WriteId
+    key: str
+    expect: int | None = None
+
+
 Command = (
     SubmitDag
     | StageDag
@@ -236,6 +262,8 @@ Command = (
     | PurgeDags
     | DropStaged
     | ForgetAgents
+    | KvPut
+    | KvDelete
 )
 
 

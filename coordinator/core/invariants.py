@@ -8,8 +8,10 @@ failure explains itself.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from coordinator.core.lifecycle import HELD, TERMINAL
+from coordinator.core.limits import UNANSWERED_WRITES
 from coordinator.core.model import (
     NO_RESOURCES,
     Agent,
@@ -35,6 +37,7 @@ def violations(state: State) -> list[str]:
             found += _task(state, dag, task)
     for agent in state.agents.values():
         found += _agent(state, agent)
+    found += _kv(state)
     return found
 
 
@@ -121,6 +124,25 @@ def _agent(state: State, agent: Agent) -> Iterator[str]:
         yield f"{name}: {record.state.name} and holds {len(agent.held) + len(record.stopping)} attempts"
 
 
+def _kv(state: State) -> Iterator[str]:
+    space, newest = state.kv, state.machine.sequence
+    if space.bytes != sum(entry.size for entry in space.entries.values()):
+        yield f"key-value space: {space.bytes} bytes counted, which its keys do not add up to"
+    if len({entry.version for entry in space.entries.values()}) < len(space.entries):
+        yield "key-value space: two keys have the same version"
+    for key, entry in space.entries.items():
+        if not 0 < entry.created <= entry.version <= newest:
+            yield f"key {key!r}: created at {entry.created}, now {entry.version}, newest {newest}"
+    used = [writer.used for writer in space.writers.values()]
+    if any(later <= earlier for earlier, later in pairwise(used)):
+        yield f"writers out of the order of their last writes: {used}"
+    for writer in space.writers.values():
+        if len(writer.replies) > UNANSWERED_WRITES or any(
+            number < writer.answered for number in writer.replies
+        ):
+            yield f"writer {writer.writer}: keeps {list(writer.replies)}, answered below {writer.answered}"
+
+
 class Watch:
     """Invariants over time: feed it the state after every step."""
 
@@ -128,6 +150,8 @@ class Watch:
         self._ended: dict[int, TaskState] = {}
         self._epochs: dict[str, int] = {}
         self._now_ms = 0
+        self._sequence = 0
+        self._versions: dict[str, int] = {}
         self._held: dict[str, tuple[int, frozenset[tuple[int, int]]]] = {}
 
     def violations(self, state: State) -> list[str]:
@@ -136,6 +160,7 @@ class Watch:
         if state.machine.now_ms < self._now_ms:
             found.append(f"time went back from {self._now_ms} to {state.machine.now_ms}")
         self._now_ms = state.machine.now_ms
+        found += self._changed_keys(state)
         for dag in state.dags.values():
             for task in dag.tasks:
                 before = self._ended.get(task.key)
@@ -149,6 +174,16 @@ class Watch:
             self._epochs[name] = agent.record.epoch
             found += self._overload(state, name, agent)
         return found
+
+    def _changed_keys(self, state: State) -> Iterator[str]:
+        """A version that was not there before is newer than the state before."""
+        for key, entry in state.kv.entries.items():
+            if entry.version != self._versions.get(key) and entry.version <= self._sequence:
+                yield f"key {key!r}: version {entry.version} is new, and not above {self._sequence}"
+        self._versions = {key: entry.version for key, entry in state.kv.entries.items()}
+        if state.machine.sequence < self._sequence:
+            yield f"the sequence went back from {self._sequence} to {state.machine.sequence}"
+        self._sequence = state.machine.sequence
 
     def _overload(self, state: State, name: str, agent: Agent) -> Iterator[str]:
         """An agent may come back with less to offer than it holds; within a session it is given nothing that

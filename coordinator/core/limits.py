@@ -24,6 +24,30 @@ REQUESTS_KEPT: Final = 100_000
 REQUEST_TTL_MS: Final = 600_000
 """For how long a reply is remembered, in milliseconds of the leaders' clock."""
 
+KV_KEY_BYTES: Final = 1_024
+"""A key of the key-value space, in UTF-8."""
+
+KV_VALUE_BYTES: Final = 256 << 10
+"""A value of the key-value space."""
+
+KV_KEYS: Final = 1_000_000
+"""Keys of the key-value space. Memory holds about 300 bytes for each."""
+
+KV_BYTES: Final = 2 << 30
+"""All keys and values together; values are on the disk alone."""
+
+WRITERS_KEPT: Final = 50_000
+"""Clients whose numbered writes are remembered; the longest idle go first."""
+
+WRITER_TTL_MS: Final = 600_000
+"""For how long after its last write a client is remembered, in milliseconds of the leaders' clock."""
+
+UNANSWERED_WRITES: Final = 4_096
+"""Writes of one client that were carried out and whose answers it has not confirmed."""
+
+WRITER_CHARS: Final = 64
+"""Characters of the name of a client that numbers its writes."""
+
 MAX_DELAY_MS: Final = 86_400_000
 """Longest delay between two attempts."""
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from coordinator.core.appliers.dags import append_tasks
+from coordinator.core.keyspace import KvEntry, KvRecord, WriterRecord
 from coordinator.core.model import (
     STATES,
     Agent,
@@ -58,8 +59,11 @@ def rebuild_state(
     finished: Iterable[FinishedDag],
     agents: Iterable[tuple[AgentRecord, AgentStats, AgentLoad]],
     requests: Iterable[RequestRecord],
+    keys: Iterable[tuple[bytes, KvRecord]],
+    writers: Iterable[WriterRecord],
 ) -> State:
-    """The whole state. `finished` and `requests` come in the order of their sequence."""
+    """The whole state. `finished` and `requests` come in the order of their sequence, `keys` with their
+    names in UTF-8."""
     state = State()
     state.machine = machine
     for dag in dags:
@@ -70,6 +74,11 @@ def rebuild_state(
         record.spec.agent_id: Agent(record, stats=stats, load=load) for record, stats, load in agents
     }
     state.requests = {request.request_id: request for request in requests}
+    for name, record in keys:
+        size = len(name) + len(record.value)
+        state.kv.set(name.decode(), KvEntry(record.version, record.created, size))
+    for writer in sorted(writers, key=lambda one: one.used):
+        state.kv.writers[writer.writer] = writer
     for agent in state.agents.values():
         for resources in agent.record.stopping.values():
             agent.take(resources)

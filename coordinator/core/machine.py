@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-import msgspec
-
 from coordinator.core import commands as c
-from coordinator.core.appliers import agents, dags, tasks
+from coordinator.core.appliers import agents, dags, kv, tasks
 from coordinator.core.limits import REQUEST_TTL_MS, REQUESTS_KEPT
 from coordinator.core.model import RequestRecord, State
-from coordinator.core.outcome import Outcome, Reply, Table
+from coordinator.core.outcome import Outcome, Reply, Table, decode_reply, encode_reply
 from coordinator.core.transaction import Transaction, number_key
+from coordinator.core.writers import forget_idle
 
 APPLIERS: Final[dict[type, Callable[[Transaction, Any], Reply]]] = {
     c.SubmitDag: dags.submit,
@@ -39,24 +38,24 @@ APPLIERS: Final[dict[type, Callable[[Transaction, Any], Reply]]] = {
     c.DrainAgent: agents.drain,
     c.RecordLoads: agents.record_loads,
     c.ForgetAgents: agents.forget,
+    c.KvPut: kv.put,
+    c.KvDelete: kv.delete,
 }
-
-_encode_reply = msgspec.msgpack.Encoder().encode
-_decode_reply: Callable[[bytes], Reply] = msgspec.msgpack.Decoder(Reply).decode
 
 
 def apply(state: State, index: int, entry: c.Entry) -> Outcome:
     """Carry out the entry at log index `index`, command by command."""
     tx = Transaction(state, index, entry.at_ms)
     _forget_requests(tx)
+    forget_idle(tx)
     replies = [_carry_out(tx, command) for command in entry.commands]
-    return Outcome(replies, tx.finish(), tx.events, tx.effects)
+    return Outcome(replies, tx.finish(), tx.events, tx.kv_events, tx.effects)
 
 
 def _carry_out(tx: Transaction, command: c.Command) -> Reply:
     request_id: str = getattr(command, "request_id", "")
     if request_id and (known := tx.state.requests.get(request_id)) is not None:
-        return _decode_reply(known.reply)
+        return decode_reply(known.reply)
     reply = APPLIERS[type(command)](tx, command)
     tx.settle()
     if request_id:
@@ -66,7 +65,7 @@ def _carry_out(tx: Transaction, command: c.Command) -> Reply:
 
 def _remember(tx: Transaction, request_id: str, reply: Reply) -> None:
     sequence = tx.next_sequence()
-    record = RequestRecord(request_id, sequence, tx.now_ms + REQUEST_TTL_MS, _encode_reply(reply))
+    record = RequestRecord(request_id, sequence, tx.now_ms + REQUEST_TTL_MS, encode_reply(reply))
     tx.state.requests[request_id] = record
     tx.write(Table.REQUEST, number_key(sequence), record)
 

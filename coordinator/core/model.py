@@ -13,6 +13,8 @@ from typing import Final
 
 import msgspec
 
+from coordinator.core.keyspace import KeySpace
+
 INDEX_BITS: Final = 24
 INDEX_MASK: Final = (1 << INDEX_BITS) - 1
 
@@ -451,14 +453,14 @@ class MachineRecord(msgspec.Struct, array_like=True, gc=False):
     """The few scalars of the state. Time begins at 1: a task's or attempt's time of 0 means not yet."""
 
     next_dag: int = 1
-    sequence: int = 1
+    sequence: int = 0
     now_ms: int = 1
 
 
 class State:
     """All of it. Mutated by `machine.apply` alone."""
 
-    __slots__ = ("agents", "dags", "finished", "machine", "numbers", "requests")
+    __slots__ = ("agents", "dags", "finished", "kv", "machine", "numbers", "requests")
 
     def __init__(self) -> None:
         self.machine = MachineRecord()
@@ -472,6 +474,7 @@ class State:
         self.agents: dict[str, Agent] = {}
         self.requests: dict[str, RequestRecord] = {}
         """In the order in which they were made."""
+        self.kv = KeySpace()
 
     def dag(self, dag_id: str) -> Dag | None:
         """The unfinished DAG with this id."""

@@ -3,7 +3,9 @@ for the leader."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
@@ -60,7 +62,36 @@ class Done(msgspec.Struct, tag=6, array_like=True):
     count: int = 0
 
 
-Reply = Refusal | Submitted | DagChanged | TaskChanged | SessionOpened | AgentChanged | Done
+class KvStored(msgspec.Struct, tag=7, array_like=True, gc=False):
+    """The key has the value: its version, and that of its creation."""
+
+    version: int
+    created: int
+
+
+class KvDeleted(msgspec.Struct, tag=8, array_like=True, gc=False):
+    """The key is not there any more; `version` of the deletion is 0 if it was not there before."""
+
+    version: int
+
+
+Reply = (
+    Refusal
+    | Submitted
+    | DagChanged
+    | TaskChanged
+    | SessionOpened
+    | AgentChanged
+    | Done
+    | KvStored
+    | KvDeleted
+)
+
+encode_reply: Final = msgspec.msgpack.Encoder().encode
+"""A reply as it is remembered."""
+
+decode_reply: Final[Callable[[bytes], Reply]] = msgspec.msgpack.Decoder(Reply).decode
+"""And back."""
 
 
 class Table(StrEnum):
@@ -78,6 +109,8 @@ class Table(StrEnum):
     AGENT_STATS = "agent_stats"
     AGENT_LOAD = "agent_load"
     REQUEST = "request"
+    KV = "kv"
+    KV_WRITER = "kv_writer"
 
 
 class Write(msgspec.Struct, array_like=True, gc=False):
@@ -118,6 +151,16 @@ class AgentEvent(msgspec.Struct, gc=False, array_like=True):
 Event = TaskEvent | DagEvent | AgentEvent
 
 
+class KvEvent(msgspec.Struct, gc=False, array_like=True):
+    """A key changed at `version`: to `value`, or was deleted (None). It carries the value, since versions are
+    not kept once they are superseded: a watcher could not read it later."""
+
+    key: str
+    version: int
+    value: bytes | None
+    created: int
+
+
 class Effects(msgspec.Struct):
     """What the leader has to do in the world; followers ignore it, a new leader rebuilds it from the state.
 
@@ -147,4 +190,5 @@ class Outcome(msgspec.Struct):
     replies: list[Reply]
     writes: list[Write]
     events: list[Event]
+    kv_events: list[KvEvent]
     effects: Effects

@@ -23,7 +23,7 @@ from coordinator.core.model import (
     Task,
     TaskState,
 )
-from coordinator.core.outcome import AgentEvent, DagEvent, Effects, Event, Table, TaskEvent, Write
+from coordinator.core.outcome import AgentEvent, DagEvent, Effects, Event, KvEvent, Table, TaskEvent, Write
 
 _NO_FAILURE = frozenset({AttemptOutcome.LOST, AttemptOutcome.RESCHEDULED, AttemptOutcome.REJECTED})
 _BAD_ENDS = frozenset({TaskState.FAILED, TaskState.CANCELLED})
@@ -39,6 +39,7 @@ class Transaction:
         state.machine.now_ms = max(state.machine.now_ms, min(at_ms, MAX_TIME_MS))
         self.now_ms = state.machine.now_ms
         self.events: list[Event] = []
+        self.kv_events: list[KvEvent] = []
         self.effects = Effects()
         self.writes: list[Write] = []
         self._tasks: dict[int, Task] = {}
@@ -47,6 +48,7 @@ class Transaction:
         self._agents: dict[str, None] = {}
         self._stats: dict[str, None] = {}
         self._loads: dict[str, None] = {}
+        self._writers: dict[str, None] = {}
         self._unsettled: dict[int, Dag] = {}
 
     # --- what has changed -----------------------------------------------------------------------------------
@@ -68,6 +70,10 @@ class Transaction:
     def touch_load(self, agent: Agent) -> None:
         """The agent's load must be written."""
         self._loads[agent.record.spec.agent_id] = None
+
+    def touch_writer(self, writer: str) -> None:
+        """What is remembered of the client's writes must be written."""
+        self._writers[writer] = None
 
     def write(
         self, table: Table, key: bytes, value: msgspec.Struct | bytes | None, until: bytes | None = None
@@ -363,6 +369,8 @@ class Transaction:
         ]
         writes += [Write(Table.AGENT_LOAD, name.encode(), (a := of(name)) and a.load) for name in self._loads]
         writes += self.writes
+        known = self.state.kv.writers.get
+        writes += [Write(Table.KV_WRITER, name.encode(), known(name)) for name in self._writers]
         writes.append(Write(Table.META, b"machine", self.state.machine))
         return writes
 

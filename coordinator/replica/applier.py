@@ -17,9 +17,9 @@ from coordinator.core import machine
 from coordinator.core.commands import FORMAT, Entry
 from coordinator.core.digest import roll
 from coordinator.core.model import State
-from coordinator.core.outcome import Effects, Outcome
+from coordinator.core.outcome import Effects, Event, KvEvent, Outcome
 from coordinator.errors import ApplyFailed, UnknownFormat
-from coordinator.replica.watch import EventHistory
+from coordinator.replica.watch import EventHistory, kv_weight
 from coordinator.storage.layout import Stored, encode
 from coordinator.storage.snapshots import StateReader, StateWriter
 from coordinator.storage.state_store import StateStore
@@ -33,11 +33,14 @@ ReplyListener = Callable[[int, int, Outcome], None]
 class Applier:
     """The state in memory and on disk, moved on by committed entries."""
 
-    def __init__(self, store: StateStore, *, max_events: int) -> None:
+    def __init__(self, store: StateStore, *, max_events: int, kv_history_bytes: int) -> None:
         """Load the state. Raises StateCorrupt."""
         self._store = store
         self.state: State = store.load()
-        self.history = EventHistory(max_events, store.applied.index)
+        self.history: EventHistory[Event] = EventHistory(max_events, store.applied.index)
+        self.kv_history: EventHistory[KvEvent] = EventHistory(
+            kv_history_bytes, self.state.machine.sequence, weigh=kv_weight
+        )
         self.on_outcome: ReplyListener = _ignore
         """Told the index, term and outcome of each entry, after it is stored."""
         self.on_effects: Callable[[Effects], None] | None = None
@@ -79,9 +82,12 @@ class Applier:
         self._store.commit(writes, SnapshotMeta(last.index, last.term, digest))
         for entry, at_ms, outcome in outcomes:
             self.history.record(entry.index, at_ms, outcome.events)
+            if changes := outcome.kv_events:
+                self.kv_history.record(changes[-1].version, at_ms, changes)
             self.on_outcome(entry.index, entry.term, outcome)
             if self.on_effects is not None:
                 self.on_effects(outcome.effects)
+        self.kv_history.record(self.state.machine.sequence, 0, [])
         self._wake(last.index)
 
     async def wait_applied(self, index: int) -> None:
@@ -90,6 +96,11 @@ class Applier:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append((index, future))
             await future
+
+    def interrupt_watchers(self) -> None:
+        """Let every watcher take a turn, though nothing has happened."""
+        self.history.interrupt()
+        self.kv_history.interrupt()
 
     def on_role(self, role: Role, term: int, leader: str | None) -> None:
         """Pass it on."""
@@ -119,6 +130,7 @@ class Applier:
         """A snapshot has been installed: begin from what it holds."""
         self.state = self._store.load()
         self.history.restart(self._store.applied.index)
+        self.kv_history.restart(self.state.machine.sequence)
         self._wake(self._store.applied.index)
 
     def _carry_out(self, index: int, entry: Entry) -> Outcome:

@@ -119,4 +119,4 @@ class Leadership:
             serving.exception()
         self._sessions.revoke(error)
         self._proposer.revoke(error)
-        self._applier.history.interrupt()
+        self._applier.interrupt_watchers()

@@ -12,11 +12,12 @@ from coordinator.config import NodeConfig, format_address, parse_address
 from coordinator.consensus.port import Member
 from coordinator.consensus.raft import RaftConsensus
 from coordinator.core.commands import Command
-from coordinator.core.outcome import Outcome, Reply
+from coordinator.core.outcome import Event, KvEvent, Outcome, Reply
 from coordinator.errors import AlreadyExists, CoordinatorError, Fatal
 from coordinator.replica.admission import Admission
 from coordinator.replica.applier import Applier
 from coordinator.replica.clock import TermClock
+from coordinator.replica.key_reads import KeyReads
 from coordinator.replica.leader import Leader
 from coordinator.replica.leadership import Leadership
 from coordinator.replica.placement import Placement
@@ -50,7 +51,11 @@ class Node:
         self.draining = False
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._store = StateStore(around.open_home())
-        self.applier = Applier(self._store, max_events=config.limits.watch_history)
+        self.applier = Applier(
+            self._store,
+            max_events=config.limits.watch_history,
+            kv_history_bytes=config.limits.kv_history_bytes,
+        )
         self._log_engine = around.open_log()
         self.consensus = RaftConsensus(
             config.node_id,
@@ -82,13 +87,11 @@ class Node:
             max_tasks=config.limits.max_unfinished_tasks,
         )
         self.queries = Queries(lambda: self.applier.state, self._store)
+        self.keys = KeyReads(lambda: self.applier.state, self._store)
         self.leadership = Leadership(
             self.applier, self.proposer, self.sessions, self._clock, self._make_leader, self.address_of
         )
-        self.leadership.attach(self.consensus)
-        self.applier.on_outcome = self._outcome
-        self.applier.on_role_change = self.leadership.on_role
-        self.applier.on_stopped = self._stopped
+        self._connect_parts()
 
     async def start(self) -> str:
         """Take part in the cluster; returns the raft address. Raises StartFailed if the port is taken."""
@@ -117,7 +120,8 @@ class Node:
             AlreadyExists: the request id was used before, for another kind of request.
             The error that the machine's refusal names.
         """
-        await self.leadership.serving()
+        if self.leadership.leader is None:
+            await self.leadership.serving()
         reply = await self.proposer.call(command)
         if not isinstance(reply, expected):
             raise AlreadyExists(
@@ -130,13 +134,18 @@ class Node:
         NotLeader."""
         if allow_stale and self.leadership.leader is None:
             return Read(self.applier.applied.index, stale=True)
-        await self.leadership.serving()
+        if self.leadership.leader is None:
+            await self.leadership.serving()
         await self.applier.wait_applied(await self.consensus.read_index())
         return Read(self.applier.applied.index, stale=False)
 
-    def follow(self, from_revision: int) -> AsyncIterator[tuple[list[Happening], int]]:
+    def follow(self, from_revision: int) -> AsyncIterator[tuple[list[Happening[Event]], int]]:
         """Events from a revision on; see `EventHistory.follow`."""
         return self.applier.history.follow(from_revision)
+
+    def follow_keys(self, from_revision: int) -> AsyncIterator[tuple[list[Happening[KvEvent]], int]]:
+        """Changes of keys from a version on; see `EventHistory.follow`."""
+        return self.applier.kv_history.follow(from_revision)
 
     async def drain(self, *, undo: bool) -> str:
         """Move leadership elsewhere and keep it there, or `undo` that; returns the leader's id.
@@ -165,6 +174,12 @@ class Node:
         agents = self.config.agents
         connected = max(len(self.applier.state.agents), 1)
         return max(agents.load_interval_ms, connected * 1000 // agents.max_load_reports_per_s)
+
+    def _connect_parts(self) -> None:
+        self.leadership.attach(self.consensus)
+        self.applier.on_outcome = self._outcome
+        self.applier.on_role_change = self.leadership.on_role
+        self.applier.on_stopped = self._stopped
 
     def _make_leader(self) -> Leader:
         placement = Placement(

@@ -18,6 +18,8 @@ _BY_REASON: Final[dict[str, type[errors.CoordinatorError]]] = {
         errors.AlreadyExists,
         errors.WrongState,
         errors.StaleFence,
+        errors.StaleVersion,
+        errors.QueueFull,
     )
 }
 

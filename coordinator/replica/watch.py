@@ -1,54 +1,62 @@
 """The events of the last entries, kept in memory, and those who follow them.
 
-A watcher is a cursor on the one bounded history, not a queue of its own: a slow one costs nothing, and
-learns that it fell behind.
+A watcher is a cursor on one bounded history, not a queue of its own: a slow one costs nothing, and learns
+that it fell behind. A node keeps two histories: one of its work, numbered by log index, and one of the
+key-value space, numbered by version, so that neither pushes out the other.
 """
 
 from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import AsyncIterator
-from typing import NamedTuple
+from collections.abc import AsyncIterator, Callable
+from typing import Final, Generic, NamedTuple, TypeVar
 
-from coordinator.core.outcome import Event
+from coordinator.core.outcome import KvEvent
 from coordinator.errors import RevisionCompacted
 
+E = TypeVar("E")
 
-class Happening(NamedTuple):
-    """The events of the entry at log index `revision`, made at `at_ms` by the leader's clock."""
+KV_EVENT_OVERHEAD: Final = 200
+"""Bytes that a change of a key takes in memory beside key and value."""
+
+
+class Happening(NamedTuple, Generic[E]):
+    """The events of one entry, made at `at_ms` by the leader's clock. `revision` is the log index of the
+    entry, or for the key-value space the version of its last change."""
 
     revision: int
     at_ms: int
-    events: list[Event]
+    events: list[E]
 
 
-class EventHistory:
-    """At most `max_events` events, of the newest entries. `applied` is the log index up to which all have
-    been recorded."""
+class EventHistory(Generic[E]):
+    """Events of the newest entries: at least those that together weigh `capacity`, and at most twice that.
+    `applied` is the revision up to which all have been recorded."""
 
-    def __init__(self, max_events: int, applied: int) -> None:
-        self._max_events = max_events
-        self._happenings: list[Happening] = []
-        self._events = 0
+    def __init__(self, capacity: int, applied: int, *, weigh: Callable[[list[E]], int] = len) -> None:
+        self._capacity = capacity
+        self._weigh = weigh
+        self._happenings: list[Happening[E]] = []
+        self._weight = 0
         self._first = applied + 1
         self.applied = applied
-        self._changed = asyncio.Event()
+        self._changed: asyncio.Event | None = None
 
-    def record(self, revision: int, at_ms: int, events: list[Event]) -> None:
+    def record(self, revision: int, at_ms: int, events: list[E]) -> None:
         """Append what the entry at `revision` brought; revisions ascend."""
         self.applied = revision
         if events:
             self._happenings.append(Happening(revision, at_ms, events))
-            self._events += len(events)
-            if self._events > 2 * self._max_events:
+            self._weight += self._weigh(events)
+            if self._weight > 2 * self._capacity:
                 self._trim()
         self._wake()
 
     def restart(self, applied: int) -> None:
         """A snapshot has replaced the state at `applied`: what led there is not known."""
         self._happenings.clear()
-        self._events = 0
+        self._weight = 0
         self._first = applied + 1
         self.applied = applied
         self._wake()
@@ -57,7 +65,7 @@ class EventHistory:
         """Let every follower take a turn, though nothing has happened."""
         self._wake()
 
-    async def follow(self, from_revision: int) -> AsyncIterator[tuple[list[Happening], int]]:
+    async def follow(self, from_revision: int) -> AsyncIterator[tuple[list[Happening[E]], int]]:
         """Happenings from a revision on (0: from now on), in runs that may be empty, each with the
         revision up to which nothing is missing.
 
@@ -77,6 +85,7 @@ class EventHistory:
             yield run, reached
             cursor = max(cursor, reached + 1)
             if self.applied == reached:
+                self._changed = self._changed or asyncio.Event()
                 await self._changed.wait()
 
     def _position(self, revision: int) -> int:
@@ -84,12 +93,18 @@ class EventHistory:
 
     def _trim(self) -> None:
         drop = 0
-        while self._events > self._max_events:
-            self._events -= len(self._happenings[drop].events)
+        while self._weight > self._capacity:
+            self._weight -= self._weigh(self._happenings[drop].events)
             self._first = self._happenings[drop].revision + 1
             drop += 1
         del self._happenings[:drop]
 
     def _wake(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
+
+
+def kv_weight(events: list[KvEvent]) -> int:
+    """Bytes that changes of keys take in memory."""
+    return sum(KV_EVENT_OVERHEAD + len(one.key) + len(one.value or b"") for one in events)

@@ -2,7 +2,8 @@
 the storage format.
 
 Numbers are keys of eight bytes, big-endian, so that RocksDB's order is theirs: the tasks of a DAG lie
-together, in their topological order, and requests and finished DAGs in the order in which they came.
+together, in their topological order, and requests and finished DAGs in the order in which they came. The
+keys of the key-value space are themselves, in UTF-8.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from coordinator.core.keyspace import KvRecord, WriterRecord
 from coordinator.core.model import (
     AgentLoad,
     AgentRecord,
@@ -52,6 +54,8 @@ PLACES: Final[dict[Table, Place]] = {
     Table.RESULT: Place("history", b"r", ResultRecord),
     Table.CHECKPOINT: Place("history", b"c", None),
     Table.TASK: Place("tasks", b"t", TaskRecord),
+    Table.KV: Place("kv", b"k", KvRecord),
+    Table.KV_WRITER: Place("kv", b"w", WriterRecord),
 }
 
 FAMILIES: Final = tuple(sorted({place.family for place in PLACES.values()}))

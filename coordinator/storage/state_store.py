@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from coordinator.core.keyspace import KvRecord
 from coordinator.core.loading import rebuild_dag, rebuild_state
 from coordinator.core.model import (
     INDEX_MASK,
@@ -90,6 +91,8 @@ class StateStore:
             (entry for _, entry in self._scan(Table.FINISHED)),
             agents,
             (request for _, request in self._scan(Table.REQUEST)),
+            self._scan(Table.KV),
+            (writer for _, writer in self._scan(Table.KV_WRITER)),
         )
 
     def dag_record(self, number: int) -> DagRecord | None:
@@ -110,6 +113,16 @@ class StateStore:
         """The last checkpoint of the task."""
         state: bytes | None = self._get(Table.CHECKPOINT, number_key(key))
         return state
+
+    def kv(self, key: str) -> KvRecord | None:
+        """What is stored at the key of the key-value space."""
+        record: KvRecord | None = self._get(Table.KV, key.encode())
+        return record
+
+    def kv_from(self, start: bytes, end: bytes | None) -> Iterator[tuple[bytes, KvRecord]]:
+        """Keys in order, in UTF-8, from `start` up to but without `end` (None: to the last), with what is
+        stored at them."""
+        return self._scan(Table.KV, start, end)
 
     def view(self) -> View:
         """A consistent reading at `applied`."""

@@ -12,6 +12,7 @@ import pytest
 from coordinator.core import commands as c
 from coordinator.core import loading, machine, model
 from coordinator.core.invariants import Watch, violations
+from coordinator.core.keyspace import KvRecord, WriterRecord
 from coordinator.core.model import DagState, TaskState
 from coordinator.core.outcome import Outcome, Refusal, Reply, Table, Write
 
@@ -31,6 +32,9 @@ def portrait(state: model.State) -> dict[str, bytes]:
         "numbers": sorted(state.numbers.items()),
         "finished": list(state.finished.items()),
         "requests": list(state.requests.items()),
+        "keys": sorted(state.kv.entries.items()),
+        "bytes in keys": state.kv.bytes,
+        "writers": list(state.kv.writers.values()),
     }
     for number, dag in state.dags.items():
         parts[f"dag {number}"] = (dag.record, dag.counts)
@@ -133,6 +137,8 @@ class Store:
             [self.get(Table.FINISHED, key, model.FinishedDag) for key in self.keys(Table.FINISHED)],
             agents,
             [self.get(Table.REQUEST, key, model.RequestRecord) for key in self.keys(Table.REQUEST)],
+            [(key, self.get(Table.KV, key, KvRecord)) for key in self.keys(Table.KV)],
+            [self.get(Table.KV_WRITER, key, WriterRecord) for key in self.keys(Table.KV_WRITER)],
         )
 
 
@@ -181,6 +187,7 @@ class Driver:
         assert Store().take(other.writes) == writes
         assert other.replies == outcome.replies
         assert other.events == outcome.events
+        assert other.kv_events == outcome.kv_events
         assert other.effects == outcome.effects
         mine, theirs, stored = portrait(self.state), portrait(restarted), portrait(self.store.rebuild())
         assert theirs == mine

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from coordinator.core import commands as c
-from coordinator.core import machine, transaction
+from coordinator.core import machine, transaction, writers
+from coordinator.core.appliers import kv
 from coordinator.core.limits import MAX_DELAY_MS
 from coordinator.core.model import (
     INDEX_BITS,
@@ -41,6 +42,7 @@ _AGENTS = ("w0", "w1", "w2")
 _DAGS = ("d0", "d1", "d2", "d3")
 _SENSELESS = (-(2**63), -1, 0, 7, 1 << 24, 2**63, 2**64 - 1)
 _STEPS_MS = (0, 1, 50, 10_000, -5_000, 700_000)
+_KEYS = ("k", "k/a", "l", "", "k" * 1_025)
 _HELD = (TaskState.ASSIGNED, TaskState.RUNNING)
 _ENDS = (AttemptOutcome.COMPLETED,) * 4 + (AttemptOutcome.FAILED,) * 3 + tuple(AttemptOutcome)
 _KINDS = (c.ReportKind.ENDED,) * 3 + tuple(c.ReportKind)
@@ -96,6 +98,7 @@ class Chaos(RuleBasedStateMachine):
             *(self.submit, self.submit, self.stage, self.nonsense, self.cancel_dag, self.sweep, self.purge),
             *(self.expire, self.wake, self.wake, self.cancel_or_reschedule, self.spawn, self.spawn),
             *(self.open_session, self.open_session, self.close_session, self.lose_or_forget, self.drain),
+            *(self.put, self.put, self.delete),
         )
 
     @initialize(data=st.data())
@@ -287,6 +290,33 @@ class Chaos(RuleBasedStateMachine):
         cpu = dice.one((0.0, 0.5, -1.0, float("inf"), float("nan")))
         return c.RecordLoads({agent: AgentLoad(cpu=cpu), "nobody": AgentLoad()})
 
+    # --- keys -----------------------------------------------------------------------------------------------
+
+    def put(self, dice: Dice) -> c.Command:
+        """A value for a key, whatever it holds or at the version that it has."""
+        key = dice.one(_KEYS)
+        return c.KvPut(self._write(dice), key, bytes(dice.number(9)), self._expect(dice, key))
+
+    def delete(self, dice: Dice) -> c.Command:
+        """A key is removed, whether it is there or not."""
+        key = dice.one(_KEYS)
+        return c.KvDelete(self._write(dice), key, self._expect(dice, key))
+
+    def _write(self, dice: Dice) -> c.WriteId:
+        """The next write of a client, one that it repeats, or what no client would say."""
+        if dice.rarely():
+            return c.WriteId(dice.one(("v", "v" * 65)), dice.one(_SENSELESS), dice.one(_SENSELESS))
+        writer = dice.one(("", "v", "w"))
+        known = self.node.state.kv.writers.get(writer)
+        newest = 0 if known is None else max(known.replies, default=known.answered)
+        number = newest + dice.one((1, 1, 1, 2, 0, -1))
+        return c.WriteId(writer, number, number - dice.one((0, 0, 1, 3)))
+
+    def _expect(self, dice: Dice, key: str) -> int | None:
+        entry = self.node.state.kv.entries.get(key)
+        current = 0 if entry is None else entry.version
+        return dice.one((None, None, current, 0, current - 1, *_SENSELESS))
+
 
 def bring_to_an_end(node: Driver) -> None:
     """Every agent comes back with what it holds, one more with room for all joins them, and each does all
@@ -345,6 +375,10 @@ def test_nothing_that_is_asked_for_breaks_anything(
         monkeypatch.setattr(transaction, "LOST_ATTEMPTS", 3)
         monkeypatch.setattr(transaction, "ATTEMPTS_KEPT", 4)
         monkeypatch.setattr(machine, "REQUESTS_KEPT", 2)
+        monkeypatch.setattr(writers, "WRITERS_KEPT", 1)
+        monkeypatch.setattr(writers, "UNANSWERED_WRITES", 2)
+        monkeypatch.setattr(kv, "KV_KEYS", 2)
+        monkeypatch.setattr(kv, "KV_BYTES", 12)
 
     class Fresh(Chaos):
         def __init__(self) -> None:

@@ -69,6 +69,9 @@ def history(node: Driver) -> None:
     node.do(c.StageDag("", DagHeader("g"), [], node.block({"y": ["x"]}, 1, ["x"]), True))
     node.do(c.StageDag("", DagHeader("h"), [policy], node.block({"x": []}), False))
     node.do(c.DropStaged("h", "broken off"))
+    node.do(c.KvPut(c.WriteId("w", 1, 1), "k", b"v", 0))
+    node.do(c.KvPut(c.WriteId("w", 2, 1), "k", b"w"))
+    node.do(c.KvDelete(c.WriteId("w", 3, 2), "k"))
     node.apply(c.CancelDag("r6", "d"), c.SweepDag(2), c.PurgeDags(["h", "d"]))
 
 

@@ -1,0 +1,161 @@
+"""The replicated key-value space, as a client uses it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from agent_sdk._channels import Node
+from agent_sdk._leader import LeaderCalls
+from agent_sdk._loop_thread import LoopThread
+from agent_sdk._watch import Stream, replies
+from agent_sdk.types import KvEvent, KvItem
+from quorumflow_proto.v1 import kv_pb2 as pb
+
+PAGE_SIZE: Final = 500
+
+
+class AsyncKv:
+    """`AsyncClient.kv`: keys are text of at most 1,024 bytes in UTF-8, values bytes of at most 256 KiB.
+
+    Reads see every write that was answered before they began, unless `allow_stale` has whichever node is
+    asked answer from what it knows. A write that is retried has one effect. `expect` is the version that the
+    key must have, 0 for "must not exist"; another one raises StaleVersion, which carries it.
+    """
+
+    def __init__(self, calls: LeaderCalls) -> None:
+        self._calls = calls
+        self._writes = _Writes(calls.new_id())
+
+    async def put(self, key: str, value: bytes, *, expect: int | None = None) -> KvItem:
+        """Give a key a value. Raises StaleVersion, LimitExceeded."""
+        request = pb.KvPutRequest(key=key, value=value, expect=expect)
+        with self._writes.begin() as number:
+
+            def attempt(node: Node, left_s: float) -> Awaitable[pb.KvPutReply]:
+                self._writes.name(request.id, number)
+                return node.kv.Put(request, timeout=left_s)
+
+            reply = await self._calls.call(attempt)
+        return KvItem(key, value, reply.version, reply.created)
+
+    async def get(self, key: str, *, allow_stale: bool = False) -> KvItem | None:
+        """What is at the key; None if there is no such key."""
+        request = pb.KvGetRequest(key=key, allow_stale=allow_stale)
+        reply = await self._calls.call(lambda node, left_s: node.kv.Get(request, timeout=left_s))
+        return _item(reply.item) if reply.HasField("item") else None
+
+    async def delete(self, key: str, *, expect: int | None = None) -> bool:
+        """Remove a key; returns whether it was there. Raises StaleVersion."""
+        request = pb.KvDeleteRequest(key=key, expect=expect)
+        with self._writes.begin() as number:
+
+            def attempt(node: Node, left_s: float) -> Awaitable[pb.KvDeleteReply]:
+                self._writes.name(request.id, number)
+                return node.kv.Delete(request, timeout=left_s)
+
+            reply = await self._calls.call(attempt)
+        return reply.version > 0
+
+    async def range(self, prefix: str = "", *, allow_stale: bool = False) -> AsyncIterator[KvItem]:
+        """All keys with the prefix, in the order of their bytes, fetched page by page. Each page is of one
+        moment; to miss no change in between, watch from the `revision` before."""
+        request = pb.KvRangeRequest(prefix=prefix, page_size=PAGE_SIZE, allow_stale=allow_stale)
+        while True:
+            reply = await self._calls.call(lambda node, left_s: node.kv.Range(request, timeout=left_s))
+            for wire in reply.items:
+                yield _item(wire)
+            if not reply.next_page_token:
+                return
+            request.page_token = reply.next_page_token
+
+    async def revision(self) -> int:
+        """The version up to which everything has happened now: a watch from the next one on misses nothing
+        that a read from now on does not show."""
+        request = pb.KvRangeRequest(page_size=1)
+        reply = await self._calls.call(lambda node, left_s: node.kv.Range(request, timeout=left_s))
+        return reply.revision
+
+    async def watch(self, prefix: str = "", from_revision: int = 0) -> AsyncGenerator[KvEvent, None]:
+        """Changes of keys with the prefix in their order, from a version on or from now (0), without end.
+        Goes on through changes of leader without gaps or repeats. Raises RevisionCompacted when the changes
+        are no longer kept: read the keys then, and watch from the `revision` before."""
+        position = from_revision or await self.revision() + 1
+
+        def stream(node: Node) -> Stream[pb.KvWatchReply]:
+            return node.kv.Watch(pb.KvWatchRequest(from_revision=position, prefix=prefix))
+
+        parts = replies(self._calls, stream)
+        try:
+            async for reply in parts:
+                for wire in reply.events:
+                    position = wire.version + 1
+                    yield KvEvent(wire.key, wire.version, wire.deleted, wire.value, wire.created, wire.at_ms)
+                position = max(position, reply.revision + 1)
+        finally:
+            await parts.aclose()
+
+
+class Kv:
+    """`Client.kv`: as `AsyncKv`, for code without an event loop."""
+
+    def __init__(self, loop: LoopThread, kv: AsyncKv) -> None:
+        self._loop = loop
+        self._kv = kv
+
+    def put(self, key: str, value: bytes, *, expect: int | None = None) -> KvItem:
+        """Give a key a value."""
+        return self._loop.run(self._kv.put(key, value, expect=expect))
+
+    def get(self, key: str, *, allow_stale: bool = False) -> KvItem | None:
+        """What is at the key; None if there is no such key."""
+        return self._loop.run(self._kv.get(key, allow_stale=allow_stale))
+
+    def delete(self, key: str, *, expect: int | None = None) -> bool:
+        """Remove a key; returns whether it was there."""
+        return self._loop.run(self._kv.delete(key, expect=expect))
+
+    def range(self, prefix: str = "", *, allow_stale: bool = False) -> Iterator[KvItem]:
+        """All keys with the prefix, in order."""
+        return self._loop.iterate(self._kv.range(prefix, allow_stale=allow_stale))
+
+    def revision(self) -> int:
+        """The version up to which everything has happened now."""
+        return self._loop.run(self._kv.revision())
+
+    def watch(self, prefix: str = "", from_revision: int = 0) -> Iterator[KvEvent]:
+        """Changes of keys with the prefix in their order, without end: leave the loop to stop."""
+        return self._loop.iterate(self._kv.watch(prefix, from_revision))
+
+
+class _Writes:
+    """Numbers the writes of one client. Each says with every try below which number no answer is waited for
+    any more, so that the cluster need not remember those."""
+
+    def __init__(self, writer: str) -> None:
+        self._writer = writer
+        self._last = 0
+        self._open: dict[int, None] = {}
+        """Numbers of writes that wait for their answer, ascending."""
+
+    @contextmanager
+    def begin(self) -> Iterator[int]:
+        """The number of a new write, which has had its answer or is given up at the end."""
+        self._last += 1
+        number = self._last
+        self._open[number] = None
+        try:
+            yield number
+        finally:
+            del self._open[number]
+
+    def name(self, wire: pb.KvWriteId, number: int) -> None:
+        """Say in a request which write it is a try of."""
+        wire.writer = self._writer
+        wire.number = number
+        wire.answered = next(iter(self._open))
+
+
+def _item(wire: pb.KvItem) -> KvItem:
+    return KvItem(wire.key, wire.value, wire.version, wire.created)
