@@ -180,6 +180,13 @@ class UnknownFormat(Fatal):
     reason = "UNKNOWN_FORMAT"
 
 
+class StateDiverged(Fatal):
+    """The state here is not that of the other nodes at the same entry; `fields` hold `last_equal` and
+    `first_different`, the indexes of the entries after which that was seen."""
+
+    reason = "STATE_DIVERGED"
+
+
 class ApplyFailed(Fatal):
     """Applying a committed entry raised: a bug, and going on would let this node diverge from the others."""
 

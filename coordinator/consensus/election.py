@@ -9,7 +9,7 @@ from collections.abc import Callable
 from coordinator.consensus.ballot import Ballot
 from coordinator.consensus.journal import Position
 from coordinator.consensus.messages import VoteReply, VoteRequest
-from coordinator.consensus.port import Role
+from coordinator.consensus.port import Abstention, Role
 from coordinator.consensus.seam import SyncObjSeam
 
 
@@ -25,8 +25,8 @@ class Election:
         self._rechecked = False
         self._orphan_rounds = 0
         """How many more rounds need not wait a full timeout, since the leader is known to be gone."""
-        self.abstains = False
-        """Whether this node leaves it to others to stand; it votes all the same."""
+        self._passed_over = 0
+        """How many deadlines have gone by without standing, since a leader was heard."""
         if node.peers:
             self.postpone()
         else:
@@ -45,6 +45,7 @@ class Election:
         self._leader_heard_s = self._node.now()
         self._ballot = None
         self._orphan_rounds = 0
+        self._passed_over = 0
         self.postpone()
 
     def leader_lost(self) -> None:
@@ -63,7 +64,8 @@ class Election:
             self._rechecked = True
             self._node.election_deadline = now + self._node.settings.election_recheck_s
             return
-        if self.abstains and self._node.peers:
+        if self._leaves_it_to_others():
+            self._passed_over += 1
             self.postpone()
             return
         self._node.leader = None
@@ -117,6 +119,13 @@ class Election:
     def close(self) -> None:
         """The round under way has lost its meaning: the term has moved on."""
         self._ballot = None
+
+    def _leaves_it_to_others(self) -> bool:
+        """A nearly full disk is a reason to come last, not to leave the cluster without a leader."""
+        node = self._node
+        if node.abstains is Abstention.NO_SPACE:
+            return self._passed_over < node.settings.abstain_rounds and bool(node.peers)
+        return node.abstains is not Abstention.NONE and bool(node.peers)
 
     def _hasten(self, least: int, most: int) -> None:
         """Stand again within some jitters' time, if that is sooner."""

@@ -53,7 +53,7 @@ class Follower:
         match = min(self._matched, node.journal.durable_index)
         if not self._owed or not (self._at_once or match > self._told or match == self._matched):
             return
-        node.send(self._leader, AppendReply(node.term, self._seq, match, node.replica.applied))
+        node.send(self._leader, AppendReply(node.term, self._seq, match, node.replica.applied, node.abstains))
         self._told = match
         self._at_once = False
         self._owed = match < self._matched
@@ -88,15 +88,12 @@ class Follower:
         journal.replace_from(index, fresh)
 
     def _refusal(self, message: AppendEntries) -> AppendRefusal:
-        """Name the place, and the whole term that is in conflict there: one round trip leaves it behind."""
+        """Name the terms of what is here in that place: with them the leader finds the true conflict in one
+        round trip. What is committed matches, so that only its last entry is of interest."""
         node = self._node
-        last = node.journal.last.index
-        if message.prev_index > last:
-            term, index = 0, last + 1
-        else:
-            term = node.journal.term_at(message.prev_index) or 0
-            index = max(node.journal.first_of_term_at(message.prev_index), node.commit_index + 1)
-        return AppendRefusal(node.term, message.seq, message.prev_index, term, index, node.replica.applied)
+        last = min(message.prev_index, node.journal.last.index)
+        runs = node.journal.runs(node.commit_index, last, node.settings.max_refusal_runs)
+        return AppendRefusal(node.term, message.seq, message.prev_index, last, runs, node.replica.applied)
 
     def _contradiction(self, index: int) -> LogCorrupt:
         node = self._node

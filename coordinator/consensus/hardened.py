@@ -15,6 +15,7 @@ from pysyncobj.node import Node
 from pysyncobj.transport import Transport
 
 from coordinator.consensus.compaction import Compaction
+from coordinator.consensus.divergence import Finding, diverged
 from coordinator.consensus.election import Election
 from coordinator.consensus.follower import Follower
 from coordinator.consensus.journal import Journal, Position, SyncTicket
@@ -23,6 +24,7 @@ from coordinator.consensus.messages import (
     AppendEntries,
     AppendRefusal,
     AppendReply,
+    Divergence,
     Message,
     SnapshotAck,
     SnapshotChunk,
@@ -129,9 +131,10 @@ class HardenedSyncObj(SyncObjSeam):
         if self._leadership is not None:
             self._leadership.end_transfer()
 
-    def abstain(self, on: bool) -> None:
-        """Do not stand for election from now on, or do again."""
-        self._election.abstains = on
+    def fail(self, error: Exception) -> None:
+        """Stop for good, because of a fault that was met elsewhere in the node."""
+        if not self.stopped:
+            self._fail(error)
 
     @property
     def leadership(self) -> Leadership | None:
@@ -194,6 +197,8 @@ class HardenedSyncObj(SyncObjSeam):
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
+        if self._leadership is not None:
+            self._leadership.abdicate()
         self._cease(error)
         self.replica.on_fatal(error)
 
@@ -209,6 +214,8 @@ class HardenedSyncObj(SyncObjSeam):
     def _tick(self) -> None:
         now = self.now()
         self._check_deadlines(now)
+        if self._leadership is not None:
+            self._leadership.compare_states(now)
         if self._leadership is not None:
             self._leadership.advance_commit()
         self._tell_role()
@@ -293,7 +300,7 @@ class HardenedSyncObj(SyncObjSeam):
             self._dispatch(peer, message)
         elif isinstance(message, AppendEntries | SnapshotChunk):
             # A leader that is none any more must hear of the term that it missed.
-            self.send(peer, AppendRefusal(self.term, 0, 0, 0, 0, self.replica.applied))
+            self.send(peer, AppendRefusal(self.term, 0, 0, 0, [], self.replica.applied))
 
     def _dispatch(self, peer: str, message: Message) -> None:
         """Take a message of this node's own term, or a vote's answer of any."""
@@ -309,6 +316,8 @@ class HardenedSyncObj(SyncObjSeam):
             if peer == self.leader:
                 self.counters["transfers_received"] += 1
                 self._election.stand(pre=False, transfer=True)
+        elif isinstance(message, Divergence):
+            self._take_verdict(peer, message)
         elif self._leadership is not None:
             self._hear_follower(self._leadership, peer, message)
 
@@ -340,6 +349,12 @@ class HardenedSyncObj(SyncObjSeam):
             self.commit_to(chunk.meta.index)
             self._follower.matched_up_to(chunk.meta.index)
         self.send(leader, ack)
+
+    def _take_verdict(self, peer: str, message: Divergence) -> None:
+        """The leader says that this state is wrong. One that has been replaced since is not meant."""
+        own = self.replica.digest_at(message.different)
+        if peer == self.leader and own is not None and own != message.digest:
+            raise diverged(self.me, peer, Finding(message.equal, message.different))
 
     # Roles.
 

@@ -120,9 +120,10 @@ class Journal:
         """The term of the entry at `index`; None if it is neither held nor the base."""
         return self._terms.at(index) if self._base.index <= index <= self._last_index else None
 
-    def first_of_term_at(self, index: int) -> int:
-        """The first index held of the term that the entry at `index` has."""
-        return self._terms.first_of(index)
+    def runs(self, first: int, last: int, limit: int) -> list[tuple[int, int]]:
+        """The entries from `first` to `last`, which are held, as runs of one term: the first index and the
+        term of each; the newest `limit` alone if there are more."""
+        return self._terms.runs(first, last, limit)
 
     def last_up_to_term(self, term: int, index: int) -> int:
         """The highest index, not above `index`, of an entry whose term is not above `term`."""

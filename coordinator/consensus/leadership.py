@@ -7,22 +7,24 @@ import math
 from collections import deque
 from typing import Final, TypeVar
 
+from coordinator.consensus.divergence import Comparison
 from coordinator.consensus.messages import (
     AppendEntries,
     AppendRefusal,
     AppendReply,
+    Divergence,
     Entry,
     EntryKind,
     SnapshotAck,
     TimeoutNow,
     Verdict,
 )
-from coordinator.consensus.port import PeerStatus, SnapshotMeta
+from coordinator.consensus.port import Abstention, PeerStatus, SnapshotMeta
 from coordinator.consensus.progress import Progress, Stage
 from coordinator.consensus.reads import ReadDone, ReadQueue
 from coordinator.consensus.seam import SyncObjSeam
 from coordinator.consensus.snapshots import SnapshotSender
-from coordinator.errors import LimitExceeded, NotLeader, QueueFull, WrongState
+from coordinator.errors import LimitExceeded, NotLeader, QueueFull, StateDiverged, WrongState
 
 _Number = TypeVar("_Number", int, float)
 
@@ -43,6 +45,8 @@ class Peer:
         self.heard_seq = 0
         self.told_commit = 0
         self.applied = NOTHING_APPLIED
+        self.abstains = Abstention.NONE
+        self.verdict_sent_s = -math.inf
         self.snapshot: SnapshotSender | None = None
         self.no_snapshot_before_s = -math.inf
 
@@ -87,6 +91,9 @@ class Leadership:
         self._commit_news_s = math.inf
         """When followers must have heard of the commit index at the latest."""
         self._reads = ReadQueue(settings.max_waiting_reads)
+        self._comparison = Comparison(settings.election_max_s)
+        self._stops: StateDiverged | None = None
+        """Set once this node has told others that it is wrong, or they: it stops at the next tick."""
         self._uncommitted: deque[tuple[int, int]] = deque()
         self._uncommitted_bytes = 0
         node.journal.append([Entry(node.term, EntryKind.EMPTY, b"")])
@@ -141,25 +148,21 @@ class Leadership:
     def append_reply(self, peer_id: str, reply: AppendReply) -> None:
         """A follower has entries up to `match`, durably."""
         peer = self._peers[peer_id]
-        peer.heard(self._node.now(), reply.applied, min(reply.seq, self._seq))
+        self._heard(peer_id, reply.applied, min(reply.seq, self._seq))
+        peer.abstains = reply.abstains
         peer.progress.acknowledged(reply.seq, min(reply.match, self._node.journal.last.index))
 
     def append_refusal(self, peer_id: str, refusal: AppendRefusal) -> None:
         """A follower's log differs, or ends, before the place where it was to go on."""
-        peer, journal = self._peers[peer_id], self._node.journal
-        peer.heard(self._node.now(), refusal.applied, min(refusal.seq, self._seq))
-        hint = refusal.conflict_index
-        if refusal.conflict_term:
-            shared = journal.last_up_to_term(refusal.conflict_term, refusal.prev_index - 1)
-            if journal.term_at(shared) == refusal.conflict_term:
-                hint = max(hint, shared + 1)
-        if peer.progress.refused(refusal.seq, refusal.prev_index, hint):
+        self._heard(peer_id, refusal.applied, min(refusal.seq, self._seq))
+        hint = self._last_shared(refusal) + 1
+        if self._peers[peer_id].progress.refused(refusal.seq, refusal.prev_index, hint):
             self._node.counters["append_refusals"] += 1
 
     def snapshot_ack(self, peer_id: str, ack: SnapshotAck) -> None:
         """A follower has taken, finished or refused a snapshot."""
         peer, now = self._peers[peer_id], self._node.now()
-        peer.heard(now, ack.applied)
+        self._heard(peer_id, ack.applied)
         if peer.snapshot is None or ack.transfer != peer.snapshot.transfer:
             return
         peer.snapshot.acknowledged(ack.expected, now)
@@ -219,13 +222,30 @@ class Leadership:
             self._commit_news_s = math.inf
 
     def next_deadline(self) -> float:
-        """When `replicate` has something to do though nothing happens."""
+        """When a tick has something to do though nothing happens."""
+        if self._stops is not None:
+            return self._node.now()
         beats = [
             peer.tried_s + self._node.settings.heartbeat_s
             for peer_id, peer in self._peers.items()
             if self._node.connected(peer_id)
         ]
         return min([*beats, self._commit_news_s, self.quorum_lost_s()])
+
+    def compare_states(self, now: float) -> None:
+        """See whether all states are one. Raises StateDiverged if it is this node that must stop; the verdict
+        over others has left a tick before."""
+        if self._stops is not None:
+            raise self._stops
+        if not self._comparison.found:
+            return
+        judgement = self._comparison.judge(self._peers, now)
+        if judgement is None:
+            return
+        for peer_id in judgement.followers:
+            self._send_verdict(peer_id, now)
+        if judgement.leader_too:
+            self._stops = self._comparison.error(self._node.me)
 
     # Handing over.
 
@@ -244,13 +264,19 @@ class Leadership:
             )
         if not reachable:
             raise WrongState("there is no connected member to take over leadership")
-        best = max(reachable, key=lambda peer_id: self._peers[peer_id].progress.match)
-        self._transfer_to = target or best
+        self._transfer_to = target or self._most_caught_up(reachable)
         return self._transfer_to
 
     def end_transfer(self) -> None:
         """It did not come about in time: take proposals again."""
         self._transfer_to = None
+
+    def abdicate(self) -> None:
+        """This node stops, and can write no more: whoever has most of the log stands at once, rather than
+        when it misses the leader."""
+        connected = [peer_id for peer_id in self._peers if self._node.connected(peer_id)]
+        if connected:
+            self._node.send(self._most_caught_up(connected), TimeoutNow(self._node.term))
 
     def close(self) -> None:
         """This node follows somebody else now."""
@@ -267,6 +293,8 @@ class Leadership:
             match_index=peer.progress.match,
             applied=peer.applied,
             age_s=now - peer.heard_s if peer.spoke else -1.0,
+            abstains=peer.abstains,
+            differs_at=found.different if (found := self._comparison.finding(peer_id)) else 0,
         )
 
     # Inside.
@@ -288,6 +316,41 @@ class Leadership:
                 limit=limit,
                 value=value,
             )
+
+    def _heard(self, peer_id: str, applied: SnapshotMeta, seq: int = 0) -> None:
+        """A follower has answered in this term: compare its state with this node's."""
+        node, now = self._node, self._node.now()
+        self._peers[peer_id].heard(now, applied, seq)
+        own = node.replica.digest_at(applied.index)
+        self._comparison.report(peer_id, applied.index, applied.digest, own, now)
+
+    def _send_verdict(self, peer_id: str, now: float) -> None:
+        peer, found = self._peers[peer_id], self._comparison.finding(peer_id)
+        digest = None if found is None else self._node.replica.digest_at(found.different)
+        due = now >= peer.verdict_sent_s + self._node.settings.heartbeat_s
+        if found is None or digest is None or not due or not self._node.connected(peer_id):
+            return
+        peer.verdict_sent_s = now
+        self._node.counters["verdicts_sent"] += 1
+        self._node.send(peer_id, Divergence(self._node.term, found.equal, found.different, digest))
+
+    def _last_shared(self, refusal: AppendRefusal) -> int:
+        """The highest index below the refused one at which both logs have the same term, hence the same
+        entry; where the refusal names none, the one before all that it names."""
+        journal = self._node.journal
+        last = min(refusal.last_index, refusal.prev_index - 1)
+        for first, term in reversed(refusal.runs):
+            shared = journal.last_up_to_term(term, last)
+            if first <= shared <= last and journal.term_at(shared) == term:
+                return shared
+            last = min(last, first - 1)
+        return last
+
+    def _most_caught_up(self, peer_ids: list[str]) -> str:
+        """Of those that do not leave leadership to others, if there are any."""
+        peers = self._peers
+        willing = [peer_id for peer_id in peer_ids if peers[peer_id].abstains is Abstention.NONE]
+        return max(willing or peer_ids, key=lambda peer_id: peers[peer_id].progress.match)
 
     def _send_next(self, peer_id: str, now: float) -> bool:
         """Send one message that carries something; False if there is none, or it could not leave."""

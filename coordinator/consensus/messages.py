@@ -12,7 +12,7 @@ from typing import Annotated
 
 import msgspec
 
-from coordinator.consensus.port import SnapshotMeta
+from coordinator.consensus.port import Abstention, SnapshotMeta
 
 Natural = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 """A term, an index, a sequence number: what RocksDB keys and msgpack both hold."""
@@ -76,18 +76,19 @@ class AppendReply(msgspec.Struct, frozen=True, array_like=True, tag=4):
     seq: Natural
     match: Natural
     applied: SnapshotMeta
+    abstains: Abstention = Abstention.NONE
 
 
 class AppendRefusal(msgspec.Struct, frozen=True, array_like=True, tag=5):
-    """There is no entry (`prev_index`, the leader's term there) in this log. It has `conflict_term`
-    there, which begins at `conflict_index`; or it is too short, then `conflict_term` is 0 and
-    `conflict_index` is the first that is missing."""
+    """There is no entry (`prev_index`, the leader's term there) in this log. What it has up to there ends
+    at `last_index`, and consists of `runs`: the first index and the term of each run of entries of one
+    term, in order. Only the newest runs are named, and none that ends where all is committed."""
 
     term: Natural
     seq: Natural
     prev_index: Natural
-    conflict_term: Natural
-    conflict_index: Natural
+    last_index: Natural
+    runs: list[tuple[Natural, Natural]]
     applied: SnapshotMeta
 
 
@@ -130,6 +131,17 @@ class TimeoutNow(msgspec.Struct, frozen=True, array_like=True, tag=8):
     term: Natural
 
 
+class Divergence(msgspec.Struct, frozen=True, array_like=True, tag=9):
+    """The leader's state after the entry `different` has another `digest` than the receiver's, and most
+    nodes are with the leader, or as many: the receiver must stop. `equal` is the last entry after which
+    the two were seen equal, 0 if none."""
+
+    term: Natural
+    equal: Natural
+    different: Natural
+    digest: bytes
+
+
 Message = (
     VoteRequest
     | VoteReply
@@ -139,4 +151,5 @@ Message = (
     | SnapshotChunk
     | SnapshotAck
     | TimeoutNow
+    | Divergence
 )

@@ -7,12 +7,13 @@ entries is 2.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Protocol
 
 import msgspec
 
 from coordinator.core.position import SnapshotMeta as SnapshotMeta
+from coordinator.errors import Fatal
 
 
 class Role(StrEnum):
@@ -21,6 +22,15 @@ class Role(StrEnum):
     FOLLOWER = "follower"
     CANDIDATE = "candidate"
     LEADER = "leader"
+
+
+class Abstention(IntEnum):
+    """Why a node leaves it to others to stand for election. DRAINED: its operator asked for it; NO_SPACE: its
+    disk is nearly full, so that it stands only if nobody else does."""
+
+    NONE = 0
+    DRAINED = 1
+    NO_SPACE = 2
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -74,6 +84,9 @@ class Replica(Protocol):
     def applied(self) -> SnapshotMeta:
         """Index, term and digest of the last entry whose effect is in the state."""
 
+    def digest_at(self, index: int) -> bytes | None:
+        """The digest of the state after the entry `index`; None if it is not, or no longer, known."""
+
     def apply(self, entries: Sequence[Committed]) -> None:
         """Apply a run of committed entries that begins at `applied.index + 1`. Raising stops the node."""
 
@@ -95,13 +108,16 @@ class Replica(Protocol):
 
 
 class PeerStatus(msgspec.Struct, frozen=True):
-    """A member as the leader last heard of it; `age_s` seconds ago, -1 if never."""
+    """A member as the leader last heard of it; `age_s` seconds ago, -1 if never. `differs_at` is the first
+    entry after which its state was seen to differ from the leader's, 0 if none."""
 
     id: str
     connected: bool
     match_index: int
     applied: SnapshotMeta
     age_s: float
+    abstains: Abstention = Abstention.NONE
+    differs_at: int = 0
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -151,8 +167,12 @@ class Consensus(Protocol):
             WrongState: nobody is caught up, or the target is not a member.
         """
 
-    def abstain(self, on: bool) -> None:
-        """Leave it to the other nodes to stand for election, or stand again. Voting goes on either way."""
+    def abstain(self, why: Abstention) -> None:
+        """Leave it to the other nodes to stand for election, or with NONE stand again. Voting goes on either
+        way."""
+
+    def fail(self, error: Fatal) -> None:
+        """Stop for good, as after any fault of consensus itself: this node's disk is not to be trusted."""
 
     def status(self) -> Status:
         """Where this node stands now."""

@@ -18,6 +18,7 @@ from coordinator.consensus.journal import Journal
 from coordinator.consensus.leadership import NOTHING_APPLIED
 from coordinator.consensus.links import Links
 from coordinator.consensus.port import (
+    Abstention,
     Committed,
     Member,
     PeerStatus,
@@ -30,7 +31,7 @@ from coordinator.consensus.port import (
 )
 from coordinator.consensus.settings import RaftSettings
 from coordinator.consensus.worker import ThreadWorker, Worker
-from coordinator.errors import ConfigError, CoordinatorError, NotLeader, WrongState
+from coordinator.errors import ConfigError, CoordinatorError, Fatal, NotLeader, WrongState
 from coordinator.storage.engine import Engine
 
 log = logging.getLogger(__name__)
@@ -153,9 +154,13 @@ class RaftConsensus:
             self._node.end_transfer()
         return self._node.leader or chosen
 
-    def abstain(self, on: bool) -> None:
+    def abstain(self, why: Abstention) -> None:
         """As `port.Consensus.abstain`."""
-        self._node.abstain(on)
+        self._node.abstains = why
+
+    def fail(self, error: Fatal) -> None:
+        """As `port.Consensus.fail`."""
+        self._node.fail(error)
 
     def status(self) -> Status:
         """Where this node stands now."""
@@ -207,9 +212,9 @@ class RaftConsensus:
 
     def _fail(self) -> None:
         """The node has stopped for good. Its connections close, so that the others look for a leader at
-        once."""
+        once; first leaves what has just been written, which may name its successor."""
         self._halt()
-        self._links.abort()
+        asyncio.get_running_loop().call_soon(self._links.abort)
 
     # What the rest needs.
 
@@ -253,6 +258,9 @@ class _Observed:
     @property
     def applied(self) -> SnapshotMeta:
         return self._replica.applied
+
+    def digest_at(self, index: int) -> bytes | None:
+        return self._replica.digest_at(index)
 
     def on_role(self, role: Role, term: int, leader: str | None) -> None:
         self._replica.on_role(role, term, leader)

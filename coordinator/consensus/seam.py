@@ -21,7 +21,7 @@ from pysyncobj.transport import Transport
 from coordinator.consensus.ballot import majority
 from coordinator.consensus.journal import Journal
 from coordinator.consensus.messages import Message
-from coordinator.consensus.port import Replica, Role
+from coordinator.consensus.port import Abstention, Replica, Role
 from coordinator.consensus.settings import RaftSettings
 
 _ROLES = {
@@ -81,6 +81,8 @@ class SyncObjSeam(SyncObj):
         self.now = now
         self.rng = rng
         self.counters: Counter[str] = Counter()
+        self.abstains = Abstention.NONE
+        """Whether this node leaves it to others to stand for election; it votes all the same."""
         self._nodes = {peer: Node(peer) for peer in self.peers}
         super().__init__(
             Node(me),

@@ -38,12 +38,16 @@ class RaftSettings(msgspec.Struct, frozen=True, kw_only=True):
     commit_notice_s: float = 0.005
     """Followers hear of a new commit index within this time, though there is nothing else to send."""
     transfer_timeout_s: float = 1.0
+    abstain_rounds: int = 3
+    """A node whose disk is nearly full lets so many election timeouts pass before it stands after all."""
 
     max_entry_bytes: int = 4 * MIB
     max_frame_bytes: int = 16 * MIB
     max_append_entries: int = 4096
     max_append_bytes: int = 1 * MIB
     """One message carries no more than this, unless a single entry is larger."""
+    max_refusal_runs: int = 256
+    """Runs of entries of one term that a refusal names: as many terms of conflict are left behind at once."""
     window_messages: int = 4
     window_bytes: int = 8 * MIB
     max_uncommitted_entries: int = 65_536
@@ -52,6 +56,8 @@ class RaftSettings(msgspec.Struct, frozen=True, kw_only=True):
     apply_entries: int = 1024
     apply_bytes: int = 4 * MIB
 
+    digest_history: int = 16_384
+    """Digests of the last entries applied, to compare the followers' with."""
     tail_entries: int = 16_384
     tail_bytes: int = 64 * MIB
     """The newest entries are kept in memory up to these two bounds."""

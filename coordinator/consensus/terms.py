@@ -31,9 +31,13 @@ class TermRuns:
         """The term of an entry that the log holds."""
         return self._terms[self._run(index)]
 
-    def first_of(self, index: int) -> int:
-        """The first index held of the term that `index` belongs to."""
-        return self._firsts[self._run(index)]
+    def runs(self, first: int, last: int, limit: int) -> list[tuple[int, int]]:
+        """The newest runs, at most `limit`, that have entries from `first` to `last`: the first index, not
+        below `first`, and the term of each."""
+        if last < first:
+            return []
+        found = range(self._run(first), self._run(last) + 1)[-limit:]
+        return [(max(first, self._firsts[run]), self._terms[run]) for run in found]
 
     def last_up_to(self, term: int, index: int) -> int:
         """The highest index, not above `index`, whose term is not above `term`; the base's own if there

@@ -11,6 +11,30 @@ DIGEST_BYTES: Final = 16
 EMPTY: Final = bytes(DIGEST_BYTES)
 
 
+class RecentDigests:
+    """The digests after the last `size` entries; memory in proportion to `size`."""
+
+    def __init__(self, size: int, index: int, digest: bytes) -> None:
+        """`digest` is that after the entry `index`; those before are not known."""
+        self._ring = [EMPTY] * size
+        self.restart(index, digest)
+
+    def restart(self, index: int, digest: bytes) -> None:
+        """The state was replaced by one that ends at `index`."""
+        self._first = self._last = index
+        self._ring[index % len(self._ring)] = digest
+
+    def add(self, digest: bytes) -> None:
+        """The entry after the last has been applied."""
+        self._last += 1
+        self._ring[self._last % len(self._ring)] = digest
+
+    def at(self, index: int) -> bytes | None:
+        """The digest after the entry `index`; None if it is not, or no longer, known."""
+        known = self._first <= index <= self._last and index > self._last - len(self._ring)
+        return self._ring[index % len(self._ring)] if known else None
+
+
 def roll(digest: bytes, index: int, parts: Iterable[bytes]) -> bytes:
     """The digest after the entry at `index` whose encoded writes are `parts`, given the one before. 16
     bytes of BLAKE2b (RFC 7693); lengths are hashed too, so that no two lists of parts look alike."""

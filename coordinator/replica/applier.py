@@ -15,7 +15,7 @@ import msgspec
 from coordinator.consensus.port import Committed, Role, SnapshotMeta, SnapshotReader
 from coordinator.core import machine
 from coordinator.core.commands import FORMAT, Entry
-from coordinator.core.digest import roll
+from coordinator.core.digest import RecentDigests, roll
 from coordinator.core.model import State
 from coordinator.core.outcome import Effects, Event, KvEvent, Outcome
 from coordinator.errors import ApplyFailed, UnknownFormat
@@ -33,7 +33,9 @@ ReplyListener = Callable[[int, int, Outcome], None]
 class Applier:
     """The state in memory and on disk, moved on by committed entries."""
 
-    def __init__(self, store: StateStore, *, max_events: int, kv_history_bytes: int) -> None:
+    def __init__(
+        self, store: StateStore, *, max_events: int, kv_history_bytes: int, max_digests: int
+    ) -> None:
         """Load the state. Raises StateCorrupt."""
         self._store = store
         self.state: State = store.load()
@@ -47,12 +49,17 @@ class Applier:
         """The leader's loops, while this node leads."""
         self.on_role_change: RoleListener = _ignore
         self.on_stopped: Callable[[Exception], None] = _ignore
+        self._digests = RecentDigests(max_digests, store.applied.index, store.applied.digest)
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
 
     @property
     def applied(self) -> SnapshotMeta:
         """Index, term and digest of the last entry whose effect is in the state."""
         return self._store.applied
+
+    def digest_at(self, index: int) -> bytes | None:
+        """The digest after the entry `index`; None if it is not, or no longer, known."""
+        return self._digests.at(index)
 
     @property
     def store(self) -> StateStore:
@@ -78,6 +85,7 @@ class Applier:
                 digest = roll(digest, entry.index, _digest_parts(stored))
                 writes += stored
                 outcomes.append((entry, decoded.at_ms, outcome))
+            self._digests.add(digest)
         last = entries[-1]
         self._store.commit(writes, SnapshotMeta(last.index, last.term, digest))
         for entry, at_ms, outcome in outcomes:
@@ -129,6 +137,7 @@ class Applier:
     def reload(self) -> None:
         """A snapshot has been installed: begin from what it holds."""
         self.state = self._store.load()
+        self._digests.restart(self._store.applied.index, self._store.applied.digest)
         self.history.restart(self._store.applied.index)
         self.kv_history.restart(self.state.machine.sequence)
         self._wake(self._store.applied.index)

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 import structlog
 
 from coordinator.config import NodeConfig, format_address, parse_address
-from coordinator.consensus.port import Member
+from coordinator.consensus.port import Abstention, Member
 from coordinator.consensus.raft import RaftConsensus
 from coordinator.core.commands import Command
 from coordinator.core.outcome import Event, KvEvent, Outcome, Reply
@@ -55,6 +55,7 @@ class Node:
             self._store,
             max_events=config.limits.watch_history,
             kv_history_bytes=config.limits.kv_history_bytes,
+            max_digests=config.raft.digest_history,
         )
         self._log_engine = around.open_log()
         self.consensus = RaftConsensus(
@@ -154,7 +155,7 @@ class Node:
             WrongState: nobody can take over.
         """
         self.draining = not undo
-        self.consensus.abstain(not undo)
+        self.consensus.abstain(Abstention.NONE if undo else Abstention.DRAINED)
         leader = self.consensus.status().leader
         if undo or leader != self.config.node_id:
             return leader or ""

@@ -167,6 +167,7 @@ class ListReplica:
         self.flushes = 0
         self.snapshots_read = 0
         self.snapshots_open = 0
+        self.digests: dict[int, bytes] = {1: b""}
         self.poison: bytes | None = None
         """A command that cannot be applied."""
 
@@ -180,7 +181,11 @@ class ListReplica:
                     raise RuntimeError("this command cannot be applied")
             digest = hashlib.blake2b(self.applied.digest + entry.payload, digest_size=8).digest()
             self.applied = SnapshotMeta(entry.index, entry.term, digest)
+            self.digests[entry.index] = digest
         self.changed()
+
+    def digest_at(self, index: int) -> bytes | None:
+        return self.digests.get(index)
 
     def installed(self) -> None:
         """A snapshot has taken the place of the state, on disk as well."""
@@ -239,6 +244,7 @@ class _ListWriter:
         except msgspec.MsgspecError as error:
             raise StateCorrupt(f"the snapshot at {self._meta.index} cannot be read: {error}") from error
         self._replica.applied = self._meta
+        self._replica.digests = {self._meta.index: self._meta.digest}
         self._replica.installed()
 
     def abort(self) -> None:

@@ -112,6 +112,9 @@ class _Methods:
         self._owner = owner
         self.applied = SnapshotMeta(1, 0, b"")
 
+    def digest_at(self, index: int) -> bytes | None:
+        return b"" if index <= self.applied.index else None
+
     def apply(self, entries: Sequence[Committed]) -> None:
         for entry in entries:
             self._owner.run_command(entry)

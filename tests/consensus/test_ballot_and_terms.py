@@ -67,7 +67,15 @@ def test_runs_agree_with_a_list(
     assert runs.last == terms[-1]
     for index, each in held.items():
         assert runs.at(index) == each
-        assert runs.first_of(index) == min(other for other, one in held.items() if one == each)
     index = base + place % len(terms)
+    found = runs.runs(base, index, limit=100)
+    starts = [other for other, _ in found]
+    assert {
+        other: each
+        for (first, each), end in zip(found, [*starts[1:], index + 1], strict=True)
+        for other in range(first, end)
+    } == {other: each for other, each in held.items() if other <= index}
+    assert runs.runs(base, index, limit=2) == found[-2:]
+    assert runs.runs(index, index, limit=1) == [(index, runs.at(index))]
     below = [other for other, each in held.items() if other <= index and each <= term]
     assert runs.last_up_to(term, index) == max(below, default=base)

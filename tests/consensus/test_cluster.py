@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from coordinator.consensus.port import Role
+from coordinator.consensus.port import Abstention, Role
 from coordinator.consensus.settings import RaftSettings
 from coordinator.errors import LimitExceeded, NotLeader, QueueFull, StartFailed, WrongState
 from tests.consensus.conftest import MakeCluster
@@ -147,15 +147,15 @@ async def test_a_node_that_abstains_is_passed_over_and_leads_again_when_it_may(
     cluster = make_cluster(3, None)
     await cluster.start()
     drained = await cluster.led()
-    cluster.nodes[drained].abstain(True)
+    cluster.nodes[drained].abstain(Abstention.DRAINED)
     second = await cluster.nodes[drained].transfer_leadership()
     await cluster.kill(second)
     third = next(node for node in cluster.ids if node not in (drained, second))
     await cluster.until(lambda: cluster.nodes[third].status().role is Role.LEADER)
     await cluster.start(second)
     for node in (second, third):
-        cluster.nodes[node].abstain(True)
-    cluster.nodes[drained].abstain(False)
+        cluster.nodes[node].abstain(Abstention.DRAINED)
+    cluster.nodes[drained].abstain(Abstention.NONE)
     await cluster.kill(third)
     await cluster.until(lambda: cluster.nodes[drained].status().role is Role.LEADER)
 

@@ -374,7 +374,7 @@ def compacted() -> Bench:
 
 
 def refuse_everything(bench: Bench) -> list[tuple[str, object]]:
-    return bench.hear("c", AppendRefusal(bench.node.term, 10**6, 1, 0, 2, NOTHING))
+    return bench.hear("c", AppendRefusal(bench.node.term, 10**6, 1, 1, [], NOTHING))
 
 
 def chunks(sent: list[tuple[str, object]]) -> list[SnapshotChunk]:

@@ -63,7 +63,7 @@ def make_applier(tmp_path: Path) -> Iterator[MakeApplier]:
         if name in stores:
             stores.pop(name).close()
         stores[name] = StateStore(FolderHome(tmp_path / name))
-        return Applier(stores[name], max_events=1_000, kv_history_bytes=1 << 20)
+        return Applier(stores[name], max_events=1_000, kv_history_bytes=1 << 20, max_digests=100)
 
     yield make
     for store in stores.values():
