@@ -58,17 +58,7 @@ class Node:
             max_digests=config.raft.digest_history,
         )
         self._log_engine = around.open_log()
-        self.consensus = RaftConsensus(
-            config.node_id,
-            config.members,
-            engine=self._log_engine,
-            replica=self.applier,
-            links=around.links,
-            worker=around.worker,
-            settings=config.raft,
-            now=around.now,
-            rng=around.rng,
-        )
+        self.consensus = self._make_consensus(around)
         self.proposer = Proposer(
             self.consensus,
             self._clock,
@@ -181,6 +171,19 @@ class Node:
         self.applier.on_outcome = self._outcome
         self.applier.on_role_change = self.leadership.on_role
         self.applier.on_stopped = self._stopped
+
+    def _make_consensus(self, around: Surroundings) -> RaftConsensus:
+        return RaftConsensus(
+            self.config.node_id,
+            self.config.members,
+            engine=self._log_engine,
+            replica=self.applier,
+            links=around.links,
+            worker=around.worker,
+            settings=self.config.raft,
+            now=around.now,
+            rng=around.rng,
+        )
 
     def _make_leader(self) -> Leader:
         placement = Placement(
