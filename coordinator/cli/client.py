@@ -3,73 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import click
 
-from agent_sdk import Client
 from agent_sdk.types import FINAL_STATES, DagEvent, DagStatus
 from coordinator.cli import views
 from coordinator.cli.exits import Exit
+from coordinator.cli.keys import kv
 from coordinator.cli.output import Format, print_json, print_record, print_table
 from coordinator.cli.program import Program
+from coordinator.cli.session import Session, root_options, session_options
 from coordinator.errors import WrongState
 
-CALL_TIMEOUT_S: Final = 30.0
-DEFAULT_ENDPOINTS: Final = "127.0.0.1:7400"
 _DAG_STATES: Final = ("STAGING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED")
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-@dataclass
-class Session:
-    """What holds for one run of the program. No `timeout_s`: `CALL_TIMEOUT_S` for a call, none for a wait."""
-
-    endpoints: str = DEFAULT_ENDPOINTS
-    output: Format = Format.TABLE
-    timeout_s: float | None = None
-
-    def client(self) -> Client:
-        """A client of the cluster; close it."""
-        return Client(self.endpoints, timeout_s=self.timeout_s or CALL_TIMEOUT_S)
-
-    def show(self, view: views.View) -> None:
-        """Print one object."""
-        print_json(view) if self.output is Format.JSON else print_record(view)
-
-
-def session_options(command: Command, *, variable: str | None = None) -> Command:
-    """`--endpoints`, `--output`, `--timeout`: each may stand before or after the command's name."""
-
-    def remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
-        session = ctx.ensure_object(Session)
-        if value is not None:
-            setattr(session, str(parameter.name), Format(value) if parameter.name == "output" else value)
-
-    shared: dict[str, Any] = {"expose_value": False, "is_eager": True, "callback": remember}
-    options = (
-        click.option("--endpoints", envvar=variable, metavar="HOST:PORT,...", help="Nodes to ask.", **shared),
-        click.option("--output", type=click.Choice(list(map(str, Format))), help="How to print.", **shared),
-        click.option(
-            "--timeout",
-            "timeout_s",
-            type=click.FloatRange(min=0, min_open=True),
-            help="Seconds until giving up; by default 30 for a call, and none for --wait.",
-            **shared,
-        ),
-    )
-    for option in options:
-        command = option(command)
-    return command
-
-
-def root_options(command: Command) -> Command:
-    """The same for the program itself, where the environment counts too."""
-    return session_options(command, variable="COORDCTL_ENDPOINTS")
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
@@ -243,6 +191,11 @@ def explain(session: Session, dag_id: str, task_id: str) -> None:
         print_table(refusals, ["reason", "agents", "example_agent", "detail"])
     else:
         session.show(view)
+
+
+# --- the key-value space ------------------------------------------------------------------------------------
+
+main.add_command(kv)
 
 
 # --- the cluster --------------------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ from agent_sdk.types import (
     DagStatus,
     Event,
     Explanation,
+    KvEvent,
+    KvItem,
     NodeStatus,
     TaskResult,
     TaskStatus,
@@ -82,11 +84,16 @@ def attempt(status: AttemptStatus) -> View:
 def result(status: TaskResult) -> View:
     """What a task left: `result` as text, or `result_base64` where it is not UTF-8."""
     view: View = {"dag_id": status.dag_id, "task_id": status.task_id, "state": status.state}
-    try:
-        view["result"] = status.text
-    except UnicodeDecodeError:
-        view["result_base64"] = base64.b64encode(status.data).decode()
+    view |= _data("result", status.data)
     return view | {"reference": status.reference, "error": status.error}
+
+
+def _data(name: str, data: bytes) -> View:
+    """Bytes as text, or in base64 and under another name where they are not UTF-8."""
+    try:
+        return {name: data.decode()}
+    except UnicodeDecodeError:
+        return {f"{name}_base64": base64.b64encode(data).decode()}
 
 
 def cluster(status: ClusterStatus) -> View:
@@ -146,3 +153,16 @@ def event(change: Event) -> View:
     """A change; `kind` is dag, task or agent."""
     kind = "dag" if isinstance(change, DagEvent) else "agent" if isinstance(change, AgentEvent) else "task"
     return {"kind": kind, **asdict(change)}
+
+
+def key(item: KvItem) -> View:
+    """A key with its value: `value` as text, or `value_base64` where it is not UTF-8."""
+    return {"key": item.key, **_data("value", item.value), "version": item.version, "created": item.created}
+
+
+def key_change(change: KvEvent) -> View:
+    """A change of a key; without a value if it was deleted."""
+    view: View = {"key": change.key, "version": change.version, "deleted": change.deleted}
+    if not change.deleted:
+        view |= _data("value", change.value)
+    return view | {"created": change.created, "at_ms": change.at_ms}

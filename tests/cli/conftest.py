@@ -15,7 +15,14 @@ from google.protobuf.message import Message
 from coordinator.api.errors import refuse
 from coordinator.cli.client import main
 from coordinator.errors import CoordinatorError
-from quorumflow_proto.v1 import client_pb2, client_pb2_grpc, operator_pb2, operator_pb2_grpc
+from quorumflow_proto.v1 import (
+    client_pb2,
+    client_pb2_grpc,
+    kv_pb2,
+    kv_pb2_grpc,
+    operator_pb2,
+    operator_pb2_grpc,
+)
 
 Answer = Message | CoordinatorError
 
@@ -39,7 +46,7 @@ def servicer(base: type, service: str, script: Script) -> Any:
         method.name: _streamed(method.name, script)
         if method.server_streaming
         else _single(method.name, script)
-        for module in (client_pb2, operator_pb2)
+        for module in (client_pb2, kv_pb2, operator_pb2)
         if (descriptor := module.DESCRIPTOR.services_by_name.get(service)) is not None
         for method in descriptor.methods
     }
@@ -80,6 +87,9 @@ async def script() -> AsyncIterator[Script]:
     server = grpc.aio.server()
     client_pb2_grpc.add_ClientServiceServicer_to_server(
         servicer(client_pb2_grpc.ClientServiceServicer, "ClientService", played), server
+    )
+    kv_pb2_grpc.add_KvServiceServicer_to_server(
+        servicer(kv_pb2_grpc.KvServiceServicer, "KvService", played), server
     )
     operator_pb2_grpc.add_OperatorServiceServicer_to_server(
         servicer(operator_pb2_grpc.OperatorServiceServicer, "OperatorService", played), server

@@ -11,9 +11,10 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
-from quorumflow_proto.v1 import agent_pb2, client_pb2, common_pb2, operator_pb2
+from quorumflow_proto.v1 import agent_pb2, client_pb2, common_pb2, kv_pb2, operator_pb2
 from quorumflow_proto.v1.agent_pb2_grpc import AgentServiceServicer, add_AgentServiceServicer_to_server
 from quorumflow_proto.v1.client_pb2_grpc import ClientServiceServicer, add_ClientServiceServicer_to_server
+from quorumflow_proto.v1.kv_pb2_grpc import KvServiceServicer, add_KvServiceServicer_to_server
 from quorumflow_proto.v1.operator_pb2_grpc import (
     OperatorServiceServicer,
     add_OperatorServiceServicer_to_server,
@@ -233,22 +234,27 @@ def _scripted(base: type, methods: Iterable[str], **more: Any) -> type:
     return type(f"Scripted{base.__name__}", (base,), {name: _unary(name) for name in methods} | more)
 
 
-async def _watch(self: Any, request: client_pb2.WatchRequest, context: Any) -> None:
-    for step in self.script.next_answer("Watch", request):
-        if isinstance(step, Refused):
-            await step.abort(context)
-        elif step is STAY:
-            await asyncio.Event().wait()
-        else:
-            await context.write(step)
+def _stream(method: str) -> Callable[..., Any]:
+    async def answer(self: Any, request: Any, context: Any) -> None:
+        for step in self.script.next_answer(method, request):
+            if isinstance(step, Refused):
+                await step.abort(context)
+            elif step is STAY:
+                await asyncio.Event().wait()
+            else:
+                await context.write(step)
+
+    return answer
 
 
-_UNARY_CALLS = [
-    call.name
-    for call in client_pb2.DESCRIPTOR.services_by_name["ClientService"].methods
-    if not call.server_streaming
-]
-_OPERATOR_CALLS = [call.name for call in operator_pb2.DESCRIPTOR.services_by_name["OperatorService"].methods]
+def _unary_calls(module: Any, service: str) -> list[str]:
+    methods = module.DESCRIPTOR.services_by_name[service].methods
+    return [call.name for call in methods if not call.server_streaming]
+
+
+_UNARY_CALLS = _unary_calls(client_pb2, "ClientService")
+_KV_CALLS = _unary_calls(kv_pb2, "KvService")
+_OPERATOR_CALLS = _unary_calls(operator_pb2, "OperatorService")
 
 
 class Node:
@@ -258,9 +264,11 @@ class Node:
         self.script = Script()
         self.agents = AgentSide()
         self._server = grpc.aio.server(options=SERVER_OPTIONS)
-        client = _scripted(ClientServiceServicer, _UNARY_CALLS, Watch=_watch, script=self.script)()
+        client = _scripted(ClientServiceServicer, _UNARY_CALLS, Watch=_stream("Watch"), script=self.script)()
+        kv = _scripted(KvServiceServicer, _KV_CALLS, Watch=_stream("WatchKeys"), script=self.script)()
         operator = _scripted(OperatorServiceServicer, _OPERATOR_CALLS, script=self.script)()
         add_ClientServiceServicer_to_server(client, self._server)
+        add_KvServiceServicer_to_server(kv, self._server)
         add_OperatorServiceServicer_to_server(operator, self._server)
         add_AgentServiceServicer_to_server(self.agents, self._server)
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
