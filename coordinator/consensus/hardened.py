@@ -29,11 +29,10 @@ from coordinator.consensus.messages import (
     SnapshotAck,
     SnapshotChunk,
     TimeoutNow,
-    Verdict,
     VoteReply,
     VoteRequest,
 )
-from coordinator.consensus.port import Committed, Replica, Role
+from coordinator.consensus.port import Committed, Replica, Role, SnapshotMeta
 from coordinator.consensus.reads import ReadDone
 from coordinator.consensus.seam import SyncObjSeam
 from coordinator.consensus.settings import RaftSettings
@@ -95,7 +94,7 @@ class HardenedSyncObj(SyncObjSeam):
         )
         self._election = Election(self, self._lead)
         self._follower = Follower(self)
-        self._receiver = SnapshotReceiver(replica)
+        self._receiver = SnapshotReceiver(self, flusher, self._finish, self._installed)
         self._compaction = Compaction(self, flusher, self._finish)
         self._told = (Role.FOLLOWER, journal.term, self.leader)
 
@@ -205,7 +204,7 @@ class HardenedSyncObj(SyncObjSeam):
     def _cease(self, error: Exception) -> None:
         self._fatal = error
         self._drop_leadership()
-        self._receiver.abort()
+        self._receiver.stop()
         self.role = Role.FOLLOWER
         self.leader = None
 
@@ -309,7 +308,7 @@ class HardenedSyncObj(SyncObjSeam):
             self._follower.append(peer, message)
         elif isinstance(message, SnapshotChunk):
             self._hear_leader(peer)
-            self._take_chunk(peer, message)
+            self._receiver.receive(peer, message)
         elif isinstance(message, VoteReply):
             self._election.answered(peer, message)
         elif isinstance(message, TimeoutNow):
@@ -340,15 +339,11 @@ class HardenedSyncObj(SyncObjSeam):
             self.follow(self.term, leader=peer)
         self._election.leader_heard()
 
-    def _take_chunk(self, leader: str, chunk: SnapshotChunk) -> None:
-        ack = self._receiver.receive(leader, chunk)
-        if ack.verdict is Verdict.INSTALLED:
-            self.counters["snapshots_installed"] += 1
-            _match_log_to_state(self.journal, self.replica)
-            self.applied_index = chunk.meta.index
-            self.commit_to(chunk.meta.index)
-            self._follower.matched_up_to(chunk.meta.index)
-        self.send(leader, ack)
+    def _installed(self, snapshot: SnapshotMeta) -> None:
+        _match_log_to_state(self.journal, self.replica)
+        self.applied_index = snapshot.index
+        self.commit_to(snapshot.index)
+        self._follower.matched_up_to(snapshot.index)
 
     def _take_verdict(self, peer: str, message: Divergence) -> None:
         """The leader says that this state is wrong. One that has been replaced since is not meant."""

@@ -170,14 +170,19 @@ class Leadership:
             self._node.counters["snapshots_refused"] += 1
             peer.no_snapshot_before_s = now + self._node.settings.snapshot_retry_s
             peer.drop_snapshot(installed=False)
+        elif ack.verdict is Verdict.MISSING:
+            self._node.counters["snapshots_lost"] += 1
+            peer.drop_snapshot(installed=False)
         elif ack.verdict is not Verdict.RECEIVED:
             peer.drop_snapshot(installed=True)
 
     def interrupted(self, peer_id: str) -> None:
-        """The connection with a follower was lost, or made anew."""
+        """The connection with a follower was lost, or made anew. A snapshot goes on where it stopped."""
         peer = self._peers[peer_id]
-        peer.drop_snapshot(installed=False)
-        peer.progress.interrupted()
+        if peer.snapshot is None:
+            peer.progress.interrupted()
+        else:
+            peer.snapshot.resume(self._node.now())
         peer.tried_s = -math.inf
 
     # What follows from it.
@@ -210,6 +215,7 @@ class Leadership:
         for_reads = self._reads.wants_round()
         if for_reads:
             self._reads.round_begins(self._seq)
+        self._drop_overdue_snapshots(now)
         busy = [peer_id for peer_id in self._peers if self._node.connected(peer_id)]
         reachable = tuple(busy)
         while busy:
@@ -230,7 +236,12 @@ class Leadership:
             for peer_id, peer in self._peers.items()
             if self._node.connected(peer_id)
         ]
-        return min([*beats, self._commit_news_s, self.quorum_lost_s()])
+        chunks = [
+            peer.snapshot.next_due_s()
+            for peer_id, peer in self._peers.items()
+            if peer.snapshot is not None and self._node.connected(peer_id)
+        ]
+        return min([*beats, *chunks, self._commit_news_s, self.quorum_lost_s()])
 
     def compare_states(self, now: float) -> None:
         """See whether all states are one. Raises StateDiverged if it is this node that must stop; the verdict
@@ -409,22 +420,24 @@ class Leadership:
         self._node.counters["snapshots_begun"] += 1
         reader = self._node.replica.read_snapshot()
         peer.progress.begin_snapshot(reader.meta.index)
-        peer.snapshot = SnapshotSender(
-            reader, self._transfers, window=self._node.settings.snapshot_window_chunks, now=now
-        )
+        peer.snapshot = SnapshotSender(reader, self._transfers, self._node.settings, now)
         return self._send_chunk(peer_id, peer, now)
 
     def _send_chunk(self, peer_id: str, peer: Peer, now: float) -> bool:
         sender = peer.snapshot
         assert sender is not None
-        if now - sender.moved_s > self._node.settings.snapshot_stall_s:
-            peer.drop_snapshot(installed=False)
+        chunk = sender.chunk(self._node.term, now)
+        if chunk is None:
             return False
-        chunk = sender.chunk(self._node.term)
-        if chunk is None or not self._node.send(peer_id, chunk):
-            return False
-        sender.chunk_sent()
-        return True
+        sent = self._node.send(peer_id, chunk)
+        sender.chunk_sent(now) if sent else sender.chunk_refused(now)
+        return sent
+
+    def _drop_overdue_snapshots(self, now: float) -> None:
+        for peer in self._peers.values():
+            if peer.snapshot is not None and peer.snapshot.overdue(now):
+                self._node.counters["snapshots_overdue"] += 1
+                peer.drop_snapshot(installed=False)
 
     def _offer_leadership(self, peer_id: str, now: float) -> None:
         if now >= self._transfer_offered_s + self._node.settings.heartbeat_s:

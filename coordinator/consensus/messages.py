@@ -106,13 +106,14 @@ class SnapshotChunk(msgspec.Struct, frozen=True, array_like=True, tag=6):
 
 
 class Verdict(IntEnum):
-    """What became of a snapshot. KNOWN: the state here is at least as new, so nothing was done; REFUSED:
-    it did not verify."""
+    """What became of a snapshot. RECEIVED: it is on its way, or being installed; KNOWN: the state here is at
+    least as new, so nothing was done; REFUSED: it did not verify; MISSING: its beginning is not here."""
 
     RECEIVED = 1
     INSTALLED = 2
     KNOWN = 3
     REFUSED = 4
+    MISSING = 5
 
 
 class SnapshotAck(msgspec.Struct, frozen=True, array_like=True, tag=7):

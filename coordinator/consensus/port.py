@@ -55,7 +55,7 @@ class SnapshotReader(Protocol):
     meta: SnapshotMeta
 
     def chunks(self) -> Iterator[bytes]:
-        """The content, in order, each chunk of bounded size."""
+        """The content, in order, each chunk of bounded size; at least one."""
 
     def close(self) -> None:
         """Let go."""
@@ -63,17 +63,21 @@ class SnapshotReader(Protocol):
 
 class SnapshotWriter(Protocol):
     """Takes a snapshot's chunks into a place of its own; nothing of the present state changes before
-    `install`."""
+    `install`. Chunks, then `prepare`, then `install`, and `discard` at the end or instead of the rest."""
 
     def write(self, chunk: bytes) -> None:
         """Take the next chunk. Raises StateCorrupt if it cannot be read."""
 
-    def install(self) -> None:
-        """Verify the whole and put it in place of the present state, atomically. Raises StateCorrupt if
-        it does not verify."""
+    def prepare(self) -> None:
+        """Verify the whole, and do all that takes long before it can be installed. Blocking; called in a
+        thread, while `apply` goes on. Raises StateCorrupt if it does not verify."""
 
-    def abort(self) -> None:
-        """Forget it."""
+    def install(self) -> None:
+        """Put it in place of the present state, atomically and at once."""
+
+    def discard(self) -> None:
+        """Free what is no longer needed: what was replaced, or a snapshot that is not installed. Blocking;
+        called in a thread."""
 
 
 class Replica(Protocol):

@@ -64,9 +64,16 @@ class RaftSettings(msgspec.Struct, frozen=True, kw_only=True):
     compact_after_entries: int = 50_000
     keep_entries: int = 10_000
     """Entries that compaction leaves for followers that lag a little."""
-    snapshot_window_chunks: int = 4
-    snapshot_stall_s: float = 5.0
-    """A snapshot that makes no progress for this long is begun anew."""
+    snapshot_bytes_per_s: int = 32 * MIB
+    """A leader sends a snapshot no faster, to each follower."""
+    snapshot_window_chunks: int = 16
+    """Chunks that a follower has not acknowledged; they are kept, to be sent again."""
+    snapshot_resend_s: float = 1.0
+    """What is not acknowledged within this time is sent again."""
+    snapshot_stall_s: float = 30.0
+    """A snapshot whose follower says nothing of it for this long, connected or not, is begun anew."""
+    snapshot_life_s: float = 1800.0
+    """A transfer that takes longer is begun anew: it pins old data on the leader's disk."""
     snapshot_retry_s: float = 1.0
     """Pause after a snapshot that was refused."""
 
@@ -102,6 +109,10 @@ class RaftSettings(msgspec.Struct, frozen=True, kw_only=True):
         if self.max_entry_bytes > self.max_uncommitted_bytes:
             raise _contradiction(
                 "max_entry_bytes <= max_uncommitted_bytes must hold", "max_uncommitted_bytes"
+            )
+        if not self.snapshot_resend_s < self.snapshot_stall_s <= self.snapshot_life_s:
+            raise _contradiction(
+                "snapshot_resend_s < snapshot_stall_s <= snapshot_life_s must hold", "snapshot_stall_s"
             )
         if self.keep_entries >= self.compact_after_entries:
             raise _contradiction("keep_entries < compact_after_entries must hold", "keep_entries")

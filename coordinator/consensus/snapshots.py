@@ -1,112 +1,264 @@
-"""Carrying a snapshot from a leader to a follower, in numbered chunks with checksums and a small window."""
+"""Carrying a snapshot from a leader to a follower, in numbered chunks with checksums, a small window and a
+bounded pace.
+
+What is not acknowledged is kept by the sender, and sent again after a pause or a lost connection; the
+follower says where it stands, so a transfer goes on from there. The last chunk counts as acknowledged only
+once the snapshot is installed: sent again, it asks how things stand.
+"""
 
 from __future__ import annotations
 
+import math
 import zlib
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from itertools import count
+from typing import Final, NamedTuple
 
 from coordinator.consensus.messages import SnapshotAck, SnapshotChunk, Verdict
-from coordinator.consensus.port import Replica, SnapshotMeta, SnapshotReader, SnapshotWriter
+from coordinator.consensus.port import Role, SnapshotMeta, SnapshotReader, SnapshotWriter
+from coordinator.consensus.seam import SyncObjSeam
+from coordinator.consensus.settings import RaftSettings
+from coordinator.consensus.worker import Worker
 from coordinator.errors import StateCorrupt
+
+_PACE_SLACK_S: Final = 0.002
+"""Timers are late by about as much; the pace makes up for it."""
+
+
+class _Piece(NamedTuple):
+    number: int
+    data: bytes
+    last: bool
 
 
 class SnapshotSender:
-    """The leader's side of one transfer. A chunk that could not be sent is offered again."""
+    """The leader's side of one transfer. Times are seconds of the node's clock."""
 
-    def __init__(self, reader: SnapshotReader, transfer: int, *, window: int, now: float) -> None:
+    def __init__(self, reader: SnapshotReader, transfer: int, settings: RaftSettings, now: float) -> None:
         self.meta = reader.meta
         self.transfer = transfer
-        self.moved_s = now
-        """When the follower last acknowledged something new."""
         self._reader = reader
-        self._window = window
-        self._chunks: Iterator[bytes] = reader.chunks()
-        self._next: bytes | None = next(self._chunks, b"")
-        self._after: bytes | None = next(self._chunks, None)
+        self._settings = settings
+        self._began_s = self._heard_s = self._moved_s = now
+        self._due_s = now - _PACE_SLACK_S
+        self._pieces = _pieces(reader.chunks())
+        self._exhausted = False
+        self._unacknowledged: deque[_Piece] = deque()
         self._sent = 0
-        self._acknowledged = 0
+        """How many of those have been sent since the transfer was begun or taken up again."""
 
-    def chunk(self, term: int) -> SnapshotChunk | None:
-        """The next chunk; None while the window is full and when all are sent."""
-        if self._next is None or self._sent - self._acknowledged >= self._window:
+    def overdue(self, now: float) -> bool:
+        """Whether it has taken too long, or the follower has been silent for too long."""
+        return (
+            now - self._began_s > self._settings.snapshot_life_s
+            or now - self._heard_s > self._settings.snapshot_stall_s
+        )
+
+    def chunk(self, term: int, now: float) -> SnapshotChunk | None:
+        """The next chunk, if one may leave now."""
+        if self._sent and now - self._moved_s > self._settings.snapshot_resend_s:
+            self.resume(now)
+        if now < self._due_s or not self._has_next():
             return None
-        last = self._after is None
-        crc = zlib.crc32(self._next)
-        return SnapshotChunk(term, self.transfer, self._sent, self.meta, crc, last, self._next)
+        piece = self._unacknowledged[self._sent]
+        crc = zlib.crc32(piece.data)
+        return SnapshotChunk(term, self.transfer, piece.number, self.meta, crc, piece.last, piece.data)
 
-    def chunk_sent(self) -> None:
+    def chunk_sent(self, now: float) -> None:
         """It has left; go on to the one after."""
+        size = len(self._unacknowledged[self._sent].data)
         self._sent += 1
-        self._next, self._after = self._after, next(self._chunks, None)
+        self._due_s = max(self._due_s, now - _PACE_SLACK_S) + size / self._settings.snapshot_bytes_per_s
+
+    def chunk_refused(self, now: float) -> None:
+        """There was no room for it: offer it again a little later."""
+        self._due_s = now + self._settings.heartbeat_s
+
+    def next_due_s(self) -> float:
+        """When the next chunk may leave; infinite if it first takes an acknowledgement."""
+        full = len(self._unacknowledged) >= self._settings.snapshot_window_chunks
+        waits = self._sent == len(self._unacknowledged) and (full or self._exhausted)
+        return math.inf if waits else self._due_s
 
     def acknowledged(self, expected: int, now: float) -> None:
         """The follower has every chunk below `expected`."""
-        if self._acknowledged < expected <= self._sent:
-            self._acknowledged = expected
-            self.moved_s = now
+        self._heard_s = now
+        while self._unacknowledged and self._unacknowledged[0].number < expected:
+            self._unacknowledged.popleft()
+            self._sent = max(0, self._sent - 1)
+            self._moved_s = now
+
+    def resume(self, now: float) -> None:
+        """What is not acknowledged may be lost: send it again."""
+        self._sent = 0
+        self._moved_s = now
 
     def close(self) -> None:
         """The transfer is over."""
-        self._reader.close()
+        self._unacknowledged.clear()
+        self._let_go()
+
+    def _has_next(self) -> bool:
+        if self._sent < len(self._unacknowledged):
+            return True
+        if self._exhausted or len(self._unacknowledged) >= self._settings.snapshot_window_chunks:
+            return False
+        piece = next(self._pieces)
+        self._unacknowledged.append(piece)
+        if piece.last:
+            self._let_go()
+        return True
+
+    def _let_go(self) -> None:
+        """Nothing more will be read: what the reader pins can go."""
+        if not self._exhausted:
+            self._exhausted = True
+            self._pieces.close()
+            self._reader.close()
+
+
+def _pieces(chunks: Iterator[bytes]) -> Generator[_Piece]:
+    present = next(chunks)
+    for number in count():
+        following = next(chunks, None)
+        yield _Piece(number, present, following is None)
+        if following is None:
+            return
+        present = following
 
 
 class SnapshotReceiver:
-    """The follower's side: takes one transfer at a time, and installs only what is newer than the state
-    and verifies."""
+    """The follower's side: takes one transfer at a time, and installs only what is newer than the state and
+    verifies.
 
-    def __init__(self, replica: Replica) -> None:
-        self._replica = replica
+    A snapshot that has arrived whole is prepared by a worker, and installed whoever leads by then, since it
+    holds nothing but what is committed.
+    """
+
+    def __init__(
+        self,
+        node: SyncObjSeam,
+        worker: Worker,
+        finish: Callable[[Callable[[], None]], None],
+        installed: Callable[[SnapshotMeta], None],
+    ) -> None:
+        """`finish` runs a step on the event loop as one of the node's own events, in which `installed` is
+        told that the state is the snapshot's now."""
+        self._node = node
+        self._worker = worker
+        self._finish = finish
+        self._installed = installed
         self._writer: SnapshotWriter | None = None
-        self._transfer = ("", 0, 0)
+        self._source = _Source("", 0, 0)
         self._expected = 0
+        self._preparing = False
+        self._stopped = False
 
-    def receive(self, leader: str, chunk: SnapshotChunk) -> SnapshotAck:
-        """Take a chunk; the answer says what became of it. After INSTALLED the replica's state is the
-        snapshot's."""
-        transfer = (leader, chunk.term, chunk.transfer)
-        if transfer != self._transfer:
+    def receive(self, leader: str, chunk: SnapshotChunk) -> None:
+        """Take a chunk, and answer what has become of the snapshot so far."""
+        source = _Source(leader, chunk.term, chunk.transfer)
+        try:
+            verdict = self._take(source, chunk)
+        except StateCorrupt:
             self.abort()
-            self._transfer = transfer
-        verdict = self._take(chunk)
-        return SnapshotAck(chunk.term, chunk.transfer, self._expected, verdict, self._replica.applied)
+            verdict = Verdict.REFUSED
+        self._answer(source, verdict)
 
     def abort(self) -> None:
         """Forget what has arrived of a transfer that will not be finished."""
-        if self._writer is not None:
-            self._writer.abort()
-            self._writer = None
+        if self._preparing:
+            return
         self._expected = 0
+        if self._writer is not None:
+            self._discard(self._writer)
+            self._writer = None
 
-    def _take(self, chunk: SnapshotChunk) -> Verdict:
-        if chunk.meta.index <= self._replica.applied.index:
+    def stop(self) -> None:
+        """The node takes no further part."""
+        self.abort()
+        self._stopped = True
+
+    def _take(self, source: _Source, chunk: SnapshotChunk) -> Verdict:
+        if chunk.meta.index <= self._node.replica.applied.index:
             # The state must never go back: entries after the snapshot were applied, and acknowledged.
             self.abort()
             return Verdict.KNOWN
-        if chunk.number != self._expected:
+        if self._preparing:
             return Verdict.RECEIVED
-        try:
-            self._write(chunk)
-            if chunk.last:
-                self._install(chunk.meta)
-        except StateCorrupt:
+        if source != self._source:
+            if chunk.number or source.is_before(self._source):
+                return Verdict.MISSING
             self.abort()
-            return Verdict.REFUSED
-        return Verdict.INSTALLED if chunk.last else Verdict.RECEIVED
+            self._source = source
+        if chunk.number == self._expected:
+            self._write(chunk)
+        return Verdict.RECEIVED
 
     def _write(self, chunk: SnapshotChunk) -> None:
         if zlib.crc32(chunk.data) != chunk.crc:
             raise StateCorrupt(f"chunk {chunk.number} of the snapshot at {chunk.meta.index} arrived damaged")
         if self._writer is None:
-            self._writer = self._replica.write_snapshot(chunk.meta)
+            self._writer = self._node.replica.write_snapshot(chunk.meta)
         self._writer.write(chunk.data)
-        self._expected += 1
+        if not chunk.last:
+            self._expected += 1
+            return
+        writer, meta, source = self._writer, chunk.meta, self._source
+        self._preparing = True
+        self._worker.run(writer.prepare, lambda error: self._prepared(writer, meta, source, error))
 
-    def _install(self, meta: SnapshotMeta) -> None:
-        assert self._writer is not None
-        self._writer.install()
+    def _prepared(
+        self, writer: SnapshotWriter, meta: SnapshotMeta, source: _Source, error: Exception | None
+    ) -> None:
+        if self._stopped:
+            writer.discard()
+            return
+        self._finish(lambda: self._install(writer, meta, source, error))
+
+    def _install(
+        self, writer: SnapshotWriter, meta: SnapshotMeta, source: _Source, error: Exception | None
+    ) -> None:
+        self._preparing = False
         self._writer = None
-        if self._replica.applied != meta:
-            raise StateCorrupt(
-                f"after the snapshot at {meta.index} the state says it is at {self._replica.applied.index}",
-                index=meta.index,
-            )
+        self._expected = 0
+        verdict = Verdict.KNOWN
+        if isinstance(error, StateCorrupt):
+            verdict = Verdict.REFUSED
+        elif error is not None:
+            raise error
+        elif meta.index > self._node.replica.applied.index and self._node.role is not Role.LEADER:
+            writer.install()
+            self._node.counters["snapshots_installed"] += 1
+            self._installed(meta)
+            verdict = Verdict.INSTALLED
+        self._discard(writer)
+        self._answer(source, verdict)
+
+    def _discard(self, writer: SnapshotWriter) -> None:
+        def discarded(error: Exception | None) -> None:
+            if error is not None:
+                self._finish(lambda: _raise(error))
+
+        self._worker.run(writer.discard, discarded)
+
+    def _answer(self, source: _Source, verdict: Verdict) -> None:
+        expected = self._expected if source == self._source else 0
+        applied = self._node.replica.applied
+        self._node.send(source.leader, SnapshotAck(source.term, source.transfer, expected, verdict, applied))
+
+
+class _Source(NamedTuple):
+    """Which transfer a chunk belongs to."""
+
+    leader: str
+    term: int
+    transfer: int
+
+    def is_before(self, other: _Source) -> bool:
+        """Whether it was begun earlier: a term has one leader, who counts its transfers."""
+        return (self.term, self.transfer) < (other.term, other.transfer)
+
+
+def _raise(error: Exception) -> None:
+    raise error

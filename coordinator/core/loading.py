@@ -4,6 +4,7 @@ finished DAG."""
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from coordinator.core.appliers.dags import append_tasks
 from coordinator.core.keyspace import KvEntry, KvRecord, WriterRecord
@@ -23,6 +24,9 @@ from coordinator.core.model import (
     TaskRecord,
     TaskState,
 )
+
+_FORGOTTEN_AT_ONCE: Final = 1_000
+"""Tasks freed in one step."""
 
 
 def rebuild_dag(
@@ -89,3 +93,15 @@ def rebuild_state(
                 agent.held[task.key] = attempt.number
                 agent.take(task.profile.requirements.resources)
     return state
+
+
+def forget(state: State) -> None:
+    """Free a state that nobody uses any more, piece by piece: all at once, a large one would hold up every
+    other thread."""
+    while state.dags:
+        _, dag = state.dags.popitem()
+        while dag.tasks:
+            del dag.tasks[-_FORGOTTEN_AT_ONCE:]
+    for named in (state.finished, state.requests, state.numbers):
+        while named:
+            named.popitem()

@@ -16,13 +16,14 @@ from coordinator.consensus.port import Committed, Role, SnapshotMeta, SnapshotRe
 from coordinator.core import machine
 from coordinator.core.commands import FORMAT, Entry
 from coordinator.core.digest import RecentDigests, roll
+from coordinator.core.loading import forget
 from coordinator.core.model import State
 from coordinator.core.outcome import Effects, Event, KvEvent, Outcome
 from coordinator.errors import ApplyFailed, UnknownFormat
 from coordinator.replica.watch import EventHistory, kv_weight
 from coordinator.storage.layout import Stored, encode
 from coordinator.storage.snapshots import StateReader, StateWriter
-from coordinator.storage.state_store import StateStore
+from coordinator.storage.state_store import StateStore, StoredState
 
 _decode = msgspec.msgpack.Decoder(Entry).decode
 
@@ -134,13 +135,14 @@ class Applier:
         """Make the state durable."""
         self._store.flush()
 
-    def reload(self) -> None:
-        """A snapshot has been installed: begin from what it holds."""
-        self.state = self._store.load()
+    def begin_anew(self, state: State) -> State:
+        """A snapshot has been installed, and this is what it holds; returns the former state."""
+        former, self.state = self.state, state
         self._digests.restart(self._store.applied.index, self._store.applied.digest)
         self.history.restart(self._store.applied.index)
         self.kv_history.restart(self.state.machine.sequence)
         self._wake(self._store.applied.index)
+        return former
 
     def _carry_out(self, index: int, entry: Entry) -> Outcome:
         try:
@@ -159,18 +161,33 @@ class Applier:
 
 
 class _Installing:
-    """A snapshot on its way in; the applier begins anew once it is in place."""
+    """A snapshot on its way in; the applier begins anew from it once it is in place."""
 
     def __init__(self, applier: Applier, writer: StateWriter) -> None:
         self._applier = applier
         self._writer = writer
+        self._sealed: StoredState | None = None
+        self._state: State | None = None
+        """What the snapshot holds; once it is installed, what it replaced."""
         self.write = writer.write
-        self.abort = writer.abort
+
+    def prepare(self) -> None:
+        """Verify, make durable, load. Raises StateCorrupt if any of it fails."""
+        self._sealed = self._writer.seal()
+        self._state = self._sealed.load()
 
     def install(self) -> None:
-        """Verify, swap, reload. Raises StateCorrupt if it does not verify."""
-        self._writer.install()
-        self._applier.reload()
+        """Begin anew from the snapshot."""
+        assert self._sealed is not None
+        assert self._state is not None
+        self._writer.install(self._sealed)
+        self._state = self._applier.begin_anew(self._state)
+
+    def discard(self) -> None:
+        """Free what was replaced, or what is not installed."""
+        if self._state is not None:
+            forget(self._state)
+        self._writer.discard()
 
 
 def _read(entry: Committed) -> Entry:

@@ -1,8 +1,9 @@
 """The state at one applied index as a run of checksummed chunks, and back.
 
-A chunk is a msgpack list of (family, key, value), at most about `CHUNK_BYTES` long. The last one is a
-trailer with the number of records and the checksum of all chunks before it, so that a snapshot that was
-cut short or altered is never installed.
+A chunk is a msgpack list of (family, key, value) of about `CHUNK_BYTES`. A value that does not fit goes on
+in the chunks that follow, so that no chunk takes long to make, send or check. The last chunk is a trailer
+with the number of records and the checksum of all chunks before it, so that a snapshot that was cut short or
+altered is never installed.
 """
 
 from __future__ import annotations
@@ -15,19 +16,25 @@ import msgspec
 
 from coordinator.core.position import SnapshotMeta
 from coordinator.errors import StateCorrupt
+from coordinator.storage.engine import Engine
 from coordinator.storage.layout import FAMILIES, FORMAT
-from coordinator.storage.state_store import StateStore
+from coordinator.storage.state_store import StateStore, StoredState
 
-CHUNK_BYTES: Final = 256 << 10
-"""Size from which a chunk is closed; one record may exceed it."""
+CHUNK_BYTES: Final = 64 << 10
+"""Content of a chunk, at most."""
+CHUNK_RECORDS: Final = 500
+"""Records in a chunk, at most: small ones cost by their number."""
 
 _RECORD_OVERHEAD: Final = 16
 
+Record = tuple[str, bytes, bytes]
+
 
 class Records(msgspec.Struct, tag=1, array_like=True):
-    """A chunk of content."""
+    """A chunk of content. `more`: the last record's value goes on in the first record of the next chunk."""
 
-    records: list[tuple[str, bytes, bytes]]
+    records: list[Record]
+    more: bool = False
 
 
 class Trailer(msgspec.Struct, tag=2, array_like=True):
@@ -45,17 +52,17 @@ _encode = msgspec.msgpack.Encoder().encode
 class StateReader:
     """consensus.port.SnapshotReader over a consistent view of the store."""
 
-    def __init__(self, store: StateStore) -> None:
+    def __init__(self, store: StoredState) -> None:
         self.meta = store.applied
         self._view = store.view()
 
     def chunks(self) -> Iterator[bytes]:
         """The content, then the trailer."""
         checksum, count = blake2b(digest_size=32), 0
-        for records in self._groups():
-            chunk = _encode(Records(records))
+        for content in self._groups():
+            chunk = _encode(content)
             checksum.update(chunk)
-            count += len(records)
+            count += len(content.records) - content.more
             yield chunk
         yield _encode(Trailer(FORMAT, count, checksum.digest()))
 
@@ -63,67 +70,103 @@ class StateReader:
         """Let go of the view."""
         self._view.close()
 
-    def _groups(self) -> Iterator[list[tuple[str, bytes, bytes]]]:
-        group: list[tuple[str, bytes, bytes]] = []
-        size = 0
+    def _groups(self) -> Iterator[Records]:
+        group: list[Record] = []
+        room = CHUNK_BYTES
+        for family, key, value in self._records():
+            start = 0
+            while len(value) - start > room:
+                group.append((family, key, value[start : start + room]))
+                start += room
+                yield Records(group, more=True)
+                group, room = [], CHUNK_BYTES
+            group.append((family, key, value[start:]))
+            room -= len(value) - start + len(key) + _RECORD_OVERHEAD
+            if room <= 0 or len(group) == CHUNK_RECORDS:
+                yield Records(group)
+                group, room = [], CHUNK_BYTES
+        if group:
+            yield Records(group)
+
+    def _records(self) -> Iterator[Record]:
         for family in FAMILIES:
             for key, value in self._view.items(family):
-                group.append((family, key, value))
-                size += len(key) + len(value) + _RECORD_OVERHEAD
-                if size >= CHUNK_BYTES:
-                    yield group
-                    group, size = [], 0
-        if group:
-            yield group
+                yield family, key, value
 
 
-class StateWriter:
-    """Receives chunks into a folder of its own; `finish` verifies them and returns what `StateStore.adopt`
-    takes."""
+class ChunkIntake:
+    """Takes the chunks of one snapshot into an engine, and knows whether they were all there."""
 
-    def __init__(self, store: StateStore, meta: SnapshotMeta) -> None:
-        self._store = store
+    def __init__(self, meta: SnapshotMeta, engine: Engine | None) -> None:
+        """Without an `engine` nothing is kept: the chunks are only verified."""
         self._meta = meta
-        self._folder, self._engine = store.incoming(meta.index)
+        self._engine = engine
         self._checksum = blake2b(digest_size=32)
-        self._count = 0
+        self._begun: list[bytes] = []
+        """What has arrived of a value that goes on."""
         self._trailer: Trailer | None = None
+        self.count = 0
+        """Records that are complete."""
 
     def write(self, chunk: bytes) -> None:
         """Take the next chunk. Raises StateCorrupt if it is not one, or comes after the last."""
         try:
             content = _decode(chunk)
         except msgspec.MsgspecError as error:
-            raise StateCorrupt(
-                f"a chunk of the snapshot at {self._meta.index} cannot be read: {error}"
-            ) from error
+            raise self._corrupt(f"a chunk cannot be read: {error}") from error
         if self._trailer is not None:
-            raise StateCorrupt(f"a chunk of the snapshot at {self._meta.index} follows its last one")
+            raise self._corrupt("a chunk follows the last one")
         if isinstance(content, Trailer):
             self._trailer = content
             return
         self._checksum.update(chunk)
-        self._count += len(content.records)
-        batch = self._engine.batch()
-        for family, key, value in content.records:
+        self._take(content)
+
+    def verify(self) -> None:
+        """Raise StateCorrupt unless all is there, as it was sent."""
+        if self._trailer != Trailer(FORMAT, self.count, self._checksum.digest()) or self._begun:
+            raise self._corrupt(f"it does not verify: {self.count} records, {self._trailer}")
+
+    def _take(self, content: Records) -> None:
+        batch = None if self._engine is None else self._engine.batch()
+        for at, (family, key, value) in enumerate(content.records, 1):
             if family not in FAMILIES:
-                raise StateCorrupt(
-                    f"the snapshot at {self._meta.index} has a record of an unknown family {family!r}"
-                )
-            batch.put(family, key, value)
-        self._engine.write(batch)
+                raise self._corrupt(f"it has a record of an unknown family {family!r}")
+            self._begun.append(value)
+            if content.more and at == len(content.records):
+                break
+            self.count += 1
+            if batch is not None:
+                batch.put(family, key, b"".join(self._begun))
+            self._begun.clear()
+        if batch is not None and self._engine is not None:
+            self._engine.write(batch)
 
-    def install(self) -> None:
-        """Verify the whole and put it in place of the state. Raises StateCorrupt, and changes nothing, if
-        it does not verify."""
-        expected = Trailer(FORMAT, self._count, self._checksum.digest())
-        if self._trailer != expected:
-            raise StateCorrupt(
-                f"the snapshot at {self._meta.index} does not verify: {self._count} records, {self._trailer}",
-                index=self._meta.index,
-            )
-        self._store.adopt(self._folder, self._engine, self._meta)
+    def _corrupt(self, what: str) -> StateCorrupt:
+        return StateCorrupt(f"the snapshot at {self._meta.index}: {what}", index=self._meta.index)
 
-    def abort(self) -> None:
-        """Forget what was received."""
-        self._store.discard(self._folder, self._engine)
+
+class StateWriter:
+    """Receives chunks into a folder of its own, beside the present state of `store`."""
+
+    def __init__(self, store: StateStore, meta: SnapshotMeta) -> None:
+        self._store = store
+        self._meta = meta
+        self._incoming = store.incoming(meta.index)
+        self._chunks = ChunkIntake(meta, self._incoming.engine)
+        self.write = self._chunks.write
+
+    def seal(self) -> StoredState:
+        """Verify the whole and make it durable; returns the state that it holds. Blocking; may run in a
+        thread. Raises StateCorrupt, StorageFault."""
+        self._chunks.verify()
+        return self._store.seal(self._incoming, self._meta)
+
+    def install(self, state: StoredState) -> None:
+        """Put what was sealed in place of the present state. Raises StorageFault."""
+        self._incoming = self._store.adopt(self._incoming, state)
+
+    def discard(self) -> None:
+        """Remove what was received; or, once it is installed, what it replaced. Blocking; may run in a
+        thread."""
+        self._store.discard(self._incoming)

@@ -8,7 +8,8 @@ replayed from the applied index that survived. Before the log is compacted, `flu
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from itertools import count
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -37,20 +38,14 @@ _APPLIED: Final = (PLACES[Table.META].family, b"#applied")
 _FIRST_FOLDER: Final = "state-1"
 
 
-class StateStore:
-    """The present state in a home; a snapshot is received beside it and then takes its place."""
+class StoredState:
+    """A state in an engine: the applied index and all that it gave rise to."""
 
-    def __init__(self, home: StateHome) -> None:
-        """Open the state, or begin an empty one.
-
-        Raises:
-            StartFailed, StateCorrupt: the folder cannot be opened, or is damaged.
-            UnknownFormat: it was written by a version that this one does not know.
-        """
-        self._home = home
-        self._folder = self._present_folder()
-        self._engine = home.open(self._folder, FAMILIES)
-        self._remove_leftovers()
+    def __init__(self, engine: Engine, name: str) -> None:
+        """`name` is what it is called in messages. Raises UnknownFormat if a version wrote it that this one
+        does not know."""
+        self._engine = engine
+        self._name = name
         self.applied = self._read_applied()
 
     # --- writing --------------------------------------------------------------------------------------------
@@ -131,9 +126,7 @@ class StateStore:
     def _dag(self, number: int) -> Dag:
         record = self.dag_record(number)
         if record is None:
-            raise StateCorrupt(
-                f"DAG number {number} is listed and its record is missing in {self._home.name}"
-            )
+            raise StateCorrupt(f"DAG number {number} is listed and its record is missing in {self._name}")
         first, end = number_key(task_key(number, 0)), number_key(task_key(number + 1, 0))
         blocks = (block for _, block in self._scan(Table.BLOCK, first, end))
         tasks = (
@@ -160,7 +153,7 @@ class StateStore:
             return decode(table, value)
         except msgspec.MsgspecError as error:
             raise StateCorrupt(
-                f"record {key.hex()} of {table} in {self._home.name} cannot be read: {error}; "
+                f"record {key.hex()} of {table} in {self._name} cannot be read: {error}; "
                 "let the node rejoin with an empty folder",
                 table=table,
                 key=key.hex(),
@@ -173,39 +166,65 @@ class StateStore:
         found, applied = msgspec.msgpack.decode(value, type=tuple[int, SnapshotMeta])
         if found != FORMAT:
             raise UnknownFormat(
-                f"the state in {self._home.name} has format {found}, this program knows {FORMAT}: upgrade it",
+                f"the state in {self._name} has format {found}, this program knows {FORMAT}: upgrade it",
                 found=found,
                 known=FORMAT,
             )
         return applied
 
-    # --- snapshots ------------------------------------------------------------------------------------------
 
-    def incoming(self, index: int) -> tuple[str, Engine]:
+class Incoming(NamedTuple):
+    """A snapshot that is being received: its folder, the engine there."""
+
+    folder: str
+    engine: Engine
+
+
+class StateStore(StoredState):
+    """The present state in a home; a snapshot is received beside it and then takes its place."""
+
+    def __init__(self, home: StateHome) -> None:
+        """Open the state, or begin an empty one.
+
+        Raises:
+            StartFailed, StateCorrupt: the folder cannot be opened, or is damaged.
+            UnknownFormat: it was written by a version that this one does not know.
+        """
+        self._home = home
+        self._folder = self._present_folder()
+        super().__init__(home.open(self._folder, FAMILIES), home.name)
+        self._remove_leftovers()
+
+    def incoming(self, index: int) -> Incoming:
         """A fresh folder for a snapshot at `index`, and its engine."""
-        folder = f"state-{index}"
-        if folder == self._folder:
-            folder += "-again"
-        self._home.remove(folder)
-        return folder, self._home.open(folder, FAMILIES)
+        taken = set(self._home.folders())
+        names = (f"state-{index}-{attempt}" for attempt in count(1))
+        folder = next(name for name in names if name not in taken)
+        return Incoming(folder, self._home.open(folder, FAMILIES))
 
-    def discard(self, folder: str, engine: Engine) -> None:
-        """Forget a snapshot that was not installed."""
-        engine.close()
-        self._home.remove(folder)
+    def discard(self, incoming: Incoming) -> None:
+        """Forget a snapshot that was not installed. Blocking; may run in a thread."""
+        incoming.engine.close()
+        self._home.remove(incoming.folder)
 
-    def adopt(self, folder: str, engine: Engine, applied: SnapshotMeta) -> None:
-        """Put a received and verified snapshot in place of the state. A crash leaves either the one or
-        the other."""
-        batch = engine.batch()
-        batch.put(*_APPLIED, msgspec.msgpack.encode((FORMAT, applied)))
-        engine.write(batch)
-        engine.flush()
-        old_folder, old_engine = self._folder, self._engine
-        self._home.make_current(folder)
-        self._folder, self._engine, self.applied = folder, engine, applied
-        old_engine.close()
-        self._home.remove(old_folder)
+    def seal(self, incoming: Incoming, applied: SnapshotMeta) -> StoredState:
+        """Make what was received durable; returns it as the state at `applied`. Blocking; may run in a
+        thread. Raises StateCorrupt if it is not at `applied`, StorageFault."""
+        state = StoredState(incoming.engine, self._name)
+        if state.applied != applied:
+            raise StateCorrupt(
+                f"the snapshot at {applied.index} holds a state at {state.applied.index}", index=applied.index
+            )
+        state.flush()
+        return state
+
+    def adopt(self, incoming: Incoming, state: StoredState) -> Incoming:
+        """Put a sealed snapshot in place of the state; returns what it replaces, to be discarded. A crash
+        leaves either the one or the other. Raises StorageFault."""
+        former = Incoming(self._folder, self._engine)
+        self._home.make_current(incoming.folder)
+        self._folder, self._engine, self.applied = incoming.folder, incoming.engine, state.applied
+        return former
 
     def _present_folder(self) -> str:
         folder = self._home.current()

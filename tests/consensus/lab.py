@@ -95,6 +95,12 @@ class Bench:
         self.node.doTick()
         return self.transport.take()
 
+    def install(self) -> list[tuple[str, Any]]:
+        """Let the thread do what waits for it: prepare a snapshot that has arrived, flush, free; returns what
+        is sent."""
+        self.flusher.finish()
+        return self.settle()
+
     def wait(self, seconds: float) -> list[tuple[str, Any]]:
         """Let time pass."""
         self.clock += seconds

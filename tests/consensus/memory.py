@@ -234,20 +234,24 @@ class _ListWriter:
         self._replica = replica
         self._meta = meta
         self._content = b""
+        self._commands: list[bytes] = []
 
     def write(self, chunk: bytes) -> None:
         self._content += chunk
 
-    def install(self) -> None:
+    def prepare(self) -> None:
         try:
-            self._replica.commands = msgspec.msgpack.decode(self._content, type=list[bytes])
+            self._commands = msgspec.msgpack.decode(self._content, type=list[bytes])
         except msgspec.MsgspecError as error:
             raise StateCorrupt(f"the snapshot at {self._meta.index} cannot be read: {error}") from error
+
+    def install(self) -> None:
+        self._replica.commands = self._commands
         self._replica.applied = self._meta
         self._replica.digests = {self._meta.index: self._meta.digest}
         self._replica.installed()
 
-    def abort(self) -> None:
+    def discard(self) -> None:
         self._content = b""
 
 

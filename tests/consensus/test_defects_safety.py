@@ -378,7 +378,8 @@ def test_18_a_snapshot_replaces_the_state() -> None:
     bench = Bench()
     bench.hear("a", append(1, (1, 0), command(1, b"gone"), commit=2))
     content = msgspec.msgpack.encode([b"from", b"elsewhere"])
-    ack = bench.hear("a", chunk(content, SnapshotMeta(9, 1, b"digest")))[-1][1]
+    bench.hear("a", chunk(content, SnapshotMeta(9, 1, b"digest")))
+    ack = bench.install()[-1][1]
     assert isinstance(ack, SnapshotAck)
     assert ack.verdict is Verdict.INSTALLED
     assert bench.replica.commands == [b"from", b"elsewhere"]
@@ -402,11 +403,11 @@ def test_03_an_older_snapshot_rolls_nothing_back() -> None:
 def test_04_a_snapshot_that_does_not_verify_is_refused(crc: int | None) -> None:
     bench = Bench()
     bench.hear("a", append(1, (1, 0), command(1, b"x"), commit=2))
-    ack = bench.hear("a", chunk(b"garbage", SnapshotMeta(9, 1, b""), crc=crc))[-1][1]
-    assert ack.verdict is Verdict.REFUSED
+    answers = bench.hear("a", chunk(b"garbage", SnapshotMeta(9, 1, b""), crc=crc)) + bench.install()
+    assert answers[-1][1].verdict is Verdict.REFUSED
     assert (bench.replica.commands, bench.node.commit_index) == ([b"x"], 2)
-    good = bench.hear("a", chunk(msgspec.msgpack.encode([b"ok"]), SnapshotMeta(9, 1, b""), transfer=2))[-1][1]
-    assert good.verdict is Verdict.INSTALLED
+    bench.hear("a", chunk(msgspec.msgpack.encode([b"ok"]), SnapshotMeta(9, 1, b""), transfer=2))
+    assert bench.install()[-1][1].verdict is Verdict.INSTALLED
 
 
 def test_26_a_disk_that_fails_stops_the_node_and_nothing_is_promised(

@@ -37,6 +37,7 @@ SETTINGS = RaftSettings(
     apply_entries=40,
     compact_after_entries=60,
     keep_entries=15,
+    snapshot_resend_s=0.1,
     snapshot_stall_s=0.5,
     snapshot_retry_s=0.1,
 )

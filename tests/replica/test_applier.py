@@ -95,11 +95,10 @@ def copy_snapshot(source: Applier, target: Applier, spoil=lambda chunks: chunks)
     try:
         for chunk in spoil(list(reader.chunks())):
             writer.write(chunk)
+        writer.prepare()
         writer.install()
-    except StateCorrupt:
-        writer.abort()
-        raise
     finally:
+        writer.discard()
         reader.close()
 
 
@@ -126,7 +125,9 @@ async def test_a_snapshot_is_of_one_moment_though_entries_go_on(log, make_applie
     writer = target.write_snapshot(reader.meta)
     for chunk in reader.chunks():
         writer.write(chunk)
+    writer.prepare()
     writer.install()
+    writer.discard()
     reader.close()
     assert list(target.state.numbers) == ["one"]
     assert target.applied.index == 2
