@@ -12,9 +12,13 @@ from pysyncobj.transport import Transport
 
 from coordinator.consensus.hardened import HardenedSyncObj
 from coordinator.consensus.journal import FAMILIES, Journal
-from coordinator.consensus.messages import AppendEntries, Entry, EntryKind, Message, VoteReply
+from coordinator.consensus.messages import AppendEntries, AppendReply, Entry, EntryKind, Message, VoteReply
+from coordinator.consensus.port import SnapshotMeta
 from coordinator.consensus.settings import RaftSettings
 from tests.consensus.memory import FixedChance, ListReplica, ManualWorker, MemoryEngine
+
+NOTHING = SnapshotMeta(1, 0, b"")
+"""Where a node without any state stands."""
 
 stock: Any = importlib.import_module("pysyncobj.syncobj")
 """The library's module, unmodified and unstubbed."""
@@ -126,6 +130,22 @@ class Bench:
 
     def _wake(self) -> None:
         self.wakes += 1
+
+
+def acknowledge(bench: Bench, peer: str, match: int | None = None, seq: int = 10**6) -> list[tuple[str, Any]]:
+    """Let a peer say that it has all entries, or those up to `match`; returns what is sent."""
+    index = bench.node.journal.last.index if match is None else match
+    return bench.hear(peer, AppendReply(bench.node.term, seq, index, NOTHING))
+
+
+def leading(*peers: str, settings: RaftSettings | None = None) -> Bench:
+    """A leader whose opening entry is committed."""
+    bench = Bench(*peers, settings=settings)
+    bench.elect()
+    for peer in bench.peers[: bench.node.quorum - 1]:
+        acknowledge(bench, peer)
+    assert bench.node.commit_index == bench.node.journal.last.index
+    return bench
 
 
 def empty(term: int) -> Entry:
