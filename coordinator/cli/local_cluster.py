@@ -1,8 +1,9 @@
 """A cluster of nodes and agents as processes on this machine: for trying things, the demo, drills and tests.
 
 Everything lies in one folder: `cluster.json` (who runs where), `data/ID` (a node's state), `logs/ID.log`,
-`run/ID.json` (the identity of a process), `effects/ID.jsonl` (what an agent did, where asked for). The
-processes outlive the program that started them; `LocalCluster.attach` takes them up again.
+`run/ID.json` (the identity of a process), `certs` (an authority and what it issued) and
+`effects/ID.jsonl` (what an agent did), both where asked for. The processes outlive the program that
+started them; `LocalCluster.attach` takes them up again.
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ import msgspec
 from agent_sdk import Client
 from agent_sdk.errors import DeadlineExceeded, Unavailable
 from coordinator.cli.agent_spec import AgentSpec
+from coordinator.cli.authority import Authority, node_files
 from coordinator.cli.ports import free_ports
 from coordinator.cli.processes import Identity, Process, end, last_lines
+from coordinator.config import settings as known_settings
 from coordinator.errors import CoordinatorError, NotFound, StartFailed, WrongState
 
 _MODULE: Final = "coordinator.cli.server"
-_FOLDERS: Final = ("data", "logs", "run", "effects")
+_FOLDERS: Final = ("data", "logs", "run", "certs", "effects")
 _HOST: Final = "127.0.0.1"
 _POLL_S: Final = 0.05
 _CALL_TIMEOUT_S: Final = 2.0
@@ -60,6 +63,7 @@ class ClusterFile(msgspec.Struct):
 
     nodes: list[NodeEntry]
     agents: list[AgentEntry] = []
+    tls: bool = False
 
 
 class LocalCluster:
@@ -81,13 +85,15 @@ class LocalCluster:
         nodes: int = 3,
         agents: Sequence[AgentSpec] = (),
         effects: bool = False,
+        tls: bool = False,
         settings: Mapping[str, str] | None = None,
         timeout_s: float = START_TIMEOUT_S,
     ) -> Self:
         """Start nodes and agents; return when a leader and all nodes serve and every agent is registered.
 
         State left in the folder by an earlier cluster of as many nodes is taken up again. `settings` are
-        those of `coordinator.config`, by key, for every node; with `effects` agents record what they do.
+        those of `coordinator.config`, by key, for every node; with `effects` agents record what they do, with
+        `tls` nodes know each other by certificates that are made in the folder.
 
         Raises:
             WrongState: a cluster runs in this folder, or its state is that of a cluster of another size.
@@ -96,7 +102,7 @@ class LocalCluster:
         """
         directory = directory.resolve()
         with _locked(directory):
-            cluster = cls(directory, _layout(directory, nodes), settings or {})
+            cluster = cls(directory, _layout(directory, nodes, tls), settings or {})
             try:
                 cluster._launch(agents, effects)
                 cluster.wait_until_ready(timeout_s)
@@ -220,7 +226,7 @@ class LocalCluster:
         with _locked(self.directory):
             killed = self._end(grace_s)
             if not keep_data:
-                for name in ("data", "run"):
+                for name in ("data", "run", "certs"):
                     shutil.rmtree(self.directory / name, ignore_errors=True)
                 (self.directory / "cluster.json").unlink(missing_ok=True)
         return killed
@@ -252,10 +258,20 @@ class LocalCluster:
             "listen_host": _HOST,
             "grpc_port": node.grpc.rpartition(":")[2],
             "raft_port": node.raft.rpartition(":")[2],
-            "tls.mode": "off",
+            **self._tls_settings(node.id),
             **self._settings,
         }
         return ["serve", *(part for key, value in settings.items() for part in ("--set", f"{key}={value}"))]
+
+    def _tls_settings(self, node_id: str) -> dict[str, str]:
+        if not self._layout.tls:
+            return {"tls.mode": "off"}
+        folder = self.directory / "certs"
+        files = node_files(folder, node_id)
+        if not files.cert.exists():
+            cluster_id = self._settings.get("cluster_id", str(known_settings()["cluster_id"].default))
+            files = Authority.found(folder, cluster_id).issue(node_id, [_HOST])
+        return {"tls.ca": str(files.ca), "tls.cert": str(files.cert), "tls.key": str(files.key)}
 
     def _start(self, process_id: str, arguments: Sequence[str]) -> None:
         process = Process.start(_MODULE, arguments, self.log(process_id))
@@ -328,7 +344,7 @@ class LocalCluster:
         return self.directory / "run" / f"{process_id}.json"
 
 
-def _layout(directory: Path, nodes: int) -> ClusterFile:
+def _layout(directory: Path, nodes: int, tls: bool) -> ClusterFile:
     """Where the nodes will be; where they were, if there were some, as their state knows the addresses."""
     former = _read_layout(directory)
     if former is None:
@@ -338,7 +354,8 @@ def _layout(directory: Path, nodes: int) -> ClusterFile:
             [
                 NodeEntry(node, 0, f"{_HOST}:{grpc}", f"{_HOST}:{raft}", str(directory / "data" / node))
                 for node, grpc, raft in zip(ids, ports[::2], ports[1::2], strict=True)
-            ]
+            ],
+            tls=tls,
         )
     _refuse_running(directory)
     if len(former.nodes) != nodes:
@@ -347,7 +364,7 @@ def _layout(directory: Path, nodes: int) -> ClusterFile:
             "many, choose another folder, or discard it with `coordinator down --discard-data`",
             directory=directory,
         )
-    return ClusterFile(former.nodes)
+    return ClusterFile(former.nodes, tls=tls)
 
 
 def _refuse_running(directory: Path) -> None:

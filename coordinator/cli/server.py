@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+import msgspec
 import structlog
 
 from coordinator import telemetry
@@ -16,12 +17,12 @@ from coordinator.cli.agent_spec import MAX_AGENTS, AgentSpec, alike, read_agent_
 from coordinator.cli.exits import exit_of
 from coordinator.cli.output import print_rows
 from coordinator.cli.program import Program
-from coordinator.config import DEFAULT, Given, load, settings
+from coordinator.config import DEFAULT, Given, Id, load, settings
 from coordinator.errors import ConfigError, CoordinatorError
 
 _FLAGS: Final = (
     "node_id", "cluster_id", "cluster_nodes", "data_dir", "listen_host", "advertise_host", "grpc_port",
-    "raft_port", "log.level", "log.format",
+    "raft_port", "tls.mode", "tls.ca", "tls.cert", "tls.key", "log.level", "log.format",
 )  # fmt: skip
 """Settings with a flag of their own; `--set` reaches all of them."""
 
@@ -88,6 +89,30 @@ def config(file: Path | None, assignments: tuple[str, ...], **flags: str | None)
     print_rows(["setting", "value", "source"], rows)
 
 
+@main.command()
+@click.argument("nodes", nargs=-1, required=True, metavar="NODE[=HOST,...]...")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="The folder.")
+@click.option("--cluster-id", default=settings()["cluster_id"].default, show_default=True)
+@click.option("--days", type=click.IntRange(1, 3_650), default=365, show_default=True, help="Of the nodes'.")
+@click.option(
+    "--ca-days", type=click.IntRange(1, 36_500), default=3_650, show_default=True, help="Of a new authority."
+)
+def certs(nodes: tuple[str, ...], out: Path, cluster_id: str, days: int, ca_days: int) -> None:
+    """Make certificates by which nodes know each other, with an authority in the folder for development.
+
+    The authority is made with the first nodes; later ones are added by it. HOSTs are names or addresses of
+    the node. Nothing is overwritten: to renew a certificate, move the old one and its key away first.
+    """
+    from coordinator.cli.authority import Authority
+
+    named = [_node_with_hosts(text) for text in nodes]
+    authority = Authority.found(out, _checked_id("--cluster-id", cluster_id), days=ca_days)
+    for node, hosts in named:
+        files = authority.issue(node, hosts, days=days)
+        click.echo(f"{node}: --tls-ca {files.ca} --tls-cert {files.cert} --tls-key {files.key}")
+    click.echo(f"keep {out / 'ca.key'} away from the nodes: whoever has it can be any of them")
+
+
 # --- an agent -----------------------------------------------------------------------------------------------
 
 
@@ -146,6 +171,7 @@ def agent(
 @click.option("--agent-spec", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="YAML list.")
 @click.option("--dir", "directory", type=click.Path(file_okay=False, path_type=Path), required=True)
 @click.option("--effects", is_flag=True, help="Agents record every attempt in DIR/effects.")
+@click.option("--tls", is_flag=True, help="Links between nodes by certificates, made in DIR/certs.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting of every node.")
 @click.option("--timeout", "timeout_s", type=float, default=60.0, show_default=True, help="Seconds.")
 def up(
@@ -155,6 +181,7 @@ def up(
     agent_spec: Path | None,
     directory: Path,
     effects: bool,
+    tls: bool,
     assignments: tuple[str, ...],
     timeout_s: float,
 ) -> None:
@@ -169,6 +196,7 @@ def up(
         nodes=nodes,
         agents=_agents(count, slots, agent_spec),
         effects=effects,
+        tls=tls,
         settings={key: str(given.value) for key, given in _given(assignments, {}).items()},
         timeout_s=timeout_s,
     )
@@ -211,6 +239,18 @@ def _pairs(texts: Iterable[str], flag: str, default: str | None) -> list[tuple[s
             raise ConfigError(f"{flag} is {text!r}; allowed: NAME=VALUE", key=flag, value=text)
         pairs.append((name, value if equals else str(default)))
     return pairs
+
+
+def _node_with_hosts(text: str) -> tuple[str, list[str]]:
+    node, _, hosts = text.partition("=")
+    return _checked_id("NODE", node), [host for host in hosts.split(",") if host]
+
+
+def _checked_id(argument: str, text: str) -> str:
+    try:
+        return msgspec.convert(text, Id)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{argument} is {text!r}: {error}", key=argument, value=text) from error
 
 
 def _level(name: str, text: str) -> int:
