@@ -50,7 +50,7 @@ class Authority:
         self._key = key
 
     @classmethod
-    def found(cls, folder: Path, cluster: str, *, days: int = AUTHORITY_DAYS) -> Self:
+    def found(cls, folder: Path, cluster: str, *, days: float = AUTHORITY_DAYS) -> Self:
         """The authority of a folder, made if there is none.
 
         Raises:
@@ -72,7 +72,7 @@ class Authority:
             )
         return cls(folder, cluster, certificate, key)
 
-    def issue(self, node: str, hosts: Sequence[str] = (), *, days: int = NODE_DAYS) -> NodeFiles:
+    def issue(self, node: str, hosts: Sequence[str] = (), *, days: float = NODE_DAYS) -> NodeFiles:
         """Make a node's certificate and key; `hosts` are the names and addresses at which clients reach it.
 
         Raises:
@@ -105,7 +105,7 @@ def node_files(folder: Path, node: str) -> NodeFiles:
 # --- what a certificate says --------------------------------------------------------------------------------
 
 
-def _authority_certificate(cluster: str, key: ec.EllipticCurvePrivateKey, days: int) -> x509.Certificate:
+def _authority_certificate(cluster: str, key: ec.EllipticCurvePrivateKey, days: float) -> x509.Certificate:
     name = _authority_name(cluster)
     return (
         _builder(name, name, key, _now() + timedelta(days=days))

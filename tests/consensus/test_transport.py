@@ -11,7 +11,7 @@ import socket
 import struct
 import threading
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
@@ -26,70 +26,13 @@ from coordinator.consensus.framing import (
     FrameReader,
     Hello,
     Refused,
-    Welcome,
     frame,
     handshake,
     message,
 )
 from coordinator.consensus.messages import AppendEntries, Entry, EntryKind, TimeoutNow
-from coordinator.consensus.settings import RaftSettings
-from coordinator.consensus.tls import AnyPeer, Trust
-from coordinator.consensus.transport import TcpTransport, split_address
-
-PATIENCE_S = 20.0
-PLAIN = AnyPeer()
-QUICK = RaftSettings(
-    handshake_timeout_s=0.2,
-    reconnect_max_s=0.02,
-    max_entry_bytes=1000,
-    max_append_bytes=1000,
-    max_append_entries=100,
-    max_frame_bytes=100_000,
-    max_send_buffer_bytes=100_000,
-    max_unidentified_links=3,
-)
-
-
-class End:
-    """A transport and what it reports."""
-
-    def __init__(self, me: str, *peers: str, cluster: str = "one", trust: Trust = PLAIN) -> None:
-        self.me = me
-        self.heard: list[tuple[str, object]] = []
-        self.links: list[tuple[str, bool]] = []
-        self.changed = asyncio.Event()
-        self.transport = TcpTransport(
-            me,
-            dict.fromkeys(peers, "127.0.0.1:0"),
-            cluster=cluster,
-            listen="127.0.0.1:0",
-            settings=QUICK,
-            rng=random.Random(1),
-            trust=trust,
-        )
-        self.transport.setOnMessageReceivedCallback(self._message)
-        self.transport.setOnNodeConnectedCallback(lambda node: self._link(node, True))
-        self.transport.setOnNodeDisconnectedCallback(lambda node: self._link(node, False))
-
-    async def start(self) -> None:
-        await self.transport.start()
-
-    def knows(self, other: End) -> None:
-        self.transport.set_address(other.me, f"127.0.0.1:{other.transport.bound_port}")
-
-    async def until(self, holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(PATIENCE_S):
-            while not holds():
-                self.changed.clear()
-                await self.changed.wait()
-
-    def _message(self, node: Node, content: object) -> None:
-        self.heard.append((node.id, content))
-        self.changed.set()
-
-    def _link(self, node: Node, up: bool) -> None:
-        self.links.append((node.id, up))
-        self.changed.set()
+from coordinator.consensus.transport import split_address
+from tests.consensus.ends import PATIENCE_S, QUICK, End, answer, ended, stranger
 
 
 @pytest.fixture
@@ -105,26 +48,6 @@ async def pair() -> AsyncIterator[tuple[End, End]]:
     yield a, b
     await a.transport.close()
     await b.transport.close()
-
-
-async def stranger(end: End) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    return await asyncio.open_connection("127.0.0.1", end.transport.bound_port)
-
-
-async def answer(reader: asyncio.StreamReader) -> Hello | Welcome | Refused:
-    length, _ = struct.unpack(">II", await reader.readexactly(8))
-    return handshake(await reader.readexactly(length))
-
-
-async def ended(reader: asyncio.StreamReader) -> bool:
-    """Wait for the other side to close."""
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            while await reader.read(1 << 16):
-                pass
-    except ConnectionError:
-        return True
-    return True
 
 
 async def test_messages_arrive_in_order_both_ways(pair: tuple[End, End]) -> None:
