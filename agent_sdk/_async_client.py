@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable
 from types import TracebackType
 from typing import Final, Self
 
 from agent_sdk import _encode, _views
+from agent_sdk._channels import Node
 from agent_sdk._dag import Dag
 from agent_sdk._kv import AsyncKv
 from agent_sdk._leader import CALL_TIMEOUT_S, LeaderCalls
 from agent_sdk._submit import Submission, SubmitSettings
 from agent_sdk._surroundings import Surroundings, this_machine
 from agent_sdk._watch import Watch
-from agent_sdk.errors import DeadlineExceeded, QuorumflowError
+from agent_sdk.errors import DeadlineExceeded, QuorumflowError, WrongState
 from agent_sdk.types import (
     FINAL_STATES,
     AgentStatus,
@@ -270,7 +271,16 @@ class AsyncClient:
 
     async def drain_node(self, node_id: str, *, undo: bool = False) -> str:
         """Move leadership away from a node and keep it from standing for election, or `undo` that; returns
-        the leader's id. Raises NotFound."""
+        the leader's id. Raises NotFound, WrongState if nobody can take over."""
         request = operator_pb2.DrainNodeRequest(node_id=node_id, undo=undo)
-        reply = await self._calls.call(lambda node, left_s: node.operator.DrainNode(request, timeout=left_s))
+
+        def ask(node: Node, left_s: float) -> Awaitable[operator_pb2.DrainNodeReply]:
+            return node.operator.DrainNode(request, timeout=left_s)
+
+        try:
+            reply = await self._calls.call(ask)
+        except WrongState as refusal:
+            if "address" not in refusal.fields:
+                raise
+            reply = await self._calls.direct(refusal.fields["address"], ask)
         return reply.leader_id

@@ -6,8 +6,6 @@ from importlib.metadata import version
 from itertools import islice
 from typing import Final
 
-import grpc
-
 from coordinator import errors
 from coordinator.api import convert
 from coordinator.api.errors import unary
@@ -21,8 +19,6 @@ from quorumflow_proto.v1 import operator_pb2 as pb
 
 _SILENT_S: Final = 1.0
 """A member not heard of for this long is shown as unreachable."""
-
-_PASS_ON_S: Final = 5.0
 
 
 class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
@@ -96,7 +92,11 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
         if not address:
             known = ", ".join(member.id for member in self._node.members)
             raise errors.NotFound(f"node {request.node_id!r} is not a member; there are {known}")
-        return await _pass_on(address, request)
+        raise errors.WrongState(
+            f"this is node {self._node.config.node_id!r}, and only {request.node_id!r} itself can do that: ask "
+            f"it at {address}",
+            address=address,
+        )
 
     def _myself(self, status: Status) -> pb.NodeView:
         return pb.NodeView(
@@ -154,15 +154,3 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
                 return "DRAINING"
             return "RUNNING" if agent.held else "IDLE"
         return "STOPPED" if agent.record.state is AgentState.STOPPED else "UNREACHABLE"
-
-
-async def _pass_on(address: str, request: pb.DrainNodeRequest) -> pb.DrainNodeReply:
-    """Only the node itself can stop standing for election."""
-    async with grpc.aio.insecure_channel(address) as channel:
-        try:
-            return await operator_pb2_grpc.OperatorServiceStub(channel).DrainNode(request, timeout=_PASS_ON_S)
-        except grpc.aio.AioRpcError as error:
-            raise errors.Unavailable(
-                f"node {request.node_id!r} at {address} did not take it: {error.details()}",
-                retry_after_ms=500,
-            ) from error

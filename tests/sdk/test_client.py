@@ -438,3 +438,17 @@ def test_the_client_and_the_asynchronous_one_have_the_same_methods() -> None:
         return {name for name in vars(kind) if not name.startswith("_")}
 
     assert public(Client) == public(AsyncClient)
+
+
+async def test_a_node_is_drained_by_itself_wherever_that_was_asked_for(
+    node: Node, client: AsyncClient, new_node: NewNode
+) -> None:
+    itself = await new_node()
+    itself.script.on("DrainNode", operator_pb2.DrainNodeReply(leader_id="n3"))
+    elsewhere = refusal(
+        grpc.StatusCode.FAILED_PRECONDITION, "WRONG_STATE", fields={"address": itself.address}
+    )
+    node.script.on("DrainNode", elsewhere, refusal(grpc.StatusCode.FAILED_PRECONDITION, "WRONG_STATE"))
+    assert await client.drain_node("n2") == "n3"
+    with pytest.raises(WrongState):
+        await client.drain_node("n1")
