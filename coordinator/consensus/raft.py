@@ -111,6 +111,11 @@ class RaftConsensus:
         """The port on which other nodes reach this one."""
         return self._links.bound_port
 
+    @property
+    def journal(self) -> Journal:
+        """The log, for reading."""
+        return self._node.journal
+
     def set_address(self, member: str, raft: str) -> None:
         """A member is to be reached at another "host:port" from now on."""
         self._links.set_address(member, raft)

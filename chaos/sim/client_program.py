@@ -1,0 +1,138 @@
+"""What runs on a client's machine: the real client, which submits DAGs of drawn shapes, and sometimes asks,
+waits, cancels, or asks the same thing many times at once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Final
+
+from agent_sdk import AsyncClient, Dag, QuorumflowError, Retry, Task
+from agent_sdk.errors import DeadlineExceeded, NotFound
+from chaos.sim.machine import Machine
+from chaos.sim.network import Network
+from chaos.sim.sdk_surroundings import sdk_surroundings
+from chaos.sim.witness import Witness
+
+_STORM_CALLS: Final = 12
+
+
+class ClientProgram:
+    """Submits a DAG about every `pause_s` until `rest`."""
+
+    def __init__(
+        self, machine: Machine, network: Network, witness: Witness, endpoints: list[str], *, pause_s: float
+    ) -> None:
+        self.machine = machine
+        self.busy = 0
+        """Submissions without an answer yet."""
+        self._network = network
+        self._witness = witness
+        self._endpoints = endpoints
+        self._pause_s = pause_s
+        self._rng = random.Random(machine.rng.random())
+        self._resting = False
+        self._submitted = 0
+        self._client: AsyncClient | None = None
+        machine.on_death.append(network.died)
+
+    def boot(self) -> None:
+        """Start the client's process."""
+        self.machine.boot(self._run)
+
+    def rest(self) -> None:
+        """Submit nothing more."""
+        self._resting = True
+
+    def storm(self) -> None:
+        """Submit one DAG many times at once, all under the same request id."""
+        process = self.machine.process
+        if process is not None and self._client is not None:
+            dag, request_id = self._draw()
+            client = self._client
+            for _ in range(_STORM_CALLS):
+                process.post(lambda: process.create_task(self._submit(client, dag, request_id)))
+
+    async def _run(self) -> None:
+        process = self.machine.process
+        assert process is not None
+        surroundings = sdk_surroundings(process, self._network)
+        async with AsyncClient(
+            self._endpoints, timeout_s=self._rng.uniform(2.0, 8.0), surroundings=surroundings
+        ) as client:
+            self._client = client
+            while not self._resting:
+                dag, request_id = self._draw()
+                process.create_task(self._submit(client, dag, request_id))
+                await asyncio.sleep(self._rng.expovariate(1 / self._pause_s))
+            await asyncio.Event().wait()
+
+    async def _submit(self, client: AsyncClient, dag: Dag, request_id: str) -> None:
+        self.busy += 1
+        try:
+            dag_id = await client.submit(dag, request_id=request_id)
+        except DeadlineExceeded:
+            self.machine.trace.note(self.machine.name, f"does not know of {dag.dag_id}")
+            return
+        except QuorumflowError as error:
+            self._witness.break_promise(f"{self.machine.name}: {dag.dag_id} was refused: {error!r}")
+            return
+        finally:
+            self.busy -= 1
+        self._witness.told_recorded(request_id, dag, dag_id)
+        self.machine.trace.note(self.machine.name, f"was told that {dag_id} is recorded")
+        try:
+            await self._follow(client, dag)
+        except DeadlineExceeded:
+            return
+        except NotFound:
+            self._witness.break_promise(f"{dag_id} was recorded, and is not found")
+        except QuorumflowError as error:
+            self.machine.trace.note(self.machine.name, f"gets no answer about {dag_id}: {error.reason}")
+
+    async def _follow(self, client: AsyncClient, dag: Dag) -> None:
+        what = self._rng.random()
+        if what < 0.15:
+            await asyncio.sleep(self._rng.uniform(0.0, 0.3))
+            await client.cancel(dag.dag_id, "enough")
+        elif what < 0.25:
+            await asyncio.sleep(self._rng.uniform(0.0, 0.3))
+            await client.cancel_task(dag.dag_id, dag.tasks[0].id, "enough")
+        elif what < 0.6:
+            self._witness.told_status(await client.wait(dag.dag_id, self._rng.uniform(0.5, 10.0)))
+        self._witness.told_status(await client.get(dag.dag_id))
+
+    def _draw(self) -> tuple[Dag, str]:
+        """A DAG that the witness knows of, and a request id for it."""
+        rng = self._rng
+        self._submitted += 1
+        name = f"{self.machine.name}-{self._submitted}"
+        dag = Dag(dag_id=name, failure_policy=rng.choice(("continue", "fail_fast")))
+        chain = rng.random() < 0.3
+        for at in range(rng.choice((1, 1, 2, 3, 4, 6))):
+            known = [task.id for task in dag.tasks]
+            before = known[-1:] if chain else rng.sample(known, min(len(known), rng.randint(0, 2)))
+            dag.add(_draw_task(rng, f"t{at}", before))
+        self._witness.submits(dag)
+        return dag, f"request-{name}"
+
+
+def _draw_task(rng: random.Random, task_id: str, before: list[str]) -> Task:
+    orders: dict[str, object] = {"seconds": rng.choice((0.0, 0.005, 0.02, 0.1, rng.uniform(0.0, 0.8)))}
+    kind = rng.random()
+    if kind < 0.1:
+        orders["fails"] = rng.randint(1, 2)
+    elif kind < 0.13:
+        orders["hopeless"] = True
+    elif kind < 0.2:
+        orders["checkpoint"] = True
+    elif kind < 0.25:
+        orders["spawn"] = 1
+    return Task(
+        id=task_id,
+        type=rng.choice(("work", "toil")),
+        payload=orders,
+        depends_on=before,
+        retry=Retry(max_attempts=3, delay_s=rng.choice((0.0, 0.05))),
+        timeout_s=rng.choice((None, None, 0.6)),
+    )

@@ -1,0 +1,251 @@
+"""How each kind of fault is brought about, and undone."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from chaos.sim.machine import Machine
+from chaos.sim.plan import Fault
+from chaos.sim.raft_links import Harm
+
+if TYPE_CHECKING:
+    from chaos.sim.world import World
+
+Undo = Callable[[], None]
+
+
+def strike(world: World, fault: Fault) -> Undo | None:
+    """Bring the fault about; returns what ends it. None if it can do no harm now: its target is down, or
+    nobody leads."""
+    target = fault.target
+    if target == "leader":
+        target = world.leader() or ""
+        if not target:
+            return None
+    return _STRIKES[fault.kind](world, target, fault)
+
+
+# --- processes ----------------------------------------------------------------------------------------------
+
+
+def _die(world: World, target: str, fault: Fault, *, power: bool) -> Undo | None:
+    machine = world.machines[target]
+    process = machine.process
+    if process is None:
+        return None
+
+    def end() -> None:
+        if machine.process is process:
+            machine.crash(silent=power)
+            if power and target in world.nodes:
+                world.nodes[target].disk.crash()
+
+    process.fuse = int(fault.amount)
+    process.on_fuse = end
+    return partial(world.restart, target)
+
+
+def _kill(world: World, target: str, fault: Fault) -> Undo | None:
+    return _die(world, target, fault, power=False)
+
+
+def _power_loss(world: World, target: str, fault: Fault) -> Undo | None:
+    return _die(world, target, fault, power=True)
+
+
+def _stop(world: World, target: str, fault: Fault) -> Undo | None:
+    del fault
+    program = world.nodes[target] if target in world.nodes else world.agents[target]
+    if world.machines[target].process is None:
+        return None
+    program.ask_to_stop()
+    return partial(world.restart, target)
+
+
+def _pause(world: World, target: str, fault: Fault) -> Undo | None:
+    process = world.machines[target].process
+    if process is None:
+        return None
+    process.stall(fault.lasts_s)
+    return _nothing
+
+
+def _clock_jump(world: World, target: str, fault: Fault) -> Undo | None:
+    machine = world.machines[target]
+    machine.clock_offset_ms = int(fault.amount)
+    return partial(_set_clock, machine, 0)
+
+
+def _set_clock(machine: Machine, offset_ms: int) -> None:
+    machine.clock_offset_ms = offset_ms
+
+
+def _transfer(world: World, target: str, fault: Fault) -> Undo | None:
+    del fault
+    world.nodes[target].hand_over()
+    return _nothing
+
+
+# --- the network --------------------------------------------------------------------------------------------
+
+
+def _cut(world: World, ways: list[tuple[str, str]]) -> Undo:
+    for source, target in ways:
+        world.network.cut(source, target)
+
+    def undo() -> None:
+        for source, target in ways:
+            world.network.mend(source, target)
+
+    return undo
+
+
+def _between(some: list[str], others: list[str]) -> list[tuple[str, str]]:
+    return [way for one in some for other in others for way in ((one, other), (other, one))]
+
+
+def _isolate(world: World, target: str, fault: Fault) -> Undo | None:
+    del fault
+    return _cut(world, _between([target], [other for other in world.nodes if other != target]))
+
+
+def _halves(world: World, target: str, fault: Fault) -> Undo | None:
+    """A minority, the target in it, is cut off from the rest, and half of the agents with it."""
+    rng = random.Random(fault.at_s)
+    others = [other for other in world.nodes if other != target]
+    minority = [target, *others[: (len(world.nodes) - 1) // 2 - 1]]
+    agents = [agent for agent in world.agents if rng.random() < 0.5]
+    rest = [name for name in world.machines if name not in minority and name not in agents]
+    return _cut(world, _between(minority + agents, rest))
+
+
+def _bridge(world: World, target: str, fault: Fault) -> Undo | None:
+    """Only the target reaches all the others, which fall into two parts."""
+    del fault
+    others = [other for other in world.nodes if other != target]
+    half = len(others) // 2
+    return _cut(world, _between(others[:half], others[half:]))
+
+
+def _one_way(world: World, target: str, fault: Fault) -> Undo | None:
+    del fault
+    source, _, other = target.partition(">")
+    return _cut(world, [(source, other)])
+
+
+def _both_ways(world: World, target: str, fault: Fault) -> Undo | None:
+    del fault
+    one, _, other = target.partition(">")
+    return _cut(world, _between([one], [other]))
+
+
+def _cut_off(world: World, target: str, fault: Fault) -> Undo | None:
+    """An agent or client reaches no node."""
+    del fault
+    return _cut(world, _between([target], list(world.nodes)))
+
+
+def _slow_link(world: World, target: str, fault: Fault) -> Undo | None:
+    source, _, other = target.partition(">")
+    slowness = world.network.slowness
+    slowness[source, other] = fault.amount
+    return partial(_drop, slowness, (source, other))
+
+
+def _reset(world: World, target: str, fault: Fault) -> Undo | None:
+    del fault
+    source, _, other = target.partition(">")
+    return _nothing if world.network.reset(source, other) else None
+
+
+def _harm(field: str, world: World, target: str, fault: Fault) -> Undo | None:
+    source, _, other = target.partition(">")
+    harms = world.weather.harms
+    harms[source, other] = harms.get((source, other), Harm())._replace(**{field: fault.amount})
+    return partial(_drop, harms, (source, other))
+
+
+def _drop(table: dict[tuple[str, str], Any], way: tuple[str, str]) -> None:
+    table.pop(way, None)
+
+
+# --- disks --------------------------------------------------------------------------------------------------
+
+
+def _disk_slow(world: World, target: str, fault: Fault) -> Undo | None:
+    faults = world.nodes[target].disk.faults
+    faults.slowness = fault.amount
+    return lambda: setattr(faults, "slowness", 1.0)
+
+
+def _sync_fails(world: World, target: str, fault: Fault) -> Undo | None:
+    del fault
+    faults = world.nodes[target].disk.faults
+    faults.sync_fails = True
+    return lambda: setattr(faults, "sync_fails", False)
+
+
+def _disk_full(world: World, target: str, fault: Fault) -> Undo | None:
+    del fault
+    faults = world.nodes[target].disk.faults
+    faults.full = True
+    return lambda: setattr(faults, "full", False)
+
+
+def _bit_flip(world: World, target: str, fault: Fault) -> Undo | None:
+    """Only as many disks are damaged as the cluster can lose."""
+    del fault
+    if len(world.damaged | {target}) > (len(world.nodes) - 1) // 2:
+        return None
+    where = world.nodes[target].disk.flip_a_bit()
+    if not where:
+        return None
+    world.damaged.add(target)
+    return _nothing
+
+
+# --- the load -----------------------------------------------------------------------------------------------
+
+
+def _retry_storm(world: World, target: str, fault: Fault) -> Undo | None:
+    del fault
+    world.clients[target].storm()
+    return _nothing
+
+
+def _nothing() -> None:
+    """It ends by itself."""
+
+
+_STRIKES: Final[dict[str, Callable[[World, str, Fault], Undo | None]]] = {
+    "kill": _kill,
+    "power_loss": _power_loss,
+    "stop": _stop,
+    "pause": _pause,
+    "stall": _pause,
+    "clock_jump": _clock_jump,
+    "transfer": _transfer,
+    "isolate": _isolate,
+    "halves": _halves,
+    "bridge": _bridge,
+    "one_way": _one_way,
+    "both_ways": _both_ways,
+    "slow_link": _slow_link,
+    "reset": _reset,
+    "message_loss": partial(_harm, "lost"),
+    "message_doubling": partial(_harm, "doubled"),
+    "message_overtaking": partial(_harm, "overtaken"),
+    "disk_slow": _disk_slow,
+    "sync_fails": _sync_fails,
+    "disk_full": _disk_full,
+    "bit_flip": _bit_flip,
+    "agent_kill": _kill,
+    "agent_stop": _stop,
+    "agent_pause": _pause,
+    "agent_cut": _cut_off,
+    "client_cut": _cut_off,
+    "retry_storm": _retry_storm,
+}

@@ -1,0 +1,129 @@
+"""What runs on a node's machine: the real node with the services that clients and agents call, on the
+simulated disk, network and clocks."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Final, cast
+
+import grpc.aio
+
+from chaos.sim.disk import LOG_FOLDER, Disk
+from chaos.sim.host_loop import HostLoop
+from chaos.sim.machine import Machine
+from chaos.sim.network import Network
+from chaos.sim.raft_links import SimLinks, Weather
+from chaos.sim.rpc_server import SimServer
+from chaos.sim.worker import SimWorker
+from coordinator.api.server import add_services
+from coordinator.config import NodeConfig
+from coordinator.consensus.journal import FAMILIES
+from coordinator.errors import CoordinatorError
+from coordinator.replica.node import Node
+from coordinator.replica.surroundings import Surroundings
+
+_STOP_GRACE_S: Final = 1.0
+_DISK_BYTES: Final = 1 << 40
+
+Observer = Callable[[Node, HostLoop], None]
+
+
+class NodeProgram:
+    """Runs one node on its machine, again and again. `observe` is given each new node before it starts."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        machine: Machine,
+        disk: Disk,
+        network: Network,
+        weather: Weather,
+        observe: Observer,
+    ) -> None:
+        self.config = config
+        self.machine = machine
+        self.disk = disk
+        self.node: Node | None = None
+        """The node of the present process, once it has loaded its state."""
+        self.last_words: CoordinatorError | None = None
+        """What the last process stopped itself for, if it did."""
+        self._network = network
+        self._weather = weather
+        self._observe = observe
+        self._stopping: asyncio.Event | None = None
+        machine.on_death.append(self._died)
+
+    def boot(self) -> None:
+        """Start the node's process."""
+        self.last_words = None
+        self.machine.boot(self._run)
+
+    def ask_to_stop(self) -> None:
+        """As SIGTERM does."""
+        if self.machine.process is not None and self._stopping is not None:
+            self.machine.process.post(self._stopping.set)
+
+    def hand_over(self) -> None:
+        """Have the node give leadership to another."""
+        process, node = self.machine.process, self.node
+        if process is not None and node is not None:
+            process.post(lambda: process.create_task(_hand_over(node)))
+
+    async def _run(self) -> None:
+        process = self.machine.process
+        assert process is not None
+        stopping = self._stopping = asyncio.Event()
+        try:
+            node = Node(self.config, self._surroundings(process))
+            self.node = node
+            self._observe(node, process)
+            await node.start()
+            server = SimServer(self._network, process)
+            add_services(node, cast(grpc.aio.Server, server))
+            await server.start()
+            node.failed.add_done_callback(lambda _: stopping.set())
+            await stopping.wait()
+            await node.stop()
+            await server.stop(_STOP_GRACE_S)
+            if node.failed.done():
+                node.failed.result()
+        except CoordinatorError as error:
+            self.last_words = error
+            self.machine.trace.note(self.machine.name, f"stops: {error.reason}")
+
+    def _surroundings(self, process: HostLoop) -> Surroundings:
+        config, disk = self.config, self.disk
+        rng = random.Random(process.rng.random())
+        return Surroundings(
+            open_log=lambda: disk.open(LOG_FOLDER, FAMILIES),
+            open_home=disk.home,
+            links=SimLinks(
+                config.node_id,
+                {member.id: member.raft for member in config.members if member.id != config.node_id},
+                cluster=config.cluster_id,
+                listen=config.raft_listen,
+                settings=config.raft,
+                process=process,
+                network=self._network,
+                weather=self._weather,
+            ),
+            worker=lambda _: SimWorker(process, disk.faults, rng),
+            now=process.time,
+            wall_ms=self.machine.wall_ms,
+            rng=rng,
+            free_bytes=lambda: 0 if disk.faults.full else _DISK_BYTES,
+        )
+
+    def _died(self, process: HostLoop, silent: bool) -> None:
+        self.node = None
+        self._network.died(process, silent)
+
+
+async def _hand_over(node: Node) -> None:
+    try:
+        await node.consensus.transfer_leadership()
+    except CoordinatorError as error:
+        # Nobody can take over now, or somebody has already.
+        del error

@@ -1,0 +1,161 @@
+"""What a seed stands for: a cluster, its settings, its load, and a schedule of faults. Faults are data, so
+that a schedule can be printed, cut down and run again."""
+
+from __future__ import annotations
+
+import random
+from typing import Any, Final
+
+import msgspec
+
+LOAD_S: Final = 8.0
+"""How long clients submit and faults come."""
+
+_FIRST_FAULT_S: Final = 0.7
+_LONGEST_S: Final = 2.0
+
+
+class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Something that goes wrong `at_s` seconds after the beginning, to `target`: a machine, "leader" for
+    whichever node leads then, or "a>b" for the way between two. It lasts for `lasts_s`; what `amount` means
+    depends on the kind."""
+
+    at_s: float
+    kind: str
+    target: str = ""
+    lasts_s: float = 0.0
+    amount: float = 0.0
+
+    def __str__(self) -> str:
+        lasts = f" for {self.lasts_s:.3f} s" if self.lasts_s else ""
+        amount = f" ({self.amount:g})" if self.amount else ""
+        return f"{self.at_s:.3f} {self.kind} {self.target}{amount}{lasts}"
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """A world. `raft` overrules the node's consensus settings, `limits` and `agents_settings` the like."""
+
+    seed: int
+    nodes: int
+    agents: int
+    clients: int
+    pause_s: float
+    raft: dict[str, Any]
+    faults: tuple[Fault, ...]
+
+    @property
+    def node_ids(self) -> list[str]:
+        """Of the first members."""
+        return [f"n{number}" for number in range(1, self.nodes + 1)]
+
+    @property
+    def agent_ids(self) -> list[str]:
+        """Of all agents."""
+        return [f"a{number}" for number in range(1, self.agents + 1)]
+
+    @property
+    def client_ids(self) -> list[str]:
+        """Of all clients."""
+        return [f"c{number}" for number in range(1, self.clients + 1)]
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """A kind of fault: what it strikes ("node", "leader", "way", "agent", "client", "agent way"), the
+    range of how long it lasts in seconds, and the range of its amount."""
+
+    strikes: str
+    lasts_s: tuple[float, float] = (0.0, 0.0)
+    amount: tuple[float, float] = (0.0, 0.0)
+
+
+KINDS: Final[dict[str, Kind]] = {
+    "kill": Kind("node", (0.0, 1.5), (0, 60)),
+    "power_loss": Kind("node", (0.0, 1.5), (0, 60)),
+    "stop": Kind("node", (0.0, 1.0)),
+    "pause": Kind("node", (0.05, 2.0)),
+    "stall": Kind("node", (0.02, 0.2)),
+    "clock_jump": Kind("node", amount=(-600_000, 600_000)),
+    "transfer": Kind("leader"),
+    "isolate": Kind("node", (0.1, 3.0)),
+    "halves": Kind("node", (0.1, 3.0)),
+    "bridge": Kind("node", (0.1, 3.0)),
+    "one_way": Kind("way", (0.1, 3.0)),
+    "both_ways": Kind("way", (0.1, 3.0)),
+    "slow_link": Kind("way", (0.2, 3.0), (5, 200)),
+    "reset": Kind("way"),
+    "message_loss": Kind("way", (0.2, 3.0), (0.01, 0.3)),
+    "message_doubling": Kind("way", (0.2, 3.0), (0.01, 0.5)),
+    "message_overtaking": Kind("way", (0.2, 3.0), (0.01, 0.5)),
+    "disk_slow": Kind("node", (0.2, 3.0), (5, 300)),
+    "sync_fails": Kind("node", (0.1, 2.0)),
+    "disk_full": Kind("node", (0.1, 2.0)),
+    "bit_flip": Kind("node"),
+    "agent_kill": Kind("agent", (0.0, 1.0), (0, 40)),
+    "agent_stop": Kind("agent", (0.0, 1.0)),
+    "agent_pause": Kind("agent", (0.05, 2.0)),
+    "agent_cut": Kind("agent", (0.1, 4.0)),
+    "client_cut": Kind("client", (0.1, 2.0)),
+    "retry_storm": Kind("client"),
+}
+"""Every kind of fault that a schedule may hold."""
+
+
+def draw(seed: int) -> Plan:
+    """The world of this seed: a cluster, a mix of a few kinds of faults with weights of their own, and a
+    schedule drawn from the mix."""
+    rng = random.Random(f"plan/{seed}")
+    bare = Plan(
+        seed=seed,
+        nodes=rng.choice((3, 3, 3, 5)),
+        agents=rng.randint(2, 4),
+        clients=rng.randint(1, 3),
+        pause_s=rng.choice((0.1, 0.2, 0.4)),
+        raft=_raft(rng),
+        faults=(),
+    )
+    kinds = rng.sample(sorted(KINDS), rng.randint(2, 9))
+    weights = [rng.expovariate(1.0) + 0.1 for _ in kinds]
+    pause_s = rng.choice((0.15, 0.3, 0.6, 1.2))
+    faults: list[Fault] = []
+    at_s = _FIRST_FAULT_S
+    while (at_s := at_s + rng.expovariate(1 / pause_s)) < LOAD_S:
+        (kind,) = rng.choices(kinds, weights)
+        faults.append(_fault(rng, bare, kind, at_s))
+    return msgspec.structs.replace(bare, faults=tuple(faults))
+
+
+def _raft(rng: random.Random) -> dict[str, Any]:
+    """Small bounds, so that every one of them is met: compaction, snapshots, windows, tails."""
+    compact = rng.choice((30, 100, 50_000))
+    return {
+        "compact_after_entries": compact,
+        "keep_entries": rng.choice((1, 10, 29)),
+        "tail_entries": rng.choice((10, 100, 16_384)),
+        "max_append_entries": rng.choice((3, 20, 4_096)),
+        "apply_entries": rng.choice((2, 1_024)),
+        "window_messages": rng.choice((1, 4)),
+        "snapshot_stall_s": 1.0,
+        "snapshot_retry_s": 0.2,
+    }
+
+
+def _fault(rng: random.Random, plan: Plan, kind: str, at_s: float) -> Fault:
+    how = KINDS[kind]
+    amount = rng.uniform(*how.amount)
+    if isinstance(how.amount[0], int):
+        amount = float(round(amount))
+    target = _target(rng, plan, how.strikes)
+    return Fault(round(at_s, 4), kind, target, round(rng.uniform(*how.lasts_s), 4), round(amount, 4))
+
+
+def _target(rng: random.Random, plan: Plan, strikes: str) -> str:
+    if strikes == "leader":
+        return "leader"
+    if strikes == "way":
+        return ">".join(rng.sample(plan.node_ids, 2))
+    candidates = {
+        "node": [*plan.node_ids, "leader"],
+        "agent": plan.agent_ids,
+        "client": plan.client_ids,
+    }
+    return rng.choice(candidates[strikes])

@@ -1,0 +1,189 @@
+"""The part of `grpc.aio.Server` that a node's services need, on the simulated network: the real servicers
+run behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, NoReturn
+
+import grpc
+import grpc.aio
+
+from chaos.sim.host_loop import HostLoop
+from chaos.sim.network import End, Network
+from chaos.sim.rpc_frames import PORT, Begin, Cancel, Data, HalfClose, Inbox, Metadata, Status
+from coordinator.api.malformed import MalformedMessages
+
+
+class _Details:
+    """`grpc.HandlerCallDetails`."""
+
+    invocation_metadata: Metadata = ()
+
+    def __init__(self, method: str) -> None:
+        self.method = method
+
+
+class _Aborted(Exception):
+    """A servicer has ended its call with a status."""
+
+
+class SimServer:
+    """Serves one process. Register services, then `start`."""
+
+    def __init__(self, network: Network, process: HostLoop) -> None:
+        self._network = network
+        self._process = process
+        self._generic: list[grpc.GenericRpcHandler] = []
+        self._malformed = MalformedMessages()
+        self._serving: dict[asyncio.Task[None], None] = {}
+        self._ends: dict[End, None] = {}
+        self._stopping = False
+
+    def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
+        """Called by the generated code."""
+        self._generic += handlers
+
+    def add_registered_method_handlers(self, service: str, handlers: object) -> None:
+        """Called by the generated code; the generic handlers know the same methods."""
+
+    async def start(self) -> None:
+        """Take connections."""
+        self._network.listen(self._process, PORT, self._accept)
+
+    async def stop(self, grace: float) -> None:
+        """Take no more calls, give those under way `grace` seconds, then close."""
+        self._stopping = True
+        self._network.close_port(self._process, PORT)
+        if self._serving:
+            await asyncio.wait(list(self._serving), timeout=grace)
+        for task in list(self._serving):
+            task.cancel()
+        if self._serving:
+            await asyncio.wait(list(self._serving))
+        for end in list(self._ends):
+            end.close()
+
+    def _accept(self, end: End) -> None:
+        calls: dict[int, _Served] = {}
+        self._ends[end] = None
+        end.on_message = lambda frame: self._take(end, calls, frame)
+        end.on_closed = lambda: self._gone(end, calls)
+
+    def _gone(self, end: End, calls: dict[int, _Served]) -> None:
+        self._ends.pop(end, None)
+        for served in list(calls.values()):
+            served.cancel()
+
+    def _take(self, end: End, calls: dict[int, _Served], frame: Begin | Data | HalfClose | Cancel) -> None:
+        if isinstance(frame, Begin):
+            if self._stopping:
+                end.send(Status(frame.call, grpc.StatusCode.UNAVAILABLE, "the server is stopping", ()))
+                return
+            served = calls[frame.call] = _Served(self._process, end, frame)
+            task = served.task = self._process.create_task(self._serve(served))
+            self._serving[task] = None
+            task.add_done_callback(lambda done: self._served(calls, served, done))
+        elif (known := calls.get(frame.call)) is not None:
+            if isinstance(frame, Data):
+                known.inbox.put(frame.payload)
+            elif isinstance(frame, HalfClose):
+                known.inbox.close()
+            else:
+                known.cancel()
+
+    def _served(self, calls: dict[int, _Served], served: _Served, done: asyncio.Task[None]) -> None:
+        calls.pop(served.begin.call, None)
+        self._serving.pop(done, None)
+        if served.deadline is not None:
+            served.deadline.cancel()
+        if done.cancelled():
+            served.say(grpc.StatusCode.CANCELLED, "the call was cancelled")
+        else:
+            error = done.exception()
+            if error is None or isinstance(error, _Aborted):
+                served.say(served.code, served.details, served.trailing)
+            else:
+                served.say(grpc.StatusCode.UNKNOWN, f"Unexpected {type(error)}: {error}")
+
+    async def _serve(self, served: _Served) -> None:
+        async def find(details: Any) -> Any:
+            found = (handlers.service(details) for handlers in self._generic)
+            return next((one for one in found if one is not None), None)
+
+        handler: Any = await self._malformed.intercept_service(find, _Details(served.begin.method))
+        if handler is None:
+            served.code, served.details = grpc.StatusCode.UNIMPLEMENTED, "Method not found!"
+            return
+        served.deserialize, served.serialize = handler.request_deserializer, handler.response_serializer
+        if handler.request_streaming:
+            method = handler.stream_stream if handler.response_streaming else handler.stream_unary
+            request: Any = served.requests()
+        else:
+            method = handler.unary_stream if handler.response_streaming else handler.unary_unary
+            request = await served.read()
+            if request is grpc.aio.EOF:
+                return
+        result = method(request, served)
+        if inspect.isasyncgen(result):
+            async for reply in result:
+                await served.write(reply)
+        elif handler.response_streaming:
+            await result
+        else:
+            await served.write(await result)
+
+
+class _Served:
+    """A call on the server's side, and its `grpc.aio.ServicerContext`."""
+
+    def __init__(self, process: HostLoop, end: End, begin: Begin) -> None:
+        self.begin = begin
+        self.inbox = Inbox()
+        self.task: asyncio.Task[None] | None = None
+        self.code = grpc.StatusCode.OK
+        self.details = ""
+        self.trailing: Metadata = ()
+        self.deserialize: Any = None
+        self.serialize: Any = None
+        self.deadline = None if begin.timeout_s is None else process.call_later(begin.timeout_s, self.cancel)
+        self._end = end
+
+    def cancel(self) -> None:
+        """The client does not wait any more."""
+        if self.task is not None:
+            self.task.cancel()
+
+    def say(self, code: grpc.StatusCode, details: str, trailing: Metadata = ()) -> None:
+        """The last word on the call."""
+        self._end.send(Status(self.begin.call, code, details, trailing))
+
+    async def requests(self) -> AsyncIterator[Any]:
+        """The client's messages, as they come."""
+        while (message := await self.read()) is not grpc.aio.EOF:
+            yield message
+
+    # What servicers call.
+
+    async def read(self) -> Any:
+        """The client's next message, or EOF."""
+        payload = await self.inbox.get()
+        return grpc.aio.EOF if payload is None else self.deserialize(payload)
+
+    async def write(self, message: Any) -> None:
+        """Send a message."""
+        self._end.send(Data(self.begin.call, self.serialize(message)))
+        await asyncio.sleep(0)
+
+    async def abort(
+        self, code: grpc.StatusCode, details: str = "", trailing_metadata: Metadata = ()
+    ) -> NoReturn:
+        """End the call with a status."""
+        self.code, self.details, self.trailing = code, details, tuple(trailing_metadata)
+        raise _Aborted
+
+    def peer(self) -> str:
+        """Who calls."""
+        return self._end.peer.process.name

@@ -1,0 +1,151 @@
+"""One seed from its beginning to its verdict."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import sys
+import warnings
+from asyncio import events
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from chaos.sim.checks import unequal
+from chaos.sim.plan import LOAD_S, Plan
+from chaos.sim.world import World
+
+LEADER_S: Final = 5.0
+"""After the last fault somebody must lead within this time,"""
+SETTLED_S: Final = 30.0
+"""and everything that was begun must have come to its end within this one."""
+
+_STEP_S: Final = 0.1
+
+
+class Result(msgspec.Struct):
+    """What became of a plan. `violations` is empty if every promise held."""
+
+    plan: Plan
+    violations: list[str]
+    virtual_s: float
+    digest: str
+    steps: int
+    faults: dict[str, int]
+    events: dict[str, int]
+    last_events: list[str]
+
+
+def run(plan: Plan, *, keep_trace: bool = False) -> Result:
+    """Run a plan in a fresh world. The same plan gives the same result, byte for byte."""
+    with _quiet():
+        return _play(plan, keep_trace)
+
+
+def _play(plan: Plan, keep_trace: bool) -> Result:
+    world = World(plan, keep_trace=keep_trace)
+    world.boot()
+    world.run(LOAD_S)
+    world.heal()
+    _demand_liveness(world)
+    world.close()
+    return Result(
+        plan=plan,
+        violations=world.witness.violations.copy(),
+        virtual_s=world.scheduler.now,
+        digest=world.trace.digest,
+        steps=world.scheduler.steps,
+        faults=dict(world.struck),
+        events=dict(_events(world)),
+        last_events=list(world.trace.lines),
+    )
+
+
+def _demand_liveness(world: World) -> None:
+    """The faults are over: a leader soon, and an end to all that was begun."""
+    healed_s = world.scheduler.now
+    missing = "a leader"
+    led = False
+    while missing and world.scheduler.now < healed_s + SETTLED_S:
+        world.run(world.scheduler.now + _STEP_S)
+        led = led or world.leader() is not None
+        if not led and world.scheduler.now > healed_s + LEADER_S:
+            world.witness.break_promise(f"nobody leads {LEADER_S} s after the last fault")
+            return
+        missing = _unsettled(world)
+    if missing:
+        world.witness.break_promise(f"{SETTLED_S} s after the last fault: {missing}")
+
+
+def _unsettled(world: World) -> str:
+    """What has not come to its end yet; empty if everything has."""
+    running = world.running()
+    expected = set(world.nodes) - world.damaged
+    leader = world.leader()
+    if leader is None or not expected <= set(running):
+        return f"leader {leader}, running: {sorted(running)}"
+    state = running[leader][0].applier.state
+    lost = [dag for dag in world.witness.acknowledged if state.dag(dag) is None and dag not in state.finished]
+    if lost:
+        return f"acknowledged, and not there: {', '.join(lost)}"
+    if state.dags:
+        return "not ended: " + ", ".join(
+            f"{dag.record.header.dag_id} {dag.counts}" for dag in state.dags.values()
+        )
+    if any(client.busy for client in world.clients.values()):
+        return "clients wait for answers"
+    return unequal(node.consensus.status() for node, _ in running.values())
+
+
+def _events(world: World) -> Counter[str]:
+    """How often what was to be provoked has come about."""
+    happened: Counter[str] = Counter(world.weather.struck)
+    happened["entries_applied"] = world.checks.highest_index
+    happened["dags_acknowledged"] = len(world.witness.acknowledged)
+    happened["attempts_begun"] = len(world.witness.begun)
+    for program in world.nodes.values():
+        happened.update(program.disk.happened)
+        if program.node is not None:
+            happened.update(program.node.consensus.status().counters)
+    return happened
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No logs, no garbage collector whose moment nobody can foretell; and what a world leaves behind when it
+    is dropped, coroutines of dead processes above all, is nobody's business."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
+        logger_factory=structlog.ReturnLoggerFactory(),
+    )
+    logging.disable(logging.CRITICAL)
+    hooks, unraisable = sys.get_asyncgen_hooks(), sys.unraisablehook
+    gc.disable()
+    sys.unraisablehook = _ignore
+    sys.set_asyncgen_hooks(firstiter=None, finalizer=_finish_generator)
+    try:
+        yield
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            gc.collect()
+        sys.unraisablehook = unraisable
+        gc.enable()
+        logging.disable(logging.NOTSET)
+        structlog.reset_defaults()
+
+
+def _finish_generator(generator: AsyncGenerator[Any, Any]) -> None:
+    """As asyncio's loops do with a generator that nobody goes on with."""
+    loop = events._get_running_loop()
+    if loop is not None:
+        loop.create_task(generator.aclose())
+
+
+def _ignore(unraisable: object) -> None:
+    """What is raised while a world is dropped."""

@@ -1,0 +1,180 @@
+"""A world: machines, a network, what runs on them, and an operator who starts again what has died."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from functools import partial
+from typing import Final
+
+from chaos.sim.agent_program import AgentProgram
+from chaos.sim.checks import Checks
+from chaos.sim.client_program import ClientProgram
+from chaos.sim.disk import Disk
+from chaos.sim.faults import Undo, strike
+from chaos.sim.host_loop import HostLoop
+from chaos.sim.machine import Machine
+from chaos.sim.network import Network
+from chaos.sim.node_program import NodeProgram
+from chaos.sim.plan import Fault, Plan
+from chaos.sim.raft_links import Weather
+from chaos.sim.scheduler import Scheduler
+from chaos.sim.trace import Trace
+from chaos.sim.witness import Witness
+from coordinator.config import Given, NodeConfig, build
+from coordinator.errors import LogCorrupt, StateCorrupt
+from coordinator.replica.node import Node
+
+_LOOK_S: Final = 0.1
+_OPERATOR_S: Final = 0.3
+"""How long the operator takes to start a process that stopped by itself."""
+
+
+class World:
+    """Everything that a plan's nodes, agents and clients live in. `boot` starts them, `run` lets time pass,
+    `heal` ends all faults."""
+
+    def __init__(self, plan: Plan, *, keep_trace: bool = False) -> None:
+        self.plan = plan
+        self.scheduler = Scheduler()
+        self.trace = Trace(self.scheduler, keep_all=keep_trace)
+        self.witness = Witness()
+        self.checks = Checks(self.witness, self.trace)
+        self.network = Network(self.scheduler, self._chance("network"))
+        self.weather = Weather(self._chance("weather"))
+        self.machines: dict[str, Machine] = {}
+        self.damaged: set[str] = set()
+        """Nodes with a damaged disk: they must not be started again with it."""
+        self.struck: Counter[str] = Counter()
+        """Faults that were brought about, by kind."""
+        self._undoings: dict[int, Undo] = {}
+        self._healed = False
+        self.nodes = {node_id: self._node(node_id) for node_id in plan.node_ids}
+        endpoints = [config.config.myself.grpc for config in self.nodes.values()]
+        self.agents = {name: self._agent(name, endpoints) for name in plan.agent_ids}
+        self.clients = {name: self._client(name, endpoints) for name in plan.client_ids}
+
+    def boot(self) -> None:
+        """Start everything, and lay out the faults to come."""
+        chance = self._chance("boot")
+        for name in self.machines:
+            self.scheduler.after(chance.uniform(0.0, 0.05), self._program(name).boot)
+        for number, fault in enumerate(self.plan.faults):
+            self.scheduler.at(fault.at_s, partial(self._strike, number, fault))
+        self.scheduler.after(_LOOK_S, self._look)
+
+    def run(self, until_s: float) -> None:
+        """Let time pass."""
+        self.scheduler.run(until_s)
+
+    def leader(self) -> str | None:
+        """The node that serves as the leader of the highest term."""
+        leading = [
+            (node.consensus.status().term, name)
+            for name, (node, _) in self.running().items()
+            if node.leadership.leader is not None
+        ]
+        return max(leading)[1] if leading else None
+
+    def running(self) -> dict[str, tuple[Node, HostLoop]]:
+        """The nodes that have a process which has loaded its state."""
+        return {
+            name: (program.node, program.machine.process)
+            for name, program in self.nodes.items()
+            if program.node is not None and program.machine.process is not None
+        }
+
+    def restart(self, name: str) -> None:
+        """Start a machine's process if it has none, and may have one."""
+        machine = self.machines[name]
+        if machine.process is None and name not in self.damaged:
+            self._program(name).boot()
+
+    def heal(self) -> None:
+        """End all faults: every way is open, every disk works, every process runs that may."""
+        self._healed = True
+        self.trace.note("world", "heals")
+        for undo in self._undoings.values():
+            undo()
+        self._undoings.clear()
+        for name, machine in self.machines.items():
+            if machine.process is not None:
+                machine.process.resume()
+            self.restart(name)
+        for client in self.clients.values():
+            client.rest()
+
+    def close(self) -> None:
+        """Stop everything where it stands."""
+        for machine in self.machines.values():
+            if machine.process is not None:
+                machine.process.end()
+
+    # --- inside ---------------------------------------------------------------------------------------------
+
+    def _chance(self, what: str) -> random.Random:
+        """A stream of its own for each purpose: a change in one place leaves the others alone."""
+        return random.Random(f"{self.plan.seed}/{what}")
+
+    def _machine(self, name: str) -> Machine:
+        machine = Machine(name, self.scheduler, self._chance(name), self.trace, self._unexpected)
+        self.machines[name] = machine
+        return machine
+
+    def _node(self, node_id: str) -> NodeProgram:
+        machine = self._machine(node_id)
+        disk = Disk(node_id, self._chance(f"{node_id} disk"))
+        program = NodeProgram(
+            _config(self.plan, node_id), machine, disk, self.network, self.weather, self.checks.observe
+        )
+        machine.on_death.append(lambda process, silent: self._node_died(node_id))
+        return program
+
+    def _agent(self, name: str, endpoints: list[str]) -> AgentProgram:
+        slots = self._chance(f"{name} slots").randint(1, 4)
+        return AgentProgram(self._machine(name), self.network, self.witness, endpoints, slots=slots)
+
+    def _client(self, name: str, endpoints: list[str]) -> ClientProgram:
+        machine = self._machine(name)
+        return ClientProgram(machine, self.network, self.witness, endpoints, pause_s=self.plan.pause_s)
+
+    def _program(self, name: str) -> NodeProgram | AgentProgram | ClientProgram:
+        return self.nodes.get(name) or self.agents.get(name) or self.clients[name]
+
+    def _strike(self, number: int, fault: Fault) -> None:
+        undo = strike(self, fault)
+        if undo is None:
+            return
+        self.struck[fault.kind] += 1
+        self.trace.note("fault", str(fault))
+        self._undoings[number] = undo
+        if fault.lasts_s:
+            self.scheduler.after(fault.lasts_s, partial(self._undo, number))
+
+    def _undo(self, number: int) -> None:
+        undo = self._undoings.pop(number, None)
+        if undo is not None:
+            undo()
+
+    def _node_died(self, node_id: str) -> None:
+        """The operator looks after a node that stopped by itself."""
+        words = self.nodes[node_id].last_words if node_id in self.nodes else None
+        if isinstance(words, LogCorrupt | StateCorrupt):
+            if node_id not in self.damaged:
+                self.witness.break_promise(f"{node_id} found damage where there is none: {words}")
+        elif words is not None or self._healed:
+            self.scheduler.after(_OPERATOR_S, partial(self.restart, node_id))
+
+    def _look(self) -> None:
+        self.checks.look(self.running())
+        self.scheduler.after(_LOOK_S, self._look)
+
+    def _unexpected(self, what: str, error: BaseException | None) -> None:
+        self.witness.break_promise(f"unexpected: {what}: {error!r}")
+
+
+def _config(plan: Plan, node_id: str) -> NodeConfig:
+    members = ",".join(f"{name}={name}:7401/{name}:7400" for name in plan.node_ids)
+    given: dict[str, object] = {"node_id": node_id, "cluster_nodes": members, "tls.mode": "off"}
+    given |= {f"raft.{name}": value for name, value in plan.raft.items()}
+    return build({key: Given(value, "plan") for key, value in given.items()})
