@@ -84,23 +84,27 @@ class AsyncClient:
         submission = Submission(spec, request_id or self._calls.new_id(), self._submit_settings)
         return (await self._calls.call(submission.send)).dag_id
 
-    async def get(self, dag_id: str) -> DagStatus:
-        """A DAG as it is now (a linearizable read). Raises NotFound."""
-        request = client_pb2.GetDagRequest(dag_id=dag_id)
+    async def get(self, dag_id: str, *, allow_stale: bool = False) -> DagStatus:
+        """A DAG as it is now (a linearizable read), or with `allow_stale` as whichever node is asked
+        knows it. Raises NotFound."""
+        request = client_pb2.GetDagRequest(dag_id=dag_id, allow_stale=allow_stale)
         reply = await self._calls.call(lambda node, left_s: node.client.GetDag(request, timeout=left_s))
-        return _views.dag(reply.dag, reply.revision, reply.stale)
+        return _views.dag(reply.dag, reply)
 
-    async def list(self, *, namespace: str = "", states: Iterable[str] = ()) -> AsyncIterator[DagStatus]:
-        """All DAGs, page by page; of one namespace, in some states."""
+    async def list(
+        self, *, namespace: str = "", states: Iterable[str] = (), allow_stale: bool = False
+    ) -> AsyncIterator[DagStatus]:
+        """All DAGs, page by page; of one namespace, in some states. `allow_stale` as in `get`."""
         request = client_pb2.ListDagsRequest(
             namespace=namespace,
             states=_encode.dag_states(states),
             page_size=PAGE_SIZE,
+            allow_stale=allow_stale,
         )
         while True:
             reply = await self._calls.call(lambda node, left_s: node.client.ListDags(request, timeout=left_s))
             for view in reply.dags:
-                yield _views.dag(view, reply.revision)
+                yield _views.dag(view, reply)
             if not reply.next_page_token:
                 return
             request.page_token = reply.next_page_token
@@ -150,34 +154,37 @@ class AsyncClient:
 
     # --- tasks ----------------------------------------------------------------------------------------------
 
-    async def tasks(self, dag_id: str, *, states: Iterable[str] = ()) -> AsyncIterator[TaskStatus]:
-        """The tasks of a DAG in topological order, page by page; only those in `states`, if given. Raises
-        NotFound."""
+    async def tasks(
+        self, dag_id: str, *, states: Iterable[str] = (), allow_stale: bool = False
+    ) -> AsyncIterator[TaskStatus]:
+        """The tasks of a DAG in topological order, page by page; only those in `states`, if given.
+        `allow_stale` as in `get`. Raises NotFound."""
         request = client_pb2.ListTasksRequest(
             dag_id=dag_id,
             states=_encode.task_states(states),
             page_size=PAGE_SIZE,
+            allow_stale=allow_stale,
         )
         while True:
             reply = await self._calls.call(
                 lambda node, left_s: node.client.ListTasks(request, timeout=left_s)
             )
             for view in reply.tasks:
-                yield _views.task(view)
+                yield _views.task(view, reply)
             if not reply.next_page_token:
                 return
             request.page_token = reply.next_page_token
 
-    async def task(self, dag_id: str, task_id: str) -> TaskStatus:
-        """One task with its attempts. Raises NotFound."""
-        request = client_pb2.GetTaskRequest(dag_id=dag_id, task_id=task_id)
+    async def task(self, dag_id: str, task_id: str, *, allow_stale: bool = False) -> TaskStatus:
+        """One task with its attempts. `allow_stale` as in `get`. Raises NotFound."""
+        request = client_pb2.GetTaskRequest(dag_id=dag_id, task_id=task_id, allow_stale=allow_stale)
         reply = await self._calls.call(lambda node, left_s: node.client.GetTask(request, timeout=left_s))
-        return _views.task(reply.task)
+        return _views.task(reply.task, reply)
 
-    async def result(self, dag_id: str, task_id: str) -> TaskResult:
-        """What a task left. Raises NotFound; a task that has not ended, or failed, is no error here: see
-        `TaskResult.raise_for_state`."""
-        request = client_pb2.GetResultRequest(dag_id=dag_id, task_id=task_id)
+    async def result(self, dag_id: str, task_id: str, *, allow_stale: bool = False) -> TaskResult:
+        """What a task left. `allow_stale` as in `get`. Raises NotFound; a task that has not ended, or failed,
+        is no error here: see `TaskResult.raise_for_state`."""
+        request = client_pb2.GetResultRequest(dag_id=dag_id, task_id=task_id, allow_stale=allow_stale)
         reply = await self._calls.call(lambda node, left_s: node.client.GetResult(request, timeout=left_s))
         return _views.result(dag_id, task_id, reply)
 

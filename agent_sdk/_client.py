@@ -68,13 +68,17 @@ class Client:
         """Submit a DAG in the wire's form; returns its id."""
         return self._loop.run(self._client.submit_spec(spec, request_id=request_id))
 
-    def get(self, dag_id: str) -> DagStatus:
-        """A DAG as it is now."""
-        return self._loop.run(self._client.get(dag_id))
+    def get(self, dag_id: str, *, allow_stale: bool = False) -> DagStatus:
+        """A DAG as it is now, or with `allow_stale` as whichever node is asked knows it."""
+        return self._loop.run(self._client.get(dag_id, allow_stale=allow_stale))
 
-    def list(self, *, namespace: str = "", states: Iterable[str] = ()) -> Iterator[DagStatus]:
+    def list(
+        self, *, namespace: str = "", states: Iterable[str] = (), allow_stale: bool = False
+    ) -> Iterator[DagStatus]:
         """All DAGs; of one namespace, in some states."""
-        return self._loop.iterate(self._client.list(namespace=namespace, states=states))
+        return self._loop.iterate(
+            self._client.list(namespace=namespace, states=states, allow_stale=allow_stale)
+        )
 
     def wait(self, dag_id: str, timeout_s: float | None = None) -> DagStatus:
         """Wait until the DAG has ended, in whichever state."""
@@ -86,17 +90,19 @@ class Client:
 
     # --- tasks ----------------------------------------------------------------------------------------------
 
-    def tasks(self, dag_id: str, *, states: Iterable[str] = ()) -> Iterator[TaskStatus]:
+    def tasks(
+        self, dag_id: str, *, states: Iterable[str] = (), allow_stale: bool = False
+    ) -> Iterator[TaskStatus]:
         """The tasks of a DAG in topological order."""
-        return self._loop.iterate(self._client.tasks(dag_id, states=states))
+        return self._loop.iterate(self._client.tasks(dag_id, states=states, allow_stale=allow_stale))
 
-    def task(self, dag_id: str, task_id: str) -> TaskStatus:
+    def task(self, dag_id: str, task_id: str, *, allow_stale: bool = False) -> TaskStatus:
         """One task with its attempts."""
-        return self._loop.run(self._client.task(dag_id, task_id))
+        return self._loop.run(self._client.task(dag_id, task_id, allow_stale=allow_stale))
 
-    def result(self, dag_id: str, task_id: str) -> TaskResult:
+    def result(self, dag_id: str, task_id: str, *, allow_stale: bool = False) -> TaskResult:
         """What a task left."""
-        return self._loop.run(self._client.result(dag_id, task_id))
+        return self._loop.run(self._client.result(dag_id, task_id, allow_stale=allow_stale))
 
     def cancel_task(
         self, dag_id: str, task_id: str, reason: str = "", *, request_id: str | None = None

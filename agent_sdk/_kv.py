@@ -9,6 +9,7 @@ from typing import Final
 from agent_sdk._channels import Node
 from agent_sdk._leader import LeaderCalls
 from agent_sdk._loop_thread import LoopThread
+from agent_sdk._views import Labelled
 from agent_sdk._watch import Stream, replies
 from agent_sdk.types import KvEvent, KvItem
 from quorumflow_proto.v1 import kv_pb2 as pb
@@ -44,7 +45,7 @@ class AsyncKv:
         """What is at the key; None if there is no such key."""
         request = pb.KvGetRequest(key=key, allow_stale=allow_stale)
         reply = await self._calls.call(lambda node, left_s: node.kv.Get(request, timeout=left_s))
-        return _item(reply.item) if reply.HasField("item") else None
+        return _item(reply.item, reply) if reply.HasField("item") else None
 
     async def delete(self, key: str, *, expect: int | None = None) -> bool:
         """Remove a key; returns whether it was there. Raises StaleVersion."""
@@ -65,7 +66,7 @@ class AsyncKv:
         while True:
             reply = await self._calls.call(lambda node, left_s: node.kv.Range(request, timeout=left_s))
             for wire in reply.items:
-                yield _item(wire)
+                yield _item(wire, reply)
             if not reply.next_page_token:
                 return
             request.page_token = reply.next_page_token
@@ -157,5 +158,5 @@ class _Writes:
         wire.answered = next(iter(self._open))
 
 
-def _item(wire: pb.KvItem) -> KvItem:
-    return KvItem(wire.key, wire.value, wire.version, wire.created)
+def _item(wire: pb.KvItem, reply: Labelled) -> KvItem:
+    return KvItem(wire.key, wire.value, wire.version, wire.created, reply.stale, reply.age_ms)

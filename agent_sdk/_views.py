@@ -3,9 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Protocol
 
 from agent_sdk import types
 from quorumflow_proto.v1 import client_pb2, common_pb2, operator_pb2
+
+
+class Labelled(Protocol):
+    """A reply that says which state was read, and how old it may be."""
+
+    @property
+    def revision(self) -> int:
+        """Log index up to which the state had been applied."""
+
+    @property
+    def stale(self) -> bool:
+        """Whether a newer state may exist."""
+
+    @property
+    def age_ms(self) -> int:
+        """How long ago it held all that was committed; -1: not known."""
 
 
 def task_state(number: common_pb2.TaskState.ValueType) -> str:
@@ -28,8 +45,8 @@ def _counts(view: common_pb2.TaskCounts) -> dict[str, int]:
     return {descriptor.name.upper(): count for descriptor, count in view.ListFields()}
 
 
-def dag(view: common_pb2.DagView, revision: int, stale: bool = False) -> types.DagStatus:
-    """`revision` is that of the state which was read."""
+def dag(view: common_pb2.DagView, reply: Labelled) -> types.DagStatus:
+    """A DAG, as the reply that holds it says that it was read."""
     return types.DagStatus(
         dag_id=view.dag_id,
         name=view.name,
@@ -41,13 +58,14 @@ def dag(view: common_pb2.DagView, revision: int, stale: bool = False) -> types.D
         reason=view.reason,
         labels=dict(view.labels),
         metadata=dict(view.metadata),
-        revision=revision,
-        stale=stale,
+        revision=reply.revision,
+        stale=reply.stale,
+        age_ms=reply.age_ms,
     )
 
 
-def task(view: common_pb2.TaskView) -> types.TaskStatus:
-    """A task with its attempts."""
+def task(view: common_pb2.TaskView, reply: Labelled) -> types.TaskStatus:
+    """A task with its attempts, as the reply that holds it says that it was read."""
     return types.TaskStatus(
         dag_id=view.dag_id,
         id=view.id,
@@ -63,6 +81,9 @@ def task(view: common_pb2.TaskView) -> types.TaskStatus:
         reason=view.reason,
         parent_id=view.parent_id,
         has_result=view.has_result,
+        revision=reply.revision,
+        stale=reply.stale,
+        age_ms=reply.age_ms,
     )
 
 
@@ -81,7 +102,15 @@ def _attempt(view: common_pb2.AttemptView) -> types.AttemptStatus:
 def result(dag_id: str, task_id: str, reply: client_pb2.GetResultReply) -> types.TaskResult:
     """What a task left."""
     return types.TaskResult(
-        dag_id, task_id, task_state(reply.state), reply.result, reply.reference, reply.error
+        dag_id,
+        task_id,
+        task_state(reply.state),
+        reply.result,
+        reply.reference,
+        reply.error,
+        revision=reply.revision,
+        stale=reply.stale,
+        age_ms=reply.age_ms,
     )
 
 
@@ -133,6 +162,10 @@ def node(view: operator_pb2.NodeView) -> types.NodeStatus:
         digest=view.digest,
         draining=view.draining,
         version=view.version,
+        free_bytes=view.free_bytes,
+        low_on_space=view.low_on_space,
+        refuses_work=view.refuses_work,
+        differs_at=view.differs_at,
     )
 
 

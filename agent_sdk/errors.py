@@ -177,6 +177,13 @@ class QueueFull(QuorumflowError):
     default_reason = "QUEUE_FULL"
 
 
+class OutOfSpace(QuorumflowError):
+    """The disks of the cluster are nearly full: it finishes what it has, and takes nothing new until there is
+    space. `fields` hold `limit`, `setting`, `value` in bytes."""
+
+    default_reason = "OUT_OF_SPACE"
+
+
 class DeadlineExceeded(QuorumflowError):
     """The time that the caller gave is over. A write may or may not have been carried out: the same request
     id tells."""

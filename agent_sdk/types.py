@@ -17,7 +17,8 @@ FINAL_STATES: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
 @dataclass(frozen=True, slots=True)
 class DagStatus:
     """A DAG as read at `revision`: a watch from `revision + 1` misses nothing. `tasks` counts them by state,
-    and names only the states that occur. `stale` marks an answer that a follower gave."""
+    and names only the states that occur. `stale` marks an answer that a follower gave: `age_ms` milliseconds
+    ago it held all that was committed, as far as that node knows, -1: never."""
 
     dag_id: str
     name: str
@@ -31,6 +32,7 @@ class DagStatus:
     metadata: Mapping[str, str]
     revision: int
     stale: bool = False
+    age_ms: int = 0
 
     @property
     def finished(self) -> bool:
@@ -58,8 +60,9 @@ class AttemptStatus:
 
 @dataclass(frozen=True, slots=True)
 class TaskStatus:
-    """A task. `index` is its position in the DAG's topological order; `progress` what its handler reported, 0
-    to 1; `not_before_ms` when its next attempt may start; `reason` why it waits, failed or was cancelled."""
+    """A task. `index` is its position in the DAG's topological order; `progress` what its handler
+    reported, 0 to 1; `not_before_ms` when its next attempt may start; `reason` why it waits, failed or
+    was cancelled. Read at `revision`; `stale` and `age_ms` as those of a `DagStatus`."""
 
     dag_id: str
     id: str
@@ -75,11 +78,15 @@ class TaskStatus:
     reason: str
     parent_id: str
     has_result: bool
+    revision: int = 0
+    stale: bool = False
+    age_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class TaskResult:
-    """What a task left: `data` inline, or the `reference` under which its handler stored it elsewhere."""
+    """What a task left: `data` inline, or the `reference` under which its handler stored it elsewhere. Read
+    at `revision`; `stale` and `age_ms` as those of a `DagStatus`."""
 
     dag_id: str
     task_id: str
@@ -87,6 +94,9 @@ class TaskResult:
     data: bytes
     reference: str
     error: str
+    revision: int = 0
+    stale: bool = False
+    age_ms: int = 0
 
     @property
     def text(self) -> str:
@@ -168,7 +178,10 @@ Event = DagEvent | TaskEvent | AgentEvent
 
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
-    """A coordinator node. `digest` is that of its state at `applied_index`, hexadecimal."""
+    """A coordinator node. `digest` is that of its state at `applied_index`, hexadecimal; `differs_at` the
+    first entry after which its state was seen to differ from the leader's, 0 if none. With little
+    `free_bytes` on its disk (0 where another node is told of) a node is `low_on_space`, and
+    `refuses_work` if nobody with more can lead."""
 
     id: str
     role: str
@@ -179,6 +192,10 @@ class NodeStatus:
     digest: str
     draining: bool
     version: str
+    free_bytes: int = 0
+    low_on_space: bool = False
+    refuses_work: bool = False
+    differs_at: int = 0
     term: int = 0
     commit_index: int = 0
     leader: str = ""
@@ -227,12 +244,15 @@ class AgentStatus:
 @dataclass(frozen=True, slots=True)
 class KvItem:
     """A key of the key-value space. `version` is new with each change, and no other change of any key has or
-    had it; `created` is the version of the put that found the key absent."""
+    had it; `created` is the version of the put that found the key absent. `stale` and `age_ms` as those of a
+    `DagStatus`."""
 
     key: str
     value: bytes
     version: int
     created: int
+    stale: bool = False
+    age_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

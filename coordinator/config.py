@@ -49,6 +49,7 @@ Host = Annotated[str, Meta(pattern=r"^[A-Za-z0-9.:_-]{0,253}$")]
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 Count = Annotated[int, Meta(ge=1, le=100_000_000)]
 Size = Annotated[int, Meta(ge=1_024, le=1 << 30)]
+FreeBytes = Annotated[int, Meta(ge=0, le=1 << 50)]
 Millis = Annotated[int, Meta(ge=1, le=86_400_000)]
 Seconds = Annotated[int, Meta(ge=0, le=10 * 366 * 86_400)]
 
@@ -59,7 +60,8 @@ class LimitsSection(DagLimits, frozen=True, kw_only=True):
     `max_message_bytes` bounds a gRPC message, `max_result_bytes` and `max_checkpoint_bytes` what a task may
     leave in the replicated state, `max_queued_commands` and `max_queued_bytes` what waits to be proposed.
     `watch_history` events are kept for watchers that lag or resume, and changes of keys that take
-    `kv_history_bytes`; `page_size` bounds the items of one answer.
+    `kv_history_bytes`; `page_size` bounds the items of one answer. Below `min_free_bytes` of free disk a node
+    leaves leading to others, and in the end the cluster takes nothing new; 0 switches that off.
     """
 
     max_unfinished_dags: Count = 50_000
@@ -75,6 +77,8 @@ class LimitsSection(DagLimits, frozen=True, kw_only=True):
     max_watchers: Count = 1_000
     watch_history: Count = 100_000
     kv_history_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 40)] = 32 << 20
+    min_free_bytes: FreeBytes = 256 << 20
+    free_bytes_check_ms: Millis = 500
     page_size: Annotated[int, Meta(ge=1, le=10_000)] = 1_000
 
 

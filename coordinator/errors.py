@@ -141,6 +141,13 @@ class QueueFull(CoordinatorError):
     reason = "QUEUE_FULL"
 
 
+class OutOfSpace(CoordinatorError):
+    """The disks of the cluster are nearly full, and nothing new is taken until there is space; `fields` hold
+    `limit`, `setting`, `value` in bytes."""
+
+    reason = "OUT_OF_SPACE"
+
+
 class Draining(Unavailable):
     """The node or agent is going down and takes nothing new."""
 

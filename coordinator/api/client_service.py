@@ -72,9 +72,7 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
     async def GetDag(self, request: pb.GetDagRequest) -> pb.GetDagReply:
         read = await self._node.read(allow_stale=request.allow_stale)
         record, counts = self._node.queries.dag_record(request.dag_id)
-        return pb.GetDagReply(
-            dag=convert.dag_to_proto(record, counts), revision=read.revision, stale=read.stale
-        )
+        return pb.GetDagReply(dag=convert.dag_to_proto(record, counts), **read._asdict())
 
     @unary
     async def ListDags(self, request: pb.ListDagsRequest) -> pb.ListDagsReply:
@@ -86,13 +84,13 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
             self._page_size(request.page_size),
         )
         dags = [convert.dag_to_proto(record, counts) for record, counts in page]
-        return pb.ListDagsReply(dags=dags, next_page_token=token, revision=read.revision)
+        return pb.ListDagsReply(dags=dags, next_page_token=token, **read._asdict())
 
     @unary
     async def GetTask(self, request: pb.GetTaskRequest) -> pb.GetTaskReply:
         read = await self._node.read(allow_stale=request.allow_stale)
         dag, task = self._node.queries.task(request.dag_id, request.task_id)
-        return pb.GetTaskReply(task=convert.task_to_proto(dag, task), revision=read.revision)
+        return pb.GetTaskReply(task=convert.task_to_proto(dag, task), **read._asdict())
 
     @unary
     async def ListTasks(self, request: pb.ListTasksRequest) -> pb.ListTasksReply:
@@ -104,11 +102,11 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
             self._page_size(request.page_size),
         )
         tasks = [convert.task_to_proto(dag, task) for task in page]
-        return pb.ListTasksReply(tasks=tasks, next_page_token=token, revision=read.revision)
+        return pb.ListTasksReply(tasks=tasks, next_page_token=token, **read._asdict())
 
     @unary
     async def GetResult(self, request: pb.GetResultRequest) -> pb.GetResultReply:
-        await self._node.read(allow_stale=request.allow_stale)
+        read = await self._node.read(allow_stale=request.allow_stale)
         _, task = self._node.queries.task(request.dag_id, request.task_id)
         result = self._node.queries.result(task.key)
         failed = task.state in (TaskState.FAILED, TaskState.CANCELLED)
@@ -117,6 +115,7 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
             result=result.data,
             reference=result.reference,
             error=task.reason if failed else "",
+            **read._asdict(),
         )
 
     @unary
@@ -154,7 +153,7 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
             lambda: self._node.follow(request.from_revision), to_proto, allow_stale=request.allow_stale
         )
         async for events, revision in replies:
-            yield pb.WatchReply(events=events, revision=revision)
+            yield pb.WatchReply(events=events, revision=revision, age_ms=self._node.age_ms)
 
     async def _submit(
         self, request_id: str, header: DagHeader, specs: list[common_pb2.TaskSpec]

@@ -25,6 +25,7 @@ CODES: Final[dict[type[errors.CoordinatorError], grpc.StatusCode]] = {
     errors.StaleVersion: grpc.StatusCode.ABORTED,
     errors.RevisionCompacted: grpc.StatusCode.OUT_OF_RANGE,
     errors.QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.OutOfSpace: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.NotLeader: grpc.StatusCode.FAILED_PRECONDITION,
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
     errors.CoordinatorError: grpc.StatusCode.INTERNAL,
@@ -62,12 +63,15 @@ async def refuse(context: grpc.aio.ServicerContext[Any, Any], error: errors.Coor
 def unary(
     method: Callable[[Any, _Request], Awaitable[_Reply]],
 ) -> Callable[[Any, _Request, grpc.aio.ServicerContext[Any, Any]], Awaitable[_Reply]]:
-    """A servicer's method from one that takes the request alone and raises errors of the tree."""
+    """A servicer's method from one that takes the request alone and raises errors of the tree. One that is
+    fatal, such as a damaged record, stops the servicer's `_node`."""
 
     async def call(self: Any, request: _Request, context: grpc.aio.ServicerContext[Any, Any]) -> _Reply:
         try:
             return await method(self, intact(request))
         except errors.CoordinatorError as error:
+            if isinstance(error, errors.Fatal):
+                self._node.fail(error)
             await refuse(context, error)
         except Exception as error:
             await refuse(context, unexpected(method.__name__, error))
@@ -87,6 +91,8 @@ def streaming(
             async for reply in method(self, intact(request)):
                 yield reply
         except errors.CoordinatorError as error:
+            if isinstance(error, errors.Fatal):
+                self._node.fail(error)
             await refuse(context, error)
         except Exception as error:
             await refuse(context, unexpected(method.__name__, error))

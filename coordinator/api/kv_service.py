@@ -51,7 +51,7 @@ class KvService(kv_pb2_grpc.KvServiceServicer):
         keys = self._node.keys
         record = keys.get(request.key)
         item = None if record is None else _item(request.key, record)
-        return pb.KvGetReply(item=item, revision=keys.revision, stale=read.stale)
+        return pb.KvGetReply(item=item, revision=keys.revision, stale=read.stale, age_ms=read.age_ms)
 
     @unary
     async def Range(self, request: pb.KvRangeRequest) -> pb.KvRangeReply:
@@ -64,6 +64,7 @@ class KvService(kv_pb2_grpc.KvServiceServicer):
             next_page_token=token,
             revision=keys.revision,
             stale=read.stale,
+            age_ms=read.age_ms,
         )
 
     @streaming
@@ -77,7 +78,7 @@ class KvService(kv_pb2_grpc.KvServiceServicer):
             lambda: self._node.follow_keys(request.from_revision), to_proto, allow_stale=request.allow_stale
         )
         async for events, revision in replies:
-            yield pb.KvWatchReply(events=events, revision=revision)
+            yield pb.KvWatchReply(events=events, revision=revision, age_ms=self._node.age_ms)
 
 
 def _write_id(wire: pb.KvWriteId) -> WriteId:

@@ -9,7 +9,7 @@ from typing import Final
 from coordinator import errors
 from coordinator.api import convert
 from coordinator.api.errors import unary
-from coordinator.consensus.port import PeerStatus, Role, Status
+from coordinator.consensus.port import Abstention, PeerStatus, Role, Status
 from coordinator.core.commands import DrainAgent
 from coordinator.core.model import STATES, Agent, AgentState, Drain, TaskState
 from coordinator.core.outcome import AgentChanged
@@ -109,6 +109,9 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
             draining=self._node.draining,
             version=version("quorumflow"),
             last_log_index=status.last_index,
+            free_bytes=self._node.space.free,
+            low_on_space=self._node.space.low,
+            refuses_work=self._node.space.refuses,
         )
 
     def _peer(self, peer: PeerStatus) -> pb.NodeView:
@@ -121,6 +124,9 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
             applied_index=peer.applied.index,
             digest=peer.applied.digest.hex(),
             last_log_index=peer.match_index,
+            draining=peer.abstains is Abstention.DRAINED,
+            low_on_space=peer.abstains is Abstention.NO_SPACE,
+            differs_at=peer.differs_at,
         )
 
     def _agent(self, agent: Agent) -> pb.AgentView:

@@ -20,6 +20,12 @@ from coordinator.errors import WrongState
 _DAG_STATES: Final = ("STAGING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED")
 
 
+def stale_option(command: Command) -> Command:
+    """`--stale`, of commands that read."""
+    text = "Take what whichever node is asked knows, led or not, and say how old it may be."
+    return click.option("--stale", is_flag=True, help=text)(command)
+
+
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
 @root_options
 @click.version_option(package_name="quorumflow")
@@ -66,13 +72,18 @@ def submit(session: Session, /, file: Path, wait: bool, speedup: float, **header
 @click.argument("dag_id")
 @click.option("--tasks", is_flag=True, help="Also every task with its attempts.")
 @click.option("--check", is_flag=True, help="Exit with 1 if it FAILED or was CANCELLED.")
+@stale_option
 @session_options
 @click.pass_obj
-def status(session: Session, dag_id: str, tasks: bool, check: bool) -> None:
+def status(session: Session, dag_id: str, tasks: bool, check: bool, stale: bool) -> None:
     """Show a DAG."""
     with session.client() as client:
-        found = client.get(dag_id)
-        view = views.dag_with_tasks(found, client.tasks(dag_id)) if tasks else views.dag(found)
+        found = client.get(dag_id, allow_stale=stale)
+        view = views.dag(found)
+        if tasks:
+            view = views.dag_with_tasks(found, client.tasks(dag_id, allow_stale=stale))
+    if stale:
+        view |= views.freshness(found)
     if tasks and session.output is Format.TABLE:
         rows = view.pop("tasks")
         print_record(view)
@@ -88,16 +99,19 @@ def status(session: Session, dag_id: str, tasks: bool, check: bool) -> None:
 @main.command(name="list")
 @click.option("--state", "states", multiple=True, type=click.Choice(_DAG_STATES, case_sensitive=False))
 @click.option("--namespace", default="", help="Only this one's DAGs.")
+@stale_option
 @session_options
 @click.pass_obj
-def list_dags(session: Session, states: tuple[str, ...], namespace: str) -> None:
+def list_dags(session: Session, states: tuple[str, ...], namespace: str, stale: bool) -> None:
     """List DAGs, finished ones that are still kept included."""
     with session.client() as client:
-        dags = [views.dag(one) for one in client.list(namespace=namespace, states=states)]
+        found = list(client.list(namespace=namespace, states=states, allow_stale=stale))
+    dags = [views.dag(one) | (views.freshness(one) if stale else {}) for one in found]
     if session.output is Format.JSON:
         print_json({"dags": dags})
     else:
-        print_table(dags, ["dag_id", "name", "namespace", "state", "tasks", "makespan_s"])
+        columns = ["dag_id", "name", "namespace", "state", "tasks", "makespan_s"]
+        print_table(dags, [*columns, "stale", "age_ms"] if stale else columns)
 
 
 @main.command()
@@ -159,20 +173,23 @@ def reschedule(session: Session, dag_id: str, task_id: str, reason: str) -> None
 @main.command()
 @click.argument("dag_id")
 @click.argument("task_id")
+@stale_option
 @session_options
 @click.pass_obj
-def result(session: Session, dag_id: str, task_id: str) -> None:
+def result(session: Session, dag_id: str, task_id: str, stale: bool) -> None:
     """Print what a task left, byte for byte; exit with 1 if it did not complete."""
     with session.client() as client:
-        found = client.result(dag_id, task_id)
+        found = client.result(dag_id, task_id, allow_stale=stale)
     if found.state not in FINAL_STATES:
         raise WrongState(f"task {task_id!r} is {found.state} and has no result yet", state=found.state)
     if session.output is Format.JSON:
-        print_json(views.result(found))
+        print_json(views.result(found) | (views.freshness(found) if stale else {}))
     elif found.state == "COMPLETED":
         sys.stdout.buffer.write(found.data or found.reference.encode())
     else:
         click.echo(f"task {task_id!r} is {found.state}: {found.error or 'no reason was given'}", err=True)
+    if stale and session.output is not Format.JSON:
+        click.echo(" ".join(f"{name}={value}" for name, value in views.freshness(found).items()), err=True)
     if found.state != "COMPLETED":
         raise SystemExit(Exit.FAILED)
 
@@ -230,7 +247,8 @@ def cluster_status(session: Session) -> None:
     if session.output is Format.TABLE:
         nodes = view.pop("nodes")
         print_record(view)
-        print_table(nodes, ["id", "role", "grpc", "raft", "applied_index", "digest", "draining", "version"])
+        columns = ["id", "role", "grpc", "raft", "applied_index", "digest", "draining", "version", "alarms"]
+        print_table(nodes, columns)
     else:
         session.show(view)
 

@@ -47,6 +47,11 @@ def dag(status: DagStatus) -> View:
     }
 
 
+def freshness(status: DagStatus | TaskResult) -> View:
+    """Which state was read, and how old it may be; `age_ms` -1: nobody knows."""
+    return {"revision": status.revision, "stale": status.stale, "age_ms": status.age_ms}
+
+
 def dag_with_tasks(status: DagStatus, tasks: Iterable[TaskStatus]) -> View:
     """A DAG with its tasks one by one; the counts are under `counts` then."""
     view = dag(status)
@@ -122,7 +127,21 @@ def node(status: NodeStatus) -> View:
         "digest": status.digest,
         "draining": status.draining,
         "version": status.version,
+        "alarms": alarms(status),
     }
+
+
+def alarms(status: NodeStatus) -> list[str]:
+    """What is wrong with a node, in words."""
+    found = []
+    if status.differs_at:
+        found.append(f"its state differs from the leader's after entry {status.differs_at}")
+    if status.low_on_space:
+        free = f" ({status.free_bytes >> 20} MiB free)" if status.free_bytes else ""
+        found.append(f"its disk is nearly full{free}")
+    if status.refuses_work:
+        found.append("it takes no new work")
+    return found
 
 
 def agent(status: AgentStatus) -> View:

@@ -18,6 +18,7 @@ from coordinator.consensus.compaction import Compaction
 from coordinator.consensus.divergence import Finding, diverged
 from coordinator.consensus.election import Election
 from coordinator.consensus.follower import Follower
+from coordinator.consensus.freshness import Freshness
 from coordinator.consensus.journal import Journal, Position, SyncTicket
 from coordinator.consensus.leadership import Leadership
 from coordinator.consensus.messages import (
@@ -94,6 +95,7 @@ class HardenedSyncObj(SyncObjSeam):
         )
         self._election = Election(self, self._lead)
         self._follower = Follower(self)
+        self.freshness = Freshness()
         self._receiver = SnapshotReceiver(self, flusher, self._finish, self._installed)
         self._compaction = Compaction(self, flusher, self._finish)
         self._told = (Role.FOLLOWER, journal.term, self.leader)
@@ -282,6 +284,7 @@ class HardenedSyncObj(SyncObjSeam):
                 f"{self.replica.applied.index}",
                 index=self.applied_index,
             )
+        self.freshness.applied(self.applied_index, same_term=self.replica.applied.term == self.term)
         if self.applied_index < self.commit_index:
             self._wake()
 
@@ -306,6 +309,12 @@ class HardenedSyncObj(SyncObjSeam):
         if isinstance(message, AppendEntries):
             self._hear_leader(peer)
             self._follower.append(peer, message)
+            self.freshness.heard(
+                message.commit,
+                applied=self.applied_index,
+                same_term=self.replica.applied.term == self.term,
+                now=self.now(),
+            )
         elif isinstance(message, SnapshotChunk):
             self._hear_leader(peer)
             self._receiver.receive(peer, message)

@@ -178,5 +178,9 @@ class Consensus(Protocol):
     def fail(self, error: Fatal) -> None:
         """Stop for good, as after any fault of consensus itself: this node's disk is not to be trusted."""
 
+    def age_s(self) -> float:
+        """How many seconds ago this node last knew that its state held all that was committed; infinite if
+        never. Of use on a follower."""
+
     def status(self) -> Status:
         """Where this node stands now."""

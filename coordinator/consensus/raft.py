@@ -167,6 +167,10 @@ class RaftConsensus:
         """As `port.Consensus.fail`."""
         self._node.fail(error)
 
+    def age_s(self) -> float:
+        """As `port.Consensus.age_s`."""
+        return self._now() - self._node.freshness.current_s
+
     def status(self) -> Status:
         """Where this node stands now."""
         node = self._node

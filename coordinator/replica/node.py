@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from typing import NamedTuple, TypeVar
 
@@ -24,6 +25,7 @@ from coordinator.replica.placement import Placement
 from coordinator.replica.proposer import Proposer
 from coordinator.replica.queries import Queries
 from coordinator.replica.sessions import Sessions
+from coordinator.replica.space import SpaceGuard
 from coordinator.replica.surroundings import Surroundings, this_machine
 from coordinator.replica.watch import Happening
 from coordinator.storage.state_store import StateStore
@@ -33,10 +35,12 @@ _Reply = TypeVar("_Reply", bound=Reply)
 
 
 class Read(NamedTuple):
-    """What a read may rely on: the state at `revision`; `stale` if a newer one may exist elsewhere."""
+    """What a read may rely on: the state at `revision`; `stale` if a newer one may exist elsewhere. `age_ms`
+    milliseconds ago the state was known to hold all that was committed, -1: never."""
 
     revision: int
     stale: bool
+    age_ms: int
 
 
 class Node:
@@ -79,6 +83,7 @@ class Node:
         )
         self.queries = Queries(lambda: self.applier.state, self._store)
         self.keys = KeyReads(lambda: self.applier.state, self._store)
+        self.space = self._make_space_guard(around)
         self.leadership = Leadership(
             self.applier, self.proposer, self.sessions, self._clock, self._make_leader, self.address_of
         )
@@ -87,12 +92,14 @@ class Node:
     async def start(self) -> str:
         """Take part in the cluster; returns the raft address. Raises StartFailed if the port is taken."""
         await self.consensus.start()
+        self.space.start()
         host, _ = parse_address(self.config.raft_listen)
         return format_address(host, self.consensus.bound_port)
 
     async def stop(self) -> None:
         """Hand leadership over if somebody can take it, then close everything."""
         self.draining = True
+        self.space.stop()
         await self.consensus.stop()
         self.leadership.stop()
         for close in (self._log_engine.close, self._store.close):
@@ -108,11 +115,13 @@ class Node:
 
         Raises:
             NotLeader, OutcomeUnknown, QueueFull, LimitExceeded: as the proposer.
+            OutOfSpace: it is new work, and the disks are nearly full.
             AlreadyExists: the request id was used before, for another kind of request.
             The error that the machine's refusal names.
         """
         if self.leadership.leader is None:
             await self.leadership.serving()
+        self.space.admit(command)
         reply = await self.proposer.call(command)
         if not isinstance(reply, expected):
             raise AlreadyExists(
@@ -124,11 +133,11 @@ class Node:
         """Wait until a read of the applied state is linearizable, or with `allow_stale` do not. Raises
         NotLeader."""
         if allow_stale and self.leadership.leader is None:
-            return Read(self.applier.applied.index, stale=True)
+            return Read(self.applier.applied.index, stale=True, age_ms=self.age_ms)
         if self.leadership.leader is None:
             await self.leadership.serving()
         await self.applier.wait_applied(await self.consensus.read_index())
-        return Read(self.applier.applied.index, stale=False)
+        return Read(self.applier.applied.index, stale=False, age_ms=0)
 
     def follow(self, from_revision: int) -> AsyncIterator[tuple[list[Happening[Event]], int]]:
         """Events from a revision on; see `EventHistory.follow`."""
@@ -145,11 +154,24 @@ class Node:
             WrongState: nobody can take over.
         """
         self.draining = not undo
-        self.consensus.abstain(Abstention.NONE if undo else Abstention.DRAINED)
+        self._abstain()
         leader = self.consensus.status().leader
         if undo or leader != self.config.node_id:
             return leader or ""
         return await self.consensus.transfer_leadership()
+
+    def fail(self, error: Fatal) -> None:
+        """Stop for good: what was read from the disk is not what was written."""
+        self.consensus.fail(error)
+
+    @property
+    def age_ms(self) -> int:
+        """How long ago the state was known to hold all that was committed, -1: never; 0 on a leader, whose
+        reads wait for proof."""
+        if self.leadership.leader is not None:
+            return 0
+        age_s = self.consensus.age_s()
+        return -1 if math.isinf(age_s) else int(age_s * 1000)
 
     def member(self, node_id: str) -> Member:
         """The member with this id; one with empty addresses if it is not known."""
@@ -165,6 +187,10 @@ class Node:
         agents = self.config.agents
         connected = max(len(self.applier.state.agents), 1)
         return max(agents.load_interval_ms, connected * 1000 // agents.max_load_reports_per_s)
+
+    def _abstain(self) -> None:
+        low = Abstention.NO_SPACE if self.space.low else Abstention.NONE
+        self.consensus.abstain(Abstention.DRAINED if self.draining else low)
 
     def _connect_parts(self) -> None:
         self.leadership.attach(self.consensus)
@@ -183,6 +209,16 @@ class Node:
             settings=self.config.raft,
             now=around.now,
             rng=around.rng,
+        )
+
+    def _make_space_guard(self, around: Surroundings) -> SpaceGuard:
+        limits = self.config.limits
+        return SpaceGuard(
+            around.free_bytes,
+            self.consensus,
+            self._abstain,
+            least=limits.min_free_bytes,
+            check_s=limits.free_bytes_check_ms / 1000,
         )
 
     def _make_leader(self) -> Leader:
