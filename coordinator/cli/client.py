@@ -12,18 +12,12 @@ from agent_sdk.types import FINAL_STATES, DagEvent, DagStatus
 from coordinator.cli import views
 from coordinator.cli.exits import Exit
 from coordinator.cli.keys import kv
-from coordinator.cli.output import Format, print_json, print_record, print_table
+from coordinator.cli.output import Format, note, print_json, print_record, print_table
 from coordinator.cli.program import Program
-from coordinator.cli.session import Session, root_options, session_options
+from coordinator.cli.session import Session, root_options, session_options, stale_option
 from coordinator.errors import WrongState
 
 _DAG_STATES: Final = ("STAGING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED")
-
-
-def stale_option(command: Command) -> Command:
-    """`--stale`, of commands that read."""
-    text = "Take what whichever node is asked knows, led or not, and say how old it may be."
-    return click.option("--stale", is_flag=True, help=text)(command)
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
@@ -189,7 +183,7 @@ def result(session: Session, dag_id: str, task_id: str, stale: bool) -> None:
     else:
         click.echo(f"task {task_id!r} is {found.state}: {found.error or 'no reason was given'}", err=True)
     if stale and session.output is not Format.JSON:
-        click.echo(" ".join(f"{name}={value}" for name, value in views.freshness(found).items()), err=True)
+        note(views.freshness(found))
     if found.state != "COMPLETED":
         raise SystemExit(Exit.FAILED)
 

@@ -10,8 +10,8 @@ from typing import Any, Final, TypeVar
 import click
 
 from coordinator.cli import views
-from coordinator.cli.output import Format, print_json, print_table
-from coordinator.cli.session import Session, session_options
+from coordinator.cli.output import Format, note, print_json, print_table
+from coordinator.cli.session import Session, session_options, stale_option
 from coordinator.errors import NotFound
 
 _SHOWN_CHARS: Final = 60
@@ -26,15 +26,6 @@ def expect_option(command: Command) -> Command:
         "--expect",
         type=click.IntRange(min=0),
         help="Only if the key is at this version; 0: only if it does not exist.",
-    )(command)
-
-
-def stale_option(command: Command) -> Command:
-    """`--allow-stale`."""
-    return click.option(
-        "--allow-stale",
-        is_flag=True,
-        help="Take what the first node that answers knows, if it is behind too.",
     )(command)
 
 
@@ -69,16 +60,18 @@ def put(session: Session, key: str, value: str | None, file: Path | None, expect
 @stale_option
 @session_options
 @click.pass_obj
-def get(session: Session, key: str, allow_stale: bool) -> None:
+def get(session: Session, key: str, stale: bool) -> None:
     """Print the value of KEY, byte for byte; as JSON with its version."""
     with session.client() as client:
-        item = client.kv.get(key, allow_stale=allow_stale)
+        item = client.kv.get(key, allow_stale=stale)
     if item is None:
         raise NotFound(f"key {key!r} does not exist", key=key)
     if session.output is Format.JSON:
-        print_json(views.key(item))
-    else:
-        sys.stdout.buffer.write(item.value)
+        print_json(views.key(item) | (views.freshness(item) if stale else {}))
+        return
+    sys.stdout.buffer.write(item.value)
+    if stale:
+        note(views.freshness(item))
 
 
 @kv.command()
@@ -97,15 +90,19 @@ def delete(session: Session, key: str, expect: int | None) -> None:
 @stale_option
 @session_options
 @click.pass_obj
-def list_keys(session: Session, prefix: str, allow_stale: bool) -> None:
+def list_keys(session: Session, prefix: str, stale: bool) -> None:
     """List the keys that begin with PREFIX, or all, in order."""
     with session.client() as client:
-        items = [views.key(item) for item in client.kv.range(prefix, allow_stale=allow_stale)]
+        items = [
+            views.key(item) | (views.freshness(item) if stale else {})
+            for item in client.kv.range(prefix, allow_stale=stale)
+        ]
     if session.output is Format.JSON:
         print_json({"items": items})
     else:
         rows = [item | {"key": _printable(item["key"]), "value": _shown(item)} for item in items]
-        print_table(rows, ["key", "version", "created", "value"])
+        columns = ["key", "version", "created", "value"]
+        print_table(rows, [*columns, "stale", "age_ms"] if stale else columns)
 
 
 @kv.command()

@@ -28,6 +28,11 @@ def print_json(value: object) -> None:
     click.echo(json.dumps(value, ensure_ascii=False))
 
 
+def note(record: Record) -> None:
+    """One object as a line on stderr, beside the content on stdout."""
+    click.echo(" ".join(f"{name}={value}" for name, value in record.items()), err=True)
+
+
 def print_record(record: Record) -> None:
     """One object, a line per field."""
     print_rows(["field", "value"], [[name, cell(value)] for name, value in record.items()])

@@ -59,6 +59,17 @@ def session_options(command: Command, *, variable: str | None = None) -> Command
     return command
 
 
+def stale_option(command: Command) -> Command:
+    """`--stale`, of commands that read."""
+    return click.option(
+        "--stale",
+        "--allow-stale",
+        "stale",
+        is_flag=True,
+        help="Take what the first node that answers knows, led or not, and say how old it may be.",
+    )(command)
+
+
 def root_options(command: Command) -> Command:
     """The same for the program itself, where the environment counts too."""
     return session_options(command, variable="COORDCTL_ENDPOINTS")

@@ -47,9 +47,9 @@ def dag(status: DagStatus) -> View:
     }
 
 
-def freshness(status: DagStatus | TaskResult) -> View:
-    """Which state was read, and how old it may be; `age_ms` -1: nobody knows."""
-    return {"revision": status.revision, "stale": status.stale, "age_ms": status.age_ms}
+def freshness(status: DagStatus | TaskResult | KvItem) -> View:
+    """Whether a newer state may exist, and how old the one read may be; `age_ms` -1: nobody knows."""
+    return {"stale": status.stale, "age_ms": status.age_ms}
 
 
 def dag_with_tasks(status: DagStatus, tasks: Iterable[TaskStatus]) -> View:

@@ -75,7 +75,7 @@ class SpaceGuard:
         """Raises OutOfSpace if the command is new work, and there is no room for it."""
         if self.refuses and isinstance(command, NEW_WORK):
             raise OutOfSpace(
-                f"the disks of the cluster are nearly full: the leader's has {self.free} bytes free, and needs "
+                f"the cluster's disks are nearly full: the leader's has {self.free} bytes free, and needs "
                 f"{self._least} (setting limits.min_free_bytes). What has begun goes on, and so do reads; "
                 "nothing new is taken. Free space, or delete what is not needed.",
                 retry_after_ms=_RETRY_MS,

@@ -79,8 +79,11 @@ async def test_get_prints_the_value_byte_for_byte(script: Script, coordctl: Coor
     item = kv.KvItem(key="k", value=b"\x00\xff\n", version=7, created=3)
     script.answers["Get"] = kv.KvGetReply(item=item, revision=9)
     assert (await coordctl("kv", "get", "k")).stdout_bytes == b"\x00\xff\n"
-    shown = printed(await coordctl("kv", "get", "k", "--allow-stale", "--output", "json"))
-    assert shown == {"key": "k", "value_base64": "AP8K", "version": 7, "created": 3}
+    reply = kv.KvGetReply(item=item, revision=9, stale=True, age_ms=40)
+    script.answers["Get"] = reply
+    shown = printed(await coordctl("kv", "get", "k", "--stale", "--output", "json"))
+    told = {"stale": True, "age_ms": 40}
+    assert shown == {"key": "k", "value_base64": "AP8K", "version": 7, "created": 3, **told}
     assert [request.allow_stale for request in script.requests("Get")] == [False, True]
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from coordinator.cli.ports import free_ports
@@ -35,7 +37,7 @@ class Nodes:
                 **settings,
             }
             config = build({key: Given(value, DEFAULT) for key, value in given.items()})
-            around = this_machine(config)._replace(free_bytes=lambda me=me: self.free[me])
+            around = this_machine(config)._replace(free_bytes=partial(self.free.__getitem__, me))
             self.nodes[me] = Node(config, around)
 
     async def start(self) -> None:
@@ -62,9 +64,10 @@ class Nodes:
 
     async def until(self, holds: Callable[[], bool], what: str) -> None:
         """Wait until a condition holds."""
-        async with asyncio.timeout(PATIENCE_S):
-            while not holds():
-                await asyncio.sleep(_POLL_S)
+        deadline = time.monotonic() + PATIENCE_S
+        while not holds():
+            assert time.monotonic() < deadline, f"waited {PATIENCE_S} s in vain until {what}"
+            await asyncio.sleep(_POLL_S)
 
     def role(self, me: str) -> Role:
         """What a node is."""

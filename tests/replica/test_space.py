@@ -81,7 +81,9 @@ async def test_with_all_disks_nearly_full_the_leader_stays_and_takes_nothing_new
     await node.propose(KvPut(WriteId("w", 1, 1), "key", b"value", None), KvStored)
     for follower in nodes.nodes.keys() - {leader}:
         nodes.free[follower] = LITTLE
-        await nodes.until(lambda me=follower: abstention(nodes, leader, me) is not Abstention.NONE, "it tells")
+        await nodes.until(
+            lambda me=follower: abstention(nodes, leader, me) is not Abstention.NONE, "it tells"
+        )
     nodes.free[leader] = LITTLE
     await nodes.until(lambda: node.space.refuses, "the leader refuses new work")
     assert nodes.leader == leader
