@@ -1,16 +1,20 @@
 """What must hold after a drill. Pure: records in, verdicts out.
 
-Three witnesses are held against each other: the cluster's own record (`dags`, `tasks`, `nodes`), the events
-that it told (`endings`, `lost_agents`), and what the agents wrote down as they did it (`effects`).
+About tasks, three witnesses are held against each other: the cluster's own record (`dags`, `tasks`, `nodes`),
+the events that it told (`endings`, `lost_agents`), and what the agents wrote down as they did it (`effects`).
+About the key-value space, its clients' histories are the witness.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from agent_sdk import DagStatus, NodeStatus, TaskStatus
+from chaos.checking.history import Operation, Outcome
+from chaos.checking.linearizability import Model, State, Verdict, judge
 from chaos.effects import Effects
 
 _SHOWN: Final = 5
@@ -121,6 +125,38 @@ def in_time(what: str, durations_ms: Sequence[int], limit_ms: int) -> Check:
     """No duration is above the limit."""
     worst = max(durations_ms, default=0)
     return Check(f"{what} within {limit_ms} ms each time", worst <= limit_ms, f"{worst} ms at the worst")
+
+
+def linearizable(what: str, history: Sequence[Operation], model: Model[State]) -> Check:
+    """Some order of the clients' operations explains all that they saw. A history that could not be
+    decided, or in which nothing succeeded, is no pass."""
+    judgements = judge(history, model)
+    wrong = [judgement for judgement in judgements if judgement.verdict is not Verdict.LINEARIZABLE]
+    outcomes = Counter(operation.outcome for operation in history)
+    counts = ", ".join(f"{outcomes[outcome]} {outcome}" for outcome in Outcome)
+    found = str(wrong[0]) if wrong else f"{len(history)} operations on {len(judgements)} keys: {counts}"
+    return Check(f"{what} are linearizable", not wrong and outcomes[Outcome.OK] > 0, found)
+
+
+def versions_grow(history: Iterable[Operation]) -> Check:
+    """No two writes of registers were given the same version, and one that began after another had ended a
+    higher one, whatever their keys."""
+    puts = [
+        (operation, operation.result)
+        for operation in history
+        if operation.name == "put" and isinstance(operation.result, int)
+    ]
+    times = Counter(version for _, version in puts)
+    wrong = [f"{version} given {often} times" for version, often in times.items() if often > 1]
+    ended = sorted(puts, key=lambda put: put[0].completed)
+    newest = position = 0
+    for put, version in sorted(puts, key=lambda put: put[0].invoked):
+        while ended[position][0].completed < put.invoked:
+            newest = max(newest, ended[position][1])
+            position += 1
+        if version < newest:
+            wrong.append(f"{version} given after {newest} to {put}")
+    return Check("versions grow", not wrong, _first("versions", wrong) or f"{len(puts)} writes")
 
 
 def diverged(sightings: Iterable[NodeStatus]) -> int | None:

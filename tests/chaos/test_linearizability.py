@@ -291,7 +291,7 @@ def test_a_search_that_is_given_up_is_no_pass() -> None:
     [found] = judge(history, REGISTER, steps=2)
     assert found.verdict is Verdict.UNDECIDED
     assert found.explanation is not None
-    assert found.explanation.stuck == history[1]
+    assert found.explanation.stuck == history[2]
 
 
 # --- against all orders -------------------------------------------------------------------------------------
