@@ -11,11 +11,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
-from rocksdict import ColumnFamily, DBRecoveryMode, Options, Rdict, RdictIter, ReadOptions, WriteBatch
+from rocksdict import ColumnFamily, DBRecoveryMode, Env, Options, Rdict, RdictIter, ReadOptions, WriteBatch
 
 from coordinator.errors import LogCorrupt, StartFailed, StorageFault
+
+_BYTES_PER_SYNC: Final = 1 << 20
+_BACKGROUND_BYTES_PER_S: Final = 128 << 20
+"""What flushes and compactions of one engine may write. Flushes go first: writes wait for them."""
+_REFILL_US: Final = 20_000
+_FAIRNESS: Final = 10
 
 
 class Batch(Protocol):
@@ -216,9 +222,24 @@ def _options(write_buffer_bytes: int) -> Options:
     options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())
     options.set_paranoid_checks(True)
     options.set_write_buffer_size(write_buffer_bytes)
+    # A family that is written to rarely would keep every file of the write-ahead log from being deleted.
+    options.set_max_total_wal_size(2 * write_buffer_bytes)
     options.set_max_background_jobs(2)
+    # Flushes and compactions give way to the event loop, and reach the disk bit by bit: a sync of the log
+    # would have to wait for all that they had piled up.
+    options.set_env(_background())
+    options.set_bytes_per_sync(_BYTES_PER_SYNC)
+    options.set_ratelimiter(_BACKGROUND_BYTES_PER_S, _REFILL_US, _FAIRNESS)
     options.set_keep_log_file_num(2)
     return options
+
+
+def _background() -> Env:
+    """RocksDB's threads, shared by all engines of the process."""
+    env = Env()
+    env.lower_thread_pool_cpu_priority()
+    env.lower_high_priority_thread_pool_cpu_priority()
+    return env
 
 
 def _bounds(end: bytes | None) -> ReadOptions:

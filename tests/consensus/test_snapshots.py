@@ -112,7 +112,7 @@ def test_a_transfer_lets_go_of_its_view_at_the_end_of_its_life() -> None:
 
 def test_a_chunk_that_was_lost_is_sent_again() -> None:
     bench, follower = compacted(), Bench("a", "x")
-    lost, *others = chunks(refuse_everything(bench))
+    _, *others = chunks(refuse_everything(bench))
     assert others
     acks = answers(follower.hear("a", *others))
     assert {ack.verdict for ack in acks} == {Verdict.MISSING}, "it has never heard of this transfer"
