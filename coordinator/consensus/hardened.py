@@ -97,7 +97,7 @@ class HardenedSyncObj(SyncObjSeam):
         self._follower = Follower(self)
         self.freshness = Freshness()
         self._receiver = SnapshotReceiver(self, flusher, self._finish, self._installed)
-        self._compaction = Compaction(self, flusher, self._finish)
+        self._compaction = Compaction(self, flusher, self._finish, self._needed_after)
         self._told = (Role.FOLLOWER, journal.term, self.leader)
 
     # What the rest of the node asks for.
@@ -347,6 +347,9 @@ class HardenedSyncObj(SyncObjSeam):
         if self.role is not Role.FOLLOWER or self.leader is None:
             self.follow(self.term, leader=peer)
         self._election.leader_heard()
+
+    def _needed_after(self) -> float:
+        return math.inf if self._leadership is None else self._leadership.oldest_snapshot_index()
 
     def _installed(self, snapshot: SnapshotMeta) -> None:
         _match_log_to_state(self.journal, self.replica)

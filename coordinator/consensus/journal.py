@@ -17,6 +17,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from coordinator.consensus.messages import Entry, EntryKind
+from coordinator.consensus.sizes import SizeRuns
 from coordinator.consensus.terms import TermRuns
 from coordinator.errors import LogCorrupt, UnknownFormat
 from coordinator.storage.engine import Batch, Engine
@@ -83,6 +84,7 @@ class Journal:
         self._vote = self._read(_VOTE_KEY, VoteRecord)
         self._base = self._read(_BASE_KEY, Position)
         self._terms = TermRuns(self._base.index, self._base.term)
+        self._sizes = SizeRuns()
         self._tail: list[Entry] = []
         self._tail_size = 0
         self._last_index = self._base.index
@@ -115,6 +117,15 @@ class Journal:
     def durable_index(self) -> int:
         """Every entry up to it survives a crash."""
         return self._durable_index
+
+    @property
+    def size_bytes(self) -> int:
+        """Payloads of the entries held, to within `sizes.RUN_BYTES` or an entry's size."""
+        return self._sizes.total
+
+    def index_before(self, size: int) -> int:
+        """An index behind which about the last `size` bytes of payload lie; 0 if there are no more."""
+        return self._sizes.index_before(size)
 
     def term_at(self, index: int) -> int | None:
         """The term of the entry at `index`; None if it is neither held nor the base."""
@@ -181,6 +192,7 @@ class Journal:
         self._engine.write(batch)
         self._base = base
         self._terms.compact_to(index)
+        self._sizes.compact_to(index)
         self._shrink_tail(self._last_index - index, self._tail_bytes)
 
     def reset(self, base: Position) -> None:
@@ -193,6 +205,7 @@ class Journal:
         self._generation += 1
         self._base = base
         self._terms = TermRuns(base.index, base.term)
+        self._sizes = SizeRuns()
         self._tail.clear()
         self._tail_size = 0
         self._last_index = self._durable_index = base.index
@@ -224,6 +237,7 @@ class Journal:
             self._forget_from(index)
         for position, entry in enumerate(entries, index):
             self._terms.extend(position, entry.term)
+            self._sizes.extend(position, len(entry.payload))
             self._tail_size += len(entry.payload)
         self._tail.extend(entries)
         self._last_index += len(entries)
@@ -234,6 +248,7 @@ class Journal:
     def _forget_from(self, index: int) -> None:
         self._generation += 1
         self._terms.truncate_from(index)
+        self._sizes.truncate_from(index)
         kept = max(0, len(self._tail) - (self._last_index - index + 1))
         self._tail_size -= sum(len(entry.payload) for entry in self._tail[kept:])
         del self._tail[kept:]
@@ -301,6 +316,7 @@ class Journal:
                     index=index,
                 )
             self._terms.extend(index, entry.term)
+            self._sizes.extend(index, len(entry.payload))
             self._tail.append(entry)
             self._tail_size += len(entry.payload)
             self._last_index = index

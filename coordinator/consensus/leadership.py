@@ -258,6 +258,13 @@ class Leadership:
         if judgement.leader_too:
             self._stops = self._comparison.error(self._node.me)
 
+    def oldest_snapshot_index(self) -> float:
+        """The lowest index of the snapshots on their way; infinite if there is none."""
+        return min(
+            (peer.snapshot.meta.index for peer in self._peers.values() if peer.snapshot is not None),
+            default=math.inf,
+        )
+
     # Handing over.
 
     def begin_transfer(self, target: str | None) -> str:

@@ -62,8 +62,11 @@ class RaftSettings(msgspec.Struct, frozen=True, kw_only=True):
     tail_bytes: int = 64 * MIB
     """The newest entries are kept in memory up to these two bounds."""
     compact_after_entries: int = 50_000
+    compact_after_bytes: int = 256 * MIB
+    """The log is cut beyond either; only beyond twice as much while a follower receives a snapshot."""
     keep_entries: int = 10_000
-    """Entries that compaction leaves for followers that lag a little."""
+    keep_bytes: int = 64 * MIB
+    """What compaction leaves for followers that lag a little, up to both bounds."""
     snapshot_bytes_per_s: int = 32 * MIB
     """A leader sends a snapshot no faster, to each follower."""
     snapshot_window_chunks: int = 16
@@ -116,6 +119,8 @@ class RaftSettings(msgspec.Struct, frozen=True, kw_only=True):
             )
         if self.keep_entries >= self.compact_after_entries:
             raise _contradiction("keep_entries < compact_after_entries must hold", "keep_entries")
+        if self.keep_bytes * 2 > self.compact_after_bytes:
+            raise _contradiction("2 x keep_bytes <= compact_after_bytes must hold", "keep_bytes")
 
 
 def _contradiction(what: str, setting: str) -> ConfigError:

@@ -20,6 +20,7 @@ from coordinator.core.loading import forget
 from coordinator.core.model import State
 from coordinator.core.outcome import Effects, Event, KvEvent, Outcome
 from coordinator.errors import ApplyFailed, UnknownFormat
+from coordinator.replica.collecting import load_uncollected
 from coordinator.replica.watch import EventHistory, kv_weight
 from coordinator.storage.layout import Stored, encode
 from coordinator.storage.snapshots import StateReader, StateWriter
@@ -39,7 +40,7 @@ class Applier:
     ) -> None:
         """Load the state. Raises StateCorrupt."""
         self._store = store
-        self.state: State = store.load()
+        self.state: State = load_uncollected(store.load)
         self.history: EventHistory[Event] = EventHistory(max_events, store.applied.index)
         self.kv_history: EventHistory[KvEvent] = EventHistory(
             kv_history_bytes, self.state.machine.sequence, weigh=kv_weight
@@ -174,7 +175,7 @@ class _Installing:
     def prepare(self) -> None:
         """Verify, make durable, load. Raises StateCorrupt if any of it fails."""
         self._sealed = self._writer.seal()
-        self._state = self._sealed.load()
+        self._state = load_uncollected(self._sealed.load)
 
     def install(self) -> None:
         """Begin anew from the snapshot."""

@@ -218,6 +218,31 @@ def test_a_snapshot_that_was_refused_is_not_sent_again_at_once() -> None:
     assert bench.replica.snapshots_read == 2
 
 
+def test_the_log_behind_a_snapshot_on_its_way_is_kept_up_to_twice_its_bound() -> None:
+    """Else a follower under load would find, whenever one has arrived, that it needs the next."""
+    bench = compacted()
+    assert chunks(refuse_everything(bench))
+    base = bench.node.journal.base.index
+    while bench.node.applied_index - base <= 2 * SMALL.compact_after_entries:
+        bench.flusher.finish()
+        assert bench.node.journal.base.index == base
+        bench.node.propose(b"more")
+        acknowledge(bench, "a")
+    bench.flusher.finish()
+    assert bench.node.journal.base.index > base
+
+
+def test_the_log_is_bounded_in_bytes() -> None:
+    bench = leading(settings=RaftSettings(compact_after_bytes=8 << 20, keep_bytes=4 << 20))
+    for _ in range(9):
+        bench.node.propose(bytes(1 << 20))
+        acknowledge(bench, "a")
+    bench.install()
+    assert bench.node.counters["compactions"] == 1
+    assert bench.node.journal.size_bytes <= 4 << 20
+    assert bench.node.journal.last.index - bench.node.journal.base.index == 4
+
+
 def test_a_log_that_holds_the_snapshots_entry_keeps_its_tail() -> None:
     bench = Bench()
     bench.hear("a", append(1, (1, 0), *[command(1, b"%d" % value) for value in range(5)], commit=2))

@@ -67,7 +67,9 @@ async def test_a_snapshot_brings_the_keys(log: Log, make_applier: MakeApplier) -
     writer = target.write_snapshot(reader.meta)
     for chunk in reader.chunks():
         writer.write(chunk)
+    writer.prepare()
     writer.install()
+    writer.discard()
     reader.close()
     assert target.applied.digest == source.applied.digest
     assert target.state.kv.entries == source.state.kv.entries
