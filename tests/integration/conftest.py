@@ -22,6 +22,7 @@ from coordinator.cli.local_cluster import LocalCluster
 from quorumflow_proto.v1 import common_pb2
 from quorumflow_proto.v1.agent_pb2_grpc import AgentServiceStub
 from quorumflow_proto.v1.client_pb2_grpc import ClientServiceStub
+from quorumflow_proto.v1.kv_pb2_grpc import KvServiceStub
 from quorumflow_proto.v1.operator_pb2_grpc import OperatorServiceStub
 
 WAIT_S = 30.0
@@ -44,6 +45,7 @@ class Wire:
         self.address = address
         self.channel = grpc.aio.insecure_channel(address, options=[("grpc.max_send_message_length", -1)])
         self.client = ClientServiceStub(self.channel)
+        self.kv = KvServiceStub(self.channel)
         self.operator = OperatorServiceStub(self.channel)
         self.agent = AgentServiceStub(self.channel)
 

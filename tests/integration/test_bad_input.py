@@ -93,7 +93,14 @@ async def test_a_message_above_the_limit_is_refused_and_the_connection_stays(lea
 
 @pytest.mark.parametrize(
     "method",
-    ["ClientService/SubmitDag", "ClientService/GetDag", "ClientService/Watch", "OperatorService/DrainAgent"],
+    [
+        "ClientService/SubmitDag",
+        "ClientService/GetDag",
+        "ClientService/Watch",
+        "OperatorService/DrainAgent",
+        "KvService/Put",
+        "KvService/Watch",
+    ],
 )
 async def test_bytes_that_are_no_message_are_refused(leader: Wire, method: str) -> None:
     call = leader.channel.unary_unary(f"/coordinator.v1.{method}")

@@ -134,7 +134,7 @@ async def test_every_node_answers_health_checks_and_reflection(
         stub = reflection_pb2_grpc.ServerReflectionStub(channel)
         (answer,) = [one async for one in stub.ServerReflectionInfo(iter([asked]))]
         names = {service.name for service in answer.list_services_response.service}
-        assert names > {f"coordinator.v1.{name}Service" for name in ("Client", "Agent", "Operator")}
+        assert names > {f"coordinator.v1.{name}Service" for name in ("Client", "Kv", "Agent", "Operator")}
 
 
 async def test_a_call_ends_at_its_deadline(leader: Wire) -> None:
