@@ -45,7 +45,7 @@ def _die(world: World, target: str, fault: Fault, *, power: bool) -> Undo | None
 
     process.fuse = int(fault.amount)
     process.on_fuse = end
-    return partial(world.restart, target)
+    return world.hold_down(target)
 
 
 def _kill(world: World, target: str, fault: Fault) -> Undo | None:
@@ -62,7 +62,7 @@ def _stop(world: World, target: str, fault: Fault) -> Undo | None:
     if world.machines[target].process is None:
         return None
     program.ask_to_stop()
-    return partial(world.restart, target)
+    return world.hold_down(target)
 
 
 def _pause(world: World, target: str, fault: Fault) -> Undo | None:

@@ -6,7 +6,9 @@ it opens, unless one of the ends gives up first. A connection that breaks loses 
 
 from __future__ import annotations
 
+import math
 import random
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -49,7 +51,9 @@ class End:
         self.on_closed: Callable[[], None] = _ignore
         self._network = network
         self._arrives_s = 0.0
-        self._held: list[Any] = []
+        self._under_way: deque[tuple[str, Any]] = deque()
+        self._stalled = 0
+        """Deliveries that found no way."""
 
     def send(self, message: object) -> None:
         """Have a message delivered after those before it; lost if the connection breaks first. It must
@@ -78,38 +82,42 @@ class End:
         self._forward(("close", None))
 
     def resume(self) -> None:
-        """The way is open again: send what was held."""
-        held, self._held = self._held, []
-        if held:
-            self._arrives_s = self._network.scheduler.now + self._network.rng.uniform(0.0, _RESEND_S)
-        for item in held:
-            self._forward(item)
+        """The way is open again: send what did not get through."""
+        stalled, self._stalled = self._stalled, 0
+        if stalled:
+            again_s = self._network.scheduler.now + self._network.rng.uniform(0.0, _RESEND_S)
+            self._arrives_s = max(self._arrives_s, again_s)
+        for _ in range(stalled):
+            self._deliver_later()
 
     def _forward(self, item: tuple[str, Any]) -> None:
-        network, here, there = self._network, self.process.name, self.peer.process.name
-        if self._held or not network.is_open(here, there):
-            self._held.append(item)
-            return
-        now = network.scheduler.now
-        self._arrives_s = max(now + network.delay(here, there), self._arrives_s + 1e-9)
-        network.scheduler.at(self._arrives_s, lambda: self._arrive(item))
+        self._under_way.append(item)
+        self._deliver_later()
 
-    def _arrive(self, item: tuple[str, Any]) -> None:
+    def _deliver_later(self) -> None:
+        network = self._network
+        arrives_s = network.scheduler.now + network.delay(self.process.name, self.peer.process.name)
+        self._arrives_s = max(arrives_s, self._arrives_s + 1e-9)
+        network.scheduler.at(self._arrives_s, self._deliver)
+
+    def _deliver(self) -> None:
+        """The first of what is under way arrives, if there is a way."""
         network, there = self._network, self.peer
         if not network.is_open(self.process.name, there.process.name):
-            self._held.append(item)
-            network.watch_silence(self)
+            self._stalled += 1
             return
-        if not there.open:
-            return
-        what, message = item
+        what, message = self._under_way.popleft()
         if what == "close":
             there.lost()
-        elif there.process.ended:
-            # Nobody is there: a kernel that is up answers with a reset.
-            return
-        else:
+        elif there.open:
             there.process.post(there._take, message)
+        else:
+            # A kernel answers with a reset what is sent to a connection that it does not know.
+            network.scheduler.after(network.delay(there.process.name, self.process.name), self._refused)
+
+    def _refused(self) -> None:
+        if self._network.is_open(self.peer.process.name, self.process.name):
+            self.lost()
 
     def _take(self, message: object) -> None:
         if self.open:
@@ -127,6 +135,7 @@ class Network:
         """Factors on the delay."""
         self.silence_s = SILENCE_S
         self._cut: dict[Pair, int] = {}
+        self._cut_since_s: dict[Pair, float] = {}
         self._listeners: dict[Pair, tuple[HostLoop, Callable[[End], None]]] = {}
         self._ends: dict[End, None] = {}
 
@@ -144,6 +153,8 @@ class Network:
 
     def cut(self, source: str, target: str) -> None:
         """Nothing gets from one to the other until it is mended as often as it was cut."""
+        if self.is_open(source, target):
+            self._cut_since_s[source, target] = self.scheduler.now
         self._cut[source, target] = self._cut.get((source, target), 0) + 1
         for end in list(self._ends):
             if {end.process.name, end.peer.process.name} == {source, target}:
@@ -190,20 +201,26 @@ class Network:
             del self._listeners[key]
         for end in [end for end in self._ends if end.process is process]:
             if silent:
-                self.watch_silence(end.peer)
+                end.open = False
                 self.forget(end)
+                self.watch_silence(end.peer)
             else:
                 end.hang_up()
 
     def watch_silence(self, end: End) -> None:
         """The end gives up if nothing has changed when it has been quiet for long enough."""
-        patience = self.silence_s * self.rng.uniform(0.8, 1.2)
-        self.scheduler.after(patience, lambda: self._give_up(end))
+        patience_s = self.silence_s * self.rng.uniform(0.8, 1.2)
+        self.scheduler.after(patience_s, lambda: self._give_up(end, patience_s))
 
-    def _give_up(self, end: End) -> None:
+    def _give_up(self, end: End, patience_s: float) -> None:
         here, there = end.process.name, end.peer.process.name
-        if end.peer.process.ended or not (self.is_open(here, there) and self.is_open(there, here)):
+        silent_since_s = min(
+            (self._cut_since_s[way] for way in ((here, there), (there, here)) if not self.is_open(*way)),
+            default=math.inf,
+        )
+        if not end.peer.open or silent_since_s <= self.scheduler.now - patience_s + 1e-9:
             end.lost()
+            self.watch_silence(end.peer)
 
     def _try_to_dial(
         self, process: HostLoop, target: str, port: str, dialling: Dialling, until: float

@@ -134,6 +134,7 @@ def _raft(rng: random.Random) -> dict[str, Any]:
         "max_append_entries": rng.choice((3, 20, 4_096)),
         "apply_entries": rng.choice((2, 1_024)),
         "window_messages": rng.choice((1, 4)),
+        "snapshot_resend_s": 0.3,
         "snapshot_stall_s": 1.0,
         "snapshot_retry_s": 0.2,
     }

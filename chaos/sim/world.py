@@ -45,10 +45,11 @@ class World:
         self.machines: dict[str, Machine] = {}
         self.damaged: set[str] = set()
         """Nodes with a damaged disk: they must not be started again with it."""
+        self.held_down: Counter[str] = Counter()
+        """How many faults keep a machine's process from being started again."""
         self.struck: Counter[str] = Counter()
         """Faults that were brought about, by kind."""
         self._undoings: dict[int, Undo] = {}
-        self._healed = False
         self.nodes = {node_id: self._node(node_id) for node_id in plan.node_ids}
         endpoints = [config.config.myself.grpc for config in self.nodes.values()]
         self.agents = {name: self._agent(name, endpoints) for name in plan.agent_ids}
@@ -84,15 +85,18 @@ class World:
             if program.node is not None and program.machine.process is not None
         }
 
-    def restart(self, name: str) -> None:
-        """Start a machine's process if it has none, and may have one."""
-        machine = self.machines[name]
-        if machine.process is None and name not in self.damaged:
-            self._program(name).boot()
+    def hold_down(self, name: str) -> Undo:
+        """Keep the operator from starting a machine's process again until the returned is called."""
+        self.held_down[name] += 1
+
+        def let_up() -> None:
+            self.held_down[name] -= 1
+            self._restart(name)
+
+        return let_up
 
     def heal(self) -> None:
         """End all faults: every way is open, every disk works, every process runs that may."""
-        self._healed = True
         self.trace.note("world", "heals")
         for undo in self._undoings.values():
             undo()
@@ -100,7 +104,7 @@ class World:
         for name, machine in self.machines.items():
             if machine.process is not None:
                 machine.process.resume()
-            self.restart(name)
+            self._restart(name)
         for client in self.clients.values():
             client.rest()
 
@@ -118,17 +122,15 @@ class World:
 
     def _machine(self, name: str) -> Machine:
         machine = Machine(name, self.scheduler, self._chance(name), self.trace, self._unexpected)
+        machine.on_death.append(lambda process, silent: self._died(name))
         self.machines[name] = machine
         return machine
 
     def _node(self, node_id: str) -> NodeProgram:
         machine = self._machine(node_id)
         disk = Disk(node_id, self._chance(f"{node_id} disk"))
-        program = NodeProgram(
-            _config(self.plan, node_id), machine, disk, self.network, self.weather, self.checks.observe
-        )
-        machine.on_death.append(lambda process, silent: self._node_died(node_id))
-        return program
+        config = _config(self.plan, node_id)
+        return NodeProgram(config, machine, disk, self.network, self.weather, self.checks.observe)
 
     def _agent(self, name: str, endpoints: list[str]) -> AgentProgram:
         slots = self._chance(f"{name} slots").randint(1, 4)
@@ -156,14 +158,17 @@ class World:
         if undo is not None:
             undo()
 
-    def _node_died(self, node_id: str) -> None:
-        """The operator looks after a node that stopped by itself."""
-        words = self.nodes[node_id].last_words if node_id in self.nodes else None
-        if isinstance(words, LogCorrupt | StateCorrupt):
-            if node_id not in self.damaged:
-                self.witness.break_promise(f"{node_id} found damage where there is none: {words}")
-        elif words is not None or self._healed:
-            self.scheduler.after(_OPERATOR_S, partial(self.restart, node_id))
+    def _died(self, name: str) -> None:
+        """The operator looks after a process that has ended."""
+        words = self.nodes[name].last_words if name in self.nodes else None
+        if isinstance(words, LogCorrupt | StateCorrupt) and name not in self.damaged:
+            self.witness.break_promise(f"{name} found damage where there is none: {words}")
+        self.scheduler.after(_OPERATOR_S, partial(self._restart, name))
+
+    def _restart(self, name: str) -> None:
+        """Start a machine's process if it has none, and may have one."""
+        if self.machines[name].process is None and name not in self.damaged and self.held_down[name] == 0:
+            self._program(name).boot()
 
     def _look(self) -> None:
         self.checks.look(self.running())
