@@ -20,7 +20,8 @@ import msgspec
 import yaml
 from msgspec import Meta, inspect
 
-from coordinator.consensus.port import Member
+from coordinator.addresses import Id, format_address, parse_address, parse_member, parse_route, parts
+from coordinator.consensus.membership import Member, Membership
 from coordinator.consensus.settings import RaftSettings
 from coordinator.core.limits import MAX_TASKS_PER_DAG
 from coordinator.dag.limits import DagLimits
@@ -44,7 +45,6 @@ _SHORT_NAMES: Final = {
 }
 _WILDCARDS: Final = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
 
-Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 Host = Annotated[str, Meta(pattern=r"^[A-Za-z0-9.:_-]{0,253}$")]
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 Count = Annotated[int, Meta(ge=1, le=100_000_000)]
@@ -129,7 +129,9 @@ class LogSection(msgspec.Struct, frozen=True, kw_only=True):
 
 class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """All that one node is told. `members` is `cluster_nodes` read, or this node alone; a port of 0 means any
-    free one, and stands as 0 in `members`: only the node that binds it learns the number."""
+    free one, and stands as 0 in `members`: only the node that binds it learns the number. They are the
+    founders of a new cluster, unless this node waits to `join` one that is there; later the log says who
+    belongs to it. `routes` is `raft_routes` read: where this node reaches others, by id."""
 
     node_id: Id = "n1"
     cluster_id: Id = "quorumflow"
@@ -139,6 +141,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     advertise_host: Host = ""
     grpc_port: Port = 7_400
     raft_port: Port = 7_401
+    join: bool = False
+    raft_routes: str = ""
     members: tuple[Member, ...] = ()
     raft: RaftSettings = RaftSettings()
     limits: LimitsSection = LimitsSection()
@@ -156,6 +160,16 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     def raft_listen(self) -> str:
         """Where to listen for the other nodes, as "host:port"."""
         return format_address(self.listen_host, self.raft_port)
+
+    @property
+    def founders(self) -> Membership:
+        """The voters that an empty data folder begins with; none if it is to join."""
+        return Membership() if self.join else Membership(voters=self.members)
+
+    @property
+    def routes(self) -> dict[str, str]:
+        """Where this node reaches others, by id, if not where the cluster knows them."""
+        return dict(parse_route(part) for part in parts(self.raft_routes))
 
     @property
     def myself(self) -> Member:
@@ -261,20 +275,6 @@ def build(given: Mapping[str, Given]) -> NodeConfig:
     return config
 
 
-def parse_address(text: str) -> tuple[str, int]:
-    """The host and port of "host:port" or "[v6]:port". Raises ValueError."""
-    host, colon, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not (host and colon and port.isascii() and port.isdigit() and int(port) <= 65_535):
-        raise ValueError(text)
-    return host, int(port)
-
-
-def format_address(host: str, port: int) -> str:
-    """ "host:port", with brackets around an IPv6 address."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 # --- reading ---
 
 
@@ -332,6 +332,8 @@ def _allowed(kind: Any) -> str:
     info = inspect.type_info(kind)
     if isinstance(info, inspect.LiteralType):
         return ", ".join(str(value) for value in info.values)
+    if isinstance(info, inspect.BoolType):
+        return "true, false"
     if isinstance(info, inspect.IntType) and info.ge is not None:
         return f"a whole number from {info.ge} to {info.le}"
     if isinstance(info, inspect.IntType | inspect.FloatType):
@@ -364,9 +366,14 @@ def _unknown(key: str, value: object, source: str, known: list[str]) -> ConfigEr
 
 def _parse_members(given: Given) -> tuple[Member, ...]:
     """`id=raft/grpc,id=raft/grpc,...`, both addresses as host:port."""
-    members = tuple(
-        _parse_member(part.strip(), given) for part in str(given.value).split(",") if part.strip()
-    )
+    try:
+        members = tuple(parse_member(part) for part in parts(str(given.value)))
+    except ValueError as error:
+        raise _refused(
+            "cluster_nodes",
+            given,
+            f"id=raft_host:port/grpc_host:port for each node, separated by commas, not {error}",
+        ) from error
     taken: dict[str, str] = {}
     for member in members:
         for name in (member.id, member.raft, member.grpc):
@@ -376,22 +383,6 @@ def _parse_members(given: Given) -> tuple[Member, ...]:
                 )
             taken[name] = member.id
     return members
-
-
-def _parse_member(text: str, given: Given) -> Member:
-    member_id, _, addresses = text.partition("=")
-    raft, _, grpc = addresses.partition("/")
-    try:
-        msgspec.convert(member_id, Id)
-        if 0 in (parse_address(raft)[1], parse_address(grpc)[1]):
-            raise ValueError("the others could not find a port of 0")
-    except (ValueError, msgspec.ValidationError) as error:
-        raise _refused(
-            "cluster_nodes",
-            given,
-            f"id=raft_host:port/grpc_host:port for each node, separated by commas, not {text!r}",
-        ) from error
-    return Member(id=member_id, raft=raft, grpc=grpc)
 
 
 def _own_addresses(own: Member) -> dict[str, object]:
@@ -417,6 +408,13 @@ def _alone(config: NodeConfig, given: Mapping[str, Given]) -> Member:
 # --- checking settings together ---
 
 
+def _are_routes(config: NodeConfig) -> bool:
+    try:
+        return len(config.routes) == len(parts(config.raft_routes))
+    except ValueError:
+        return False
+
+
 def _assemble(values: Mapping[str, object], given: Mapping[str, Given]) -> NodeConfig:
     nested: dict[str, Any] = {}
     for key, value in values.items():
@@ -436,10 +434,11 @@ def _assemble(values: Mapping[str, object], given: Mapping[str, Given]) -> NodeC
 def _rules(config: NodeConfig) -> list[tuple[str, bool, str]]:
     """The key of a setting, whether it agrees with the others, and what it should be."""
     raft, limits = config.raft, config.limits
-    known_ports = len(config.members) == 1 or 0 not in (config.grpc_port, config.raft_port)
+    alone = len(config.members) == 1 and not config.join
+    known_ports = alone or 0 not in (config.grpc_port, config.raft_port)
     distinct_ports = config.raft_port == 0 or config.raft_port != config.grpc_port
     half_message = limits.max_message_bytes // 2
-    secured = config.tls.mode == "off" or len(config.members) == 1
+    secured = config.tls.mode == "off" or alone
     named = [config.tls.ca != "", config.tls.cert != "", config.tls.key != ""]
     at_most_half = f"at most half of limits.max_message_bytes, {half_message}"
     return [
@@ -447,6 +446,7 @@ def _rules(config: NodeConfig) -> list[tuple[str, bool, str]]:
         ("data_dir", config.data_dir != "", "the path of a folder"),
         ("cluster_nodes", known_ports, "this node alone where grpc_port or raft_port is 0"),
         ("raft_port", distinct_ports, f"0, or another port than grpc_port, {config.grpc_port}"),
+        ("raft_routes", _are_routes(config), "id=host:port,id=host:port,..."),
         ("tls.cert", all(named) or not any(named), "a file, as all of tls.ca, tls.cert and tls.key, or none"),
         (
             "tls.cert",

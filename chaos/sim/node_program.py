@@ -101,9 +101,9 @@ class NodeProgram:
             open_home=disk.home,
             links=SimLinks(
                 config.node_id,
-                {member.id: member.raft for member in config.members if member.id != config.node_id},
                 cluster=config.cluster_id,
                 listen=config.raft_listen,
+                advertise=config.myself.raft,
                 settings=config.raft,
                 process=process,
                 network=self._network,

@@ -12,7 +12,8 @@ from pysyncobj.node import Node
 
 from chaos.sim.host_loop import HostLoop
 from chaos.sim.network import Dialling, End, Network
-from coordinator.config import parse_address
+from coordinator.addresses import parse_address
+from coordinator.consensus.admission import Credentials, Gate, Refusal
 from coordinator.consensus.framing import (
     PROTOCOL_VERSION,
     FrameReader,
@@ -57,15 +58,15 @@ class Weather:
 
 
 class SimLinks(Links):
-    """`peers` maps ids to "host:port"; `weather` is what messages suffer beside what the network does."""
+    """`weather` is what messages suffer beside what the network does."""
 
     def __init__(
         self,
         me: str,
-        peers: Mapping[str, str],
         *,
         cluster: str,
         listen: str,
+        advertise: str,
         settings: RaftSettings,
         process: HostLoop,
         network: Network,
@@ -79,10 +80,13 @@ class SimLinks(Links):
         self.network = network
         self.weather = weather
         self.counters: Counter[str] = Counter()
+        self.advertise = advertise
         self._port = listen
-        self._nodes = {peer: Node(peer) for peer in peers}
-        self._callers = {peer: _Caller(self, peer, address) for peer, address in peers.items()}
-        self._incoming: dict[str, End] = {}
+        self._gate: Gate | None = None
+        self._started = False
+        self._peers: dict[str, str] = {}
+        self._callers: dict[str, _Caller] = {}
+        self._incoming: dict[str, tuple[End, Credentials]] = {}
         self._encoded: tuple[object, bytes] = (None, b"")
 
     @property
@@ -93,8 +97,9 @@ class SimLinks(Links):
     async def start(self) -> None:
         """Listen, and begin to dial."""
         self.network.listen(self.process, str(self.bound_port), self._accept)
-        for caller in self._callers.values():
-            caller.dial()
+        self._started = True
+        for peer, address in self._peers.items():
+            self._dial(peer, address)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -107,19 +112,43 @@ class SimLinks(Links):
         self.setOnNodeDisconnectedCallback(None)
         self.network.close_port(self.process, str(self.bound_port))
         incoming, self._incoming = self._incoming, {}
-        for end in incoming.values():
+        for end, _ in incoming.values():
             end.close()
         for caller in self._callers.values():
             caller.stop()
 
-    def set_address(self, peer: str, address: str) -> None:
-        """A peer has moved: dial it there from now on."""
-        self._callers[peer].address = address
+    @property
+    def gate(self) -> Gate:
+        """Who decides about peers."""
+        assert self._gate is not None
+        return self._gate
+
+    def attach(self, gate: Gate) -> None:
+        """As `Links.attach`."""
+        self._gate = gate
+
+    def reach(self, peers: Mapping[str, str]) -> None:
+        """As `Links.reach`."""
+        self._peers = dict(peers)
+        refused = {
+            peer
+            for peer, (_, credentials) in self._incoming.items()
+            if self.gate.judge(credentials) is not None
+        }
+        for peer in sorted(self._callers.keys() - peers.keys()):
+            if peer in refused or peer not in self._incoming:
+                self._hang_up(peer)
+        for peer in sorted(refused):
+            self._incoming[peer][0].close()
+        if self._started:
+            for peer, address in peers.items():
+                self._dial(peer, address)
 
     def send(self, node: Node, content: object) -> bool:
         """Send a message; False if there is no connection. One encoding serves all that get the same."""
         assert isinstance(content, Message)
-        end = self._callers[node.id].end
+        caller = self._callers.get(node.id)
+        end = caller.end if caller is not None else None
         if end is None:
             return False
         if self._encoded[0] is not content:
@@ -145,11 +174,11 @@ class SimLinks(Links):
 
     def reached(self, peer: str) -> None:
         """An outgoing connection is ready."""
-        self._onNodeConnected(self._nodes[peer])
+        self._onNodeConnected(Node(peer))
 
     def lost(self, peer: str) -> None:
         """An outgoing connection is gone."""
-        self._onNodeDisconnected(self._nodes[peer])
+        self._onNodeDisconnected(Node(peer))
 
     def _accept(self, end: End) -> None:
         reader = FrameReader(self.settings.max_frame_bytes)
@@ -159,37 +188,55 @@ class SimLinks(Links):
         (body,) = reader.feed(data)
         hello = handshake(body)
         assert isinstance(hello, Hello)
-        reason = self._objection(hello)
-        if reason:
+        credentials = Credentials(hello.node, hello.incarnation, hello.place)
+        refusal = self._objection(hello) or self.gate.judge(credentials)
+        if refusal is not None:
             self.counters["handshakes_refused"] += 1
-            end.send(frame(Refused(reason)))
+            end.send(frame(Refused(refusal.reason, refusal.final)))
             end.close()
             return
-        peer = hello.node
-        end.send(frame(Welcome()))
+        peer, ours = hello.node, self.gate.credentials
+        end.send(frame(Welcome(ours.incarnation, ours.place)))
         end.on_message = lambda data: self._hear(peer, reader, data)
         end.on_closed = lambda: self._gone(peer, end)
         former = self._incoming.pop(peer, None)
-        self._incoming[peer] = end
+        self._incoming[peer] = (end, credentials)
         if former is not None:
-            former.close()
+            former[0].close()
+        if peer not in self._peers:
+            self._dial(peer, hello.raft)
 
-    def _objection(self, hello: Hello) -> str:
-        if hello.version != PROTOCOL_VERSION or hello.cluster != self.cluster or hello.target != self.me:
-            return "not for this node"
-        return "" if hello.node in self._nodes else f"{hello.node} is not a member"
+    def _objection(self, hello: Hello) -> Refusal | None:
+        meant = (hello.version, hello.cluster, hello.target) == (PROTOCOL_VERSION, self.cluster, self.me)
+        return None if meant else Refusal("not for this node", final=False)
 
     def _hear(self, peer: str, reader: FrameReader, data: bytes) -> None:
         for body in reader.feed(data):
-            self._onMessageReceived(self._nodes[peer], message(body))
+            self._onMessageReceived(Node(peer), message(body))
 
     def _gone(self, peer: str, end: End) -> None:
         """An incoming connection is gone. If it was its peer's present one, consensus must know at once."""
-        if self._incoming.get(peer) is end:
-            del self._incoming[peer]
-            self._onNodeDisconnected(self._nodes[peer])
-            if self._callers[peer].end is not None:
-                self._onNodeConnected(self._nodes[peer])
+        if peer not in self._incoming or self._incoming[peer][0] is not end:
+            return
+        del self._incoming[peer]
+        if peer not in self._peers:
+            self._hang_up(peer)
+        self._onNodeDisconnected(Node(peer))
+        if peer in self._callers and self._callers[peer].end is not None:
+            self._onNodeConnected(Node(peer))
+
+    def _dial(self, peer: str, address: str) -> None:
+        if peer in self._callers:
+            self._callers[peer].address = address
+        else:
+            self._callers[peer] = _Caller(self, peer, address)
+            self._callers[peer].dial()
+
+    def _hang_up(self, peer: str) -> None:
+        caller = self._callers.pop(peer, None)
+        if caller is not None:
+            caller.stop()
+            self._onNodeDisconnected(Node(peer))
 
 
 class _Caller:
@@ -225,11 +272,22 @@ class _Caller:
         links = self._links
         end.on_message = lambda data: self._answered(end, data)
         end.on_closed = self._closed
-        end.send(frame(Hello(PROTOCOL_VERSION, links.cluster, links.me, self._peer)))
+        ours = links.gate.credentials
+        place = (ours.incarnation, ours.place, links.advertise)
+        end.send(frame(Hello(PROTOCOL_VERSION, links.cluster, links.me, self._peer, *place)))
 
     def _answered(self, end: End, data: bytes) -> None:
         (body,) = FrameReader(self._links.settings.max_frame_bytes).feed(data)
-        if isinstance(handshake(body), Welcome) and not self._stopped:
+        answer, gate = handshake(body), self._links.gate
+        if self._stopped:
+            return
+        if isinstance(answer, Refused):
+            gate.refused(self._peer, Refusal(answer.reason, answer.final))
+        elif isinstance(answer, Welcome):
+            refusal = gate.judge(Credentials(self._peer, answer.incarnation, answer.place))
+            if refusal is not None:
+                end.close()
+                return
             self.end = end
             self._links.reached(self._peer)
 

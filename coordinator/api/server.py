@@ -12,13 +12,14 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from coordinator.addresses import format_address, parse_address
 from coordinator.api.agent_service import AgentService
 from coordinator.api.client_service import ClientService
 from coordinator.api.kv_service import KvService
 from coordinator.api.malformed import MalformedMessages
 from coordinator.api.operator_service import OperatorService
 from coordinator.api.watching import Watching
-from coordinator.config import NodeConfig, format_address, parse_address
+from coordinator.config import NodeConfig
 from coordinator.errors import StartFailed
 from coordinator.replica.node import Node
 from quorumflow_proto.v1 import (

@@ -9,7 +9,7 @@ import msgspec
 import yaml
 from msgspec import Meta
 
-from coordinator.config import Id
+from coordinator.addresses import Id
 from coordinator.errors import ConfigError
 
 MAX_AGENTS: Final = 1_000

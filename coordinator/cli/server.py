@@ -13,11 +13,12 @@ import msgspec
 import structlog
 
 from coordinator import telemetry
+from coordinator.addresses import Id
 from coordinator.cli.agent_spec import MAX_AGENTS, AgentSpec, alike, read_agent_specs
 from coordinator.cli.exits import exit_of
 from coordinator.cli.output import print_rows
 from coordinator.cli.program import Program
-from coordinator.config import DEFAULT, Given, Id, load, settings
+from coordinator.config import DEFAULT, Given, load, settings
 from coordinator.errors import ConfigError, CoordinatorError
 
 _FLAGS: Final = (

@@ -59,6 +59,11 @@ class Comparison:
         if not self._different:
             self._since_s = math.inf
 
+    def forget(self, follower: str) -> None:
+        """It is no member any more, or its data folder is another one."""
+        self._equal.pop(follower, None)
+        self._different.pop(follower, None)
+
     def finding(self, follower: str) -> Finding | None:
         """What is known of a follower that differs."""
         different = self._different.get(follower)

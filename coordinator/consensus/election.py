@@ -27,7 +27,7 @@ class Election:
         """How many more rounds need not wait a full timeout, since the leader is known to be gone."""
         self._passed_over = 0
         """How many deadlines have gone by without standing, since a leader was heard."""
-        if node.peers:
+        if node.other_voters or not node.votes:
             self.postpone()
         else:
             node.election_deadline = node.now()
@@ -69,7 +69,10 @@ class Election:
             self.postpone()
             return
         self._node.leader = None
-        self.stand(pre=True)
+        if self._node.votes:
+            self.stand(pre=True)
+        else:
+            self.postpone()
 
     def stand(self, *, pre: bool, transfer: bool = False) -> None:
         """Begin a round: a PreVote, or the vote itself in a new term."""
@@ -86,9 +89,9 @@ class Election:
         last = node.journal.last
         asked = node.term + 1 if pre else node.term
         self._request = VoteRequest(asked, last.index, last.term, pre, transfer)
-        self._ballot = Ballot((*node.peers, node.me))
+        self._ballot = Ballot(node.voters)
         self._ballot.record(node.me, granted=True)
-        for peer in node.peers:
+        for peer in node.other_voters:
             node.send(peer, self._request)
         self._conclude()
 
@@ -98,7 +101,8 @@ class Election:
             self._node.send(peer, self._request)
 
     def asked(self, candidate: str, request: VoteRequest) -> None:
-        """Answer a candidate. The same request gets the same answer as often as it comes."""
+        """Answer a candidate. The same request gets the same answer as often as it comes. A learner answers
+        too: it may have become a voter and not know it yet."""
         node = self._node
         if not request.transfer and self._leader_is_live():
             granted = False
@@ -124,8 +128,8 @@ class Election:
         """A nearly full disk is a reason to come last, not to leave the cluster without a leader."""
         node = self._node
         if node.abstains is Abstention.NO_SPACE:
-            return self._passed_over < node.settings.abstain_rounds and bool(node.peers)
-        return node.abstains is not Abstention.NONE and bool(node.peers)
+            return self._passed_over < node.settings.abstain_rounds and bool(node.other_voters)
+        return node.abstains is not Abstention.NONE and bool(node.other_voters)
 
     def _hasten(self, least: int, most: int) -> None:
         """Stand again within some jitters' time, if that is sooner."""

@@ -10,35 +10,43 @@ from typing import Annotated, Final
 
 import msgspec
 
-from coordinator.consensus.messages import Message
+from coordinator.consensus.membership import Address, Name
+from coordinator.consensus.messages import Message, Natural
 
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
 MAX_HANDSHAKE_BYTES: Final = 4096
 
 _HEAD: Final = struct.Struct(">II")
 _TLS_RECORDS: Final = (b"\x15\x03", b"\x16\x03")
 """How a TLS alert and a TLS handshake begin."""
 
-Name = Annotated[str, msgspec.Meta(max_length=253)]
-
 
 class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """The first frame of a connection: who calls, and whom it believes to have reached."""
+    """The first frame of a connection: who calls, and whom it believes to have reached. `incarnation` and
+    `place` are those of `admission.Credentials`, `raft` is where the caller can be called back. What
+    follows `target` came with version 2."""
 
     version: int
     cluster: Name
     node: Name
     target: Name
+    incarnation: Name = ""
+    place: tuple[Natural, Natural] = (0, 0)
+    raft: Address = ""
 
 
 class Welcome(msgspec.Struct, frozen=True, array_like=True, tag=2):
     """The answer of a node that agrees; messages may follow, from the caller alone."""
 
+    incarnation: Name = ""
+    place: tuple[Natural, Natural] = (0, 0)
+
 
 class Refused(msgspec.Struct, frozen=True, array_like=True, tag=3):
-    """The answer of one that does not, before it closes the connection."""
+    """The answer of one that does not, before it closes the connection; see `admission.Refusal`."""
 
     reason: Annotated[str, msgspec.Meta(max_length=1024)]
+    final: bool = False
 
 
 class FrameError(Exception):

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from pysyncobj.node import Node
 from pysyncobj.transport import Transport
 
+from coordinator.consensus.admission import Credentials, Refusal, objection
 from coordinator.consensus.compaction import Compaction
 from coordinator.consensus.divergence import Finding, diverged
 from coordinator.consensus.election import Election
@@ -26,6 +27,7 @@ from coordinator.consensus.messages import (
     AppendRefusal,
     AppendReply,
     Divergence,
+    EntryKind,
     Message,
     SnapshotAck,
     SnapshotChunk,
@@ -60,8 +62,8 @@ class HardenedSyncObj(SyncObjSeam):
     def __init__(
         self,
         me: str,
-        peers: Sequence[str],
         *,
+        incarnation: str,
         transport: Transport,
         journal: Journal,
         replica: Replica,
@@ -71,8 +73,10 @@ class HardenedSyncObj(SyncObjSeam):
         syncer: Worker,
         flusher: Worker,
         wake: Callable[[], None],
+        reconfigured: Callable[[], None],
     ) -> None:
-        """`wake` is called whenever something has happened that a tick should see to.
+        """`incarnation` names the data folder. `wake` is called whenever something has happened that a tick
+        should see to, `reconfigured` when the newest configuration is another, or has been committed.
 
         Raises:
             LogCorrupt, StateCorrupt: log and state do not fit together.
@@ -81,11 +85,12 @@ class HardenedSyncObj(SyncObjSeam):
         self._syncer = syncer
         self._syncing = False
         self._wake = wake
+        self._incarnation = incarnation
+        self._reconfigured = reconfigured
         self._fatal: Exception | None = None
         self._leadership: Leadership | None = None
         super().__init__(
             me,
-            peers,
             transport=transport,
             journal=journal,
             replica=replica,
@@ -99,6 +104,7 @@ class HardenedSyncObj(SyncObjSeam):
         self._receiver = SnapshotReceiver(self, flusher, self._finish, self._installed)
         self._compaction = Compaction(self, flusher, self._finish, self._needed_after)
         self._told = (Role.FOLLOWER, journal.term, self.leader)
+        self._told_configuration = (self.configuration, self.configuration_committed)
 
     # What the rest of the node asks for.
 
@@ -136,6 +142,18 @@ class HardenedSyncObj(SyncObjSeam):
         """Stop for good, because of a fault that was met elsewhere in the node."""
         if not self.stopped:
             self._fail(error)
+
+    @property
+    def credentials(self) -> Credentials:
+        """As `admission.Gate.credentials`."""
+        return Credentials(self.me, self._incarnation, self.configuration.place)
+
+    def judge(self, peer: Credentials) -> Refusal | None:
+        """As `admission.Gate.judge`."""
+        return objection(self.configuration, committed=self.configuration_committed, peer=peer)
+
+    def refused(self, peer: str, refusal: Refusal) -> None:
+        """As `admission.Gate.refused`."""
 
     @property
     def leadership(self) -> Leadership | None:
@@ -194,8 +212,17 @@ class HardenedSyncObj(SyncObjSeam):
     def _run(self, step: Callable[[], None]) -> None:
         try:
             step()
+            if self.journal.configuration is not self.configuration:
+                self._reconfigure()
         except Exception as error:
             self._fail(error)
+
+    def _reconfigure(self) -> None:
+        """The log has got another configuration, or lost one: go by it at once."""
+        self.counters["reconfigurations"] += 1
+        self.adopt_configuration()
+        if self._leadership is not None:
+            self._leadership.reconfigure()
 
     def _fail(self, error: Exception) -> None:
         if self._leadership is not None:
@@ -220,6 +247,7 @@ class HardenedSyncObj(SyncObjSeam):
         if self._leadership is not None:
             self._leadership.advance_commit()
         self._tell_role()
+        self._tell_configuration()
         if self._leadership is not None:
             self._leadership.replicate(now)
         self._start_sync()
@@ -243,6 +271,12 @@ class HardenedSyncObj(SyncObjSeam):
             self._told = standing
             self.replica.on_role(*standing)
 
+    def _tell_configuration(self) -> None:
+        standing = (self.configuration, self.configuration_committed)
+        if standing != self._told_configuration:
+            self._told_configuration = standing
+            self._reconfigured()
+
     def _start_sync(self) -> None:
         if self._syncing or self.journal.durable_index == self.journal.last.index:
             return
@@ -258,13 +292,17 @@ class HardenedSyncObj(SyncObjSeam):
         self.counters["syncs"] += 1
 
     def _apply(self) -> None:
-        """Hand the next run of committed entries to the state machine: once, whatever comes of it."""
+        """Hand the next run of committed entries to the state machine: once, whatever comes of it. While the
+        configuration is not durable, none: a state that is ahead of the log would not know it."""
         count = min(self.commit_index - self.applied_index, self.settings.apply_entries)
-        if count <= 0:
+        if count <= 0 or not self.journal.configuration_durable:
             return
         first = self.applied_index + 1
         entries = self.journal.read(first, entries=count, size=self.settings.apply_bytes)
-        run = [Committed(index, entry.term, entry.payload) for index, entry in enumerate(entries, first)]
+        run = [
+            Committed(index, entry.term, entry.payload if entry.kind is EntryKind.COMMAND else b"")
+            for index, entry in enumerate(entries, first)
+        ]
         self.applied_index = run[-1].index
         try:
             self.replica.apply(run)
@@ -291,7 +329,7 @@ class HardenedSyncObj(SyncObjSeam):
     # Messages.
 
     def _receive(self, peer: str, message: object) -> None:
-        if peer not in self._nodes or not isinstance(message, Message):
+        if not isinstance(message, Message):
             self.counters["messages_refused"] += 1
         elif isinstance(message, VoteRequest):
             self._election.asked(peer, message)

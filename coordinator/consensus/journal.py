@@ -2,9 +2,10 @@
 
 Entries lie in the family "log" under their index; the family "vote" holds the format version, the term
 with the vote, and the *base*: the index and term of the last entry that compaction or a snapshot took
-away. Every record carries a CRC-32 of its content and its place. Term and vote are synced before
-`set_vote` returns. Entries are written at once and become durable when a sync that began after them ends;
-the caller runs it: `begin_sync`, the engine's `sync` in a thread, `finish_sync`.
+away, with the configuration in force there. Every record carries a CRC-32 of its content and its place.
+Term and vote are synced before `set_vote` returns. Entries are written at once and become durable when a
+sync that began after them ends; the caller runs it: `begin_sync`, the engine's `sync` in a thread,
+`finish_sync`.
 """
 
 from __future__ import annotations
@@ -12,26 +13,27 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Sequence
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 
+from coordinator.consensus import records
+from coordinator.consensus.configurations import Configurations
+from coordinator.consensus.membership import Configuration, Membership, founding, from_payload
 from coordinator.consensus.messages import Entry, EntryKind
+from coordinator.consensus.records import REMEDY, VOTE
 from coordinator.consensus.sizes import SizeRuns
 from coordinator.consensus.terms import TermRuns
 from coordinator.errors import LogCorrupt, UnknownFormat
-from coordinator.storage.engine import Batch, Engine
+from coordinator.storage.engine import Engine
 
 LOG: Final = "log"
-VOTE: Final = "vote"
 FAMILIES: Final = (LOG, VOTE)
 """The column families that the engine must have."""
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 FIRST_INDEX: Final = 1
 """Every log begins with an empty entry of term 0, which is never stored: it is the first base."""
-
-_T = TypeVar("_T")
 
 _INDEX: Final = struct.Struct(">Q")
 _HEAD: Final = struct.Struct(">QB")
@@ -40,6 +42,7 @@ _CRC: Final = struct.Struct(">I")
 _FORMAT_KEY: Final = b"format"
 _VOTE_KEY: Final = b"vote"
 _BASE_KEY: Final = b"base"
+_EXPECTED_KEY: Final = b"expected base"
 
 
 class Position(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -63,13 +66,20 @@ class VoteRecord(msgspec.Struct, frozen=True, array_like=True):
     voted_for: str | None
 
 
+class Base(msgspec.Struct, frozen=True, array_like=True):
+    """Where a log begins: after the entry at `position`, with that configuration in force."""
+
+    position: Position
+    configuration: Configuration
+
+
 class Journal:
     """The log of one node. Not safe for use by several threads; only the engine's `sync` may run beside
     it."""
 
-    def __init__(self, engine: Engine, *, tail_entries: int, tail_bytes: int) -> None:
-        """Open the log that `engine` holds, or begin an empty one. Keeps the newest entries in memory, up
-        to two bounds.
+    def __init__(self, engine: Engine, *, founders: Membership, tail_entries: int, tail_bytes: int) -> None:
+        """Open the log that `engine` holds, or begin an empty one whose configuration is `founders`, which
+        otherwise does not count. Keeps the newest entries in memory, up to two bounds.
 
         Raises:
             UnknownFormat: a newer program wrote it.
@@ -80,9 +90,12 @@ class Journal:
         self._tail_bytes = tail_bytes
         self._generation = 0
         if not self._has_format():
-            self._create()
-        self._vote = self._read(_VOTE_KEY, VoteRecord)
-        self._base = self._read(_BASE_KEY, Position)
+            self._create(founders)
+        self._vote = records.read(engine, _VOTE_KEY, VoteRecord)
+        base = records.read(engine, _BASE_KEY, Base)
+        self._base = base.position
+        self._configurations = Configurations(base.configuration)
+        self._configuration_durable = True
         self._terms = TermRuns(self._base.index, self._base.term)
         self._sizes = SizeRuns()
         self._tail: list[Entry] = []
@@ -127,6 +140,24 @@ class Journal:
         """An index behind which about the last `size` bytes of payload lie; 0 if there are no more."""
         return self._sizes.index_before(size)
 
+    @property
+    def configuration(self) -> Configuration:
+        """The newest configuration, committed or not: the one in force."""
+        return self._configurations.newest
+
+    @property
+    def configuration_durable(self) -> bool:
+        """Whether a crash would bring back the very same configuration."""
+        return self._configuration_durable
+
+    def configuration_at(self, index: int) -> Configuration:
+        """The configuration in force at an entry that the log holds, or at its base."""
+        return self._configurations.at(index)
+
+    def ever_named(self, member_id: str, incarnation: str) -> bool:
+        """Whether a configuration that the log still holds binds the member to that incarnation."""
+        return self._configurations.ever_named(member_id, incarnation)
+
     def term_at(self, index: int) -> int | None:
         """The term of the entry at `index`; None if it is neither held nor the base."""
         return self._terms.at(index) if self._base.index <= index <= self._last_index else None
@@ -164,11 +195,12 @@ class Journal:
         """Record term and vote, durable on return, as is then everything written before."""
         vote = VoteRecord(term, voted_for)
         batch = self._engine.batch()
-        batch.put(VOTE, _VOTE_KEY, _seal(_VOTE_KEY, vote))
+        records.put(batch, _VOTE_KEY, vote)
         self._engine.write(batch)
         self._engine.sync()
         self._vote = vote
         self._durable_index = self._last_index
+        self._configuration_durable = True
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Add entries after the last; they are not durable yet."""
@@ -185,25 +217,43 @@ class Journal:
 
     def compact_to(self, index: int) -> None:
         """Forget the entries up to and with `index`, which is the new base."""
-        base = Position(index, self._terms.at(index))
+        base = Base(Position(index, self._terms.at(index)), self._configurations.at(index))
         batch = self._engine.batch()
         batch.delete_range(LOG, _INDEX.pack(0), _INDEX.pack(index + 1))
-        self._put_base(batch, base)
+        records.put(batch, _BASE_KEY, base)
         self._engine.write(batch)
-        self._base = base
+        self._base = base.position
+        self._configurations.compact_to(index)
         self._terms.compact_to(index)
         self._sizes.compact_to(index)
         self._shrink_tail(self._last_index - index, self._tail_bytes)
 
+    def expect_base(self, base: Position, configuration: Configuration) -> None:
+        """A snapshot of the state at `base`, where `configuration` is in force, is about to be installed:
+        `reset` will know it, also after a crash in between. Durable on return."""
+        batch = self._engine.batch()
+        records.put(batch, _EXPECTED_KEY, Base(base, configuration))
+        self._engine.write(batch)
+        self._engine.sync()
+
     def reset(self, base: Position) -> None:
-        """Forget every entry: a snapshot of the state at `base` takes their place. Durable on return."""
+        """Forget every entry: the state at `base` takes their place, with the configuration that
+        `expect_base` has named, or else the one that the log has there. Durable on return."""
+        expected = records.find(self._engine, _EXPECTED_KEY, Base)
+        configuration = (
+            expected.configuration
+            if expected is not None and expected.position == base
+            else self._configurations.at(base.index)
+        )
         batch = self._engine.batch()
         batch.delete_range(LOG, _INDEX.pack(0), _INDEX.pack(self._last_index + 1))
-        self._put_base(batch, base)
+        records.put(batch, _BASE_KEY, Base(base, configuration))
         self._engine.write(batch)
         self._engine.sync()
         self._generation += 1
         self._base = base
+        self._configurations = Configurations(configuration)
+        self._configuration_durable = True
         self._terms = TermRuns(base.index, base.term)
         self._sizes = SizeRuns()
         self._tail.clear()
@@ -222,6 +272,8 @@ class Journal:
         """The sync has ended. Indexes that were truncated and written again meanwhile need another one."""
         if ticket.generation == self._generation:
             self._durable_index = max(self._durable_index, ticket.index)
+            if ticket.index >= self.configuration.index:
+                self._configuration_durable = True
 
     # --- inside ---------------------------------------------------------------------------------------------
 
@@ -239,6 +291,9 @@ class Journal:
             self._terms.extend(position, entry.term)
             self._sizes.extend(position, len(entry.payload))
             self._tail_size += len(entry.payload)
+            if entry.kind is EntryKind.CONFIGURATION:
+                self._configure(position, entry)
+                self._configuration_durable = False
         self._tail.extend(entries)
         self._last_index += len(entries)
         if len(self._tail) > self._tail_entries or self._tail_size > self._tail_bytes:
@@ -249,11 +304,17 @@ class Journal:
         self._generation += 1
         self._terms.truncate_from(index)
         self._sizes.truncate_from(index)
+        if index <= self.configuration.index:
+            self._configurations.truncate_from(index)
+            self._configuration_durable = False
         kept = max(0, len(self._tail) - (self._last_index - index + 1))
         self._tail_size -= sum(len(entry.payload) for entry in self._tail[kept:])
         del self._tail[kept:]
         self._last_index = index - 1
         self._durable_index = min(self._durable_index, self._last_index)
+
+    def _configure(self, index: int, entry: Entry) -> None:
+        self._configurations.add(Configuration(index, entry.term, from_payload(entry.payload, index)))
 
     def _shrink_tail(self, entries: int, size: int) -> None:
         drop = 0
@@ -277,9 +338,9 @@ class Journal:
     def _has_format(self) -> bool:
         if self._engine.get(VOTE, _FORMAT_KEY) is None:
             if self._engine.last(VOTE) is not None or self._engine.last(LOG) is not None:
-                raise _unreadable(_FORMAT_KEY, "it is missing, yet the log is not empty")
+                raise records.unreadable(_FORMAT_KEY, "it is missing, yet the log is not empty")
             return False
-        found = self._read(_FORMAT_KEY, int)
+        found = records.read(self._engine, _FORMAT_KEY, int)
         if found != FORMAT:
             raise UnknownFormat(
                 f"the log has format {found}, this program knows {FORMAT}: run the program that wrote it, or "
@@ -288,22 +349,13 @@ class Journal:
             )
         return True
 
-    def _create(self) -> None:
+    def _create(self, founders: Membership) -> None:
         batch = self._engine.batch()
-        batch.put(VOTE, _FORMAT_KEY, _seal(_FORMAT_KEY, FORMAT))
-        batch.put(VOTE, _VOTE_KEY, _seal(_VOTE_KEY, VoteRecord(0, None)))
-        self._put_base(batch, Position(FIRST_INDEX, 0))
+        records.put(batch, _FORMAT_KEY, FORMAT)
+        records.put(batch, _VOTE_KEY, VoteRecord(0, None))
+        records.put(batch, _BASE_KEY, Base(Position(FIRST_INDEX, 0), founding(founders)))
         self._engine.write(batch)
         self._engine.sync()
-
-    def _put_base(self, batch: Batch, base: Position) -> None:
-        batch.put(VOTE, _BASE_KEY, _seal(_BASE_KEY, base))
-
-    def _read(self, key: bytes, kind: type[_T]) -> _T:
-        stored = self._engine.get(VOTE, key)
-        if stored is None:
-            raise _unreadable(key, "it is missing")
-        return _unseal(key, stored, kind)
 
     def _load(self) -> None:
         for key, value in self._engine.items(LOG):
@@ -312,23 +364,19 @@ class Journal:
             if not self._terms.last <= entry.term <= self.term:
                 raise LogCorrupt(
                     f"entry {index} of the log has term {entry.term} after term {self._terms.last}, and the "
-                    f"node is in term {self.term}. {_REMEDY}",
+                    f"node is in term {self.term}. {REMEDY}",
                     index=index,
                 )
             self._terms.extend(index, entry.term)
             self._sizes.extend(index, len(entry.payload))
+            if entry.kind is EntryKind.CONFIGURATION:
+                self._configure(index, entry)
             self._tail.append(entry)
             self._tail_size += len(entry.payload)
             self._last_index = index
             if len(self._tail) > 2 * self._tail_entries:
                 self._shrink_tail(self._tail_entries, self._tail_bytes)
         self._shrink_tail(self._tail_entries, self._tail_bytes)
-
-
-_REMEDY: Final = (
-    "Do not serve from it: a node that has forgotten its vote or its entries can undo what others rely on. "
-    "Remove this node's folder and let it join anew, or restore it."
-)
 
 
 def _encode(index: int, entry: Entry) -> bytes:
@@ -342,7 +390,7 @@ def _decode(index: int, key: bytes, value: bytes) -> Entry:
         raise _gap(index, int.from_bytes(key, "big"))
     body = value[_CRC.size :]
     if len(body) < _HEAD.size or value[: _CRC.size] != _CRC.pack(zlib.crc32(body, zlib.crc32(key))):
-        raise LogCorrupt(f"entry {index} of the log does not match its checksum. {_REMEDY}", index=index)
+        raise LogCorrupt(f"entry {index} of the log does not match its checksum. {REMEDY}", index=index)
     term, kind = _HEAD.unpack_from(body)
     try:
         return Entry(term, EntryKind(kind), body[_HEAD.size :])
@@ -354,28 +402,7 @@ def _decode(index: int, key: bytes, value: bytes) -> Entry:
         ) from error
 
 
-def _seal(key: bytes, record: object) -> bytes:
-    body = msgspec.msgpack.encode(record)
-    return _CRC.pack(zlib.crc32(body, zlib.crc32(key))) + body
-
-
-def _unseal(key: bytes, stored: bytes, kind: type[_T]) -> _T:
-    body = stored[_CRC.size :]
-    if stored[: _CRC.size] != _CRC.pack(zlib.crc32(body, zlib.crc32(key))):
-        raise _unreadable(key, "it does not match its checksum")
-    try:
-        return msgspec.msgpack.decode(body, type=kind)
-    except msgspec.MsgspecError as error:
-        raise _unreadable(key, str(error)) from error
-
-
-def _unreadable(key: bytes, why: str) -> LogCorrupt:
-    return LogCorrupt(
-        f"the record {key.decode()!r} of the log cannot be read: {why}. {_REMEDY}", record=key.decode()
-    )
-
-
 def _gap(expected: int, found: int) -> LogCorrupt:
     return LogCorrupt(
-        f"the log should go on with entry {expected} and does with {found}. {_REMEDY}", index=expected
+        f"the log should go on with entry {expected} and does with {found}. {REMEDY}", index=expected
     )

@@ -8,6 +8,7 @@ from collections import deque
 from typing import Final, TypeVar
 
 from coordinator.consensus.divergence import Comparison
+from coordinator.consensus.membership import Membership
 from coordinator.consensus.messages import (
     AppendEntries,
     AppendRefusal,
@@ -34,8 +35,10 @@ NOTHING_APPLIED: Final = SnapshotMeta(0, 0, b"")
 class Peer:
     """A follower as its leader knows it. Times are seconds of the node's clock."""
 
-    def __init__(self, progress: Progress, now: float) -> None:
+    def __init__(self, progress: Progress, now: float, first_seq: int) -> None:
         self.progress = progress
+        self.first_seq = first_seq
+        """What answers an earlier round is of another member that had this id."""
         self.heard_s = now
         self.spoke = False
         """Whether it has answered in this term at all."""
@@ -69,35 +72,42 @@ class Leadership:
     """One term of one leader, from its election until it follows somebody else."""
 
     def __init__(self, node: SyncObjSeam) -> None:
-        settings = node.settings
-        now = node.now()
         self._node = node
-        self._peers = {
-            peer: Peer(
-                Progress(
-                    node.journal.last.index + 1,
-                    window_messages=settings.window_messages,
-                    window_bytes=settings.window_bytes,
-                ),
-                now,
-            )
-            for peer in node.peers
-        }
+        self._peers: dict[str, Peer] = {}
+        self._members = Membership()
         self._seq = 0
+        self.reconfigure()
         self._round: dict[tuple[int, bool], AppendEntries] = {}
         self._transfers = 0
         self._transfer_to: str | None = None
         self._transfer_offered_s = -math.inf
         self._commit_news_s = math.inf
         """When followers must have heard of the commit index at the latest."""
-        self._reads = ReadQueue(settings.max_waiting_reads)
-        self._comparison = Comparison(settings.election_max_s)
+        self._reads = ReadQueue(node.settings.max_waiting_reads)
+        self._comparison = Comparison(node.settings.election_max_s)
         self._stops: StateDiverged | None = None
         """Set once this node has told others that it is wrong, or they: it stops at the next tick."""
         self._uncommitted: deque[tuple[int, int]] = deque()
         self._uncommitted_bytes = 0
         node.journal.append([Entry(node.term, EntryKind.EMPTY, b"")])
         self._opening_index = node.journal.last.index
+
+    def reconfigure(self) -> None:
+        """The node goes by another configuration: follow who came and who left."""
+        node, settings = self._node, self._node.settings
+        former, self._members = self._members, node.configuration.membership
+        for peer_id in list(self._peers):
+            if not _is_continued(peer_id, former, self._members):
+                self._peers.pop(peer_id).drop_snapshot(installed=False)
+                self._comparison.forget(peer_id)
+        for peer_id in node.peers:
+            if peer_id not in self._peers:
+                progress = Progress(
+                    node.journal.last.index + 1,
+                    window_messages=settings.window_messages,
+                    window_bytes=settings.window_bytes,
+                )
+                self._peers[peer_id] = Peer(progress, node.now(), self._seq + 1)
 
     # Proposals and reads.
 
@@ -139,7 +149,7 @@ class Leadership:
         the commit index may lag behind what earlier leaders acknowledged."""
         if self._node.commit_index >= self._opening_index:
             self._reads.confirm(
-                self._by_majority([peer.heard_seq for peer in self._peers.values()], self._seq),
+                self._by_majority([peer.heard_seq for peer in self._other_voters()], self._seq),
                 self._node.commit_index,
             )
 
@@ -147,21 +157,28 @@ class Leadership:
 
     def append_reply(self, peer_id: str, reply: AppendReply) -> None:
         """A follower has entries up to `match`, durably."""
-        peer = self._peers[peer_id]
+        peer = self._peers.get(peer_id)
+        if peer is None or reply.seq < peer.first_seq:
+            return
         self._heard(peer_id, reply.applied, min(reply.seq, self._seq))
         peer.abstains = reply.abstains
         peer.progress.acknowledged(reply.seq, min(reply.match, self._node.journal.last.index))
 
     def append_refusal(self, peer_id: str, refusal: AppendRefusal) -> None:
         """A follower's log differs, or ends, before the place where it was to go on."""
+        peer = self._peers.get(peer_id)
+        if peer is None or refusal.seq < peer.first_seq:
+            return
         self._heard(peer_id, refusal.applied, min(refusal.seq, self._seq))
         hint = self._last_shared(refusal) + 1
-        if self._peers[peer_id].progress.refused(refusal.seq, refusal.prev_index, hint):
+        if peer.progress.refused(refusal.seq, refusal.prev_index, hint):
             self._node.counters["append_refusals"] += 1
 
     def snapshot_ack(self, peer_id: str, ack: SnapshotAck) -> None:
         """A follower has taken, finished or refused a snapshot."""
-        peer, now = self._peers[peer_id], self._node.now()
+        peer, now = self._peers.get(peer_id), self._node.now()
+        if peer is None:
+            return
         self._heard(peer_id, ack.applied)
         if peer.snapshot is None or ack.transfer != peer.snapshot.transfer:
             return
@@ -178,7 +195,9 @@ class Leadership:
 
     def interrupted(self, peer_id: str) -> None:
         """The connection with a follower was lost, or made anew. A snapshot goes on where it stopped."""
-        peer = self._peers[peer_id]
+        peer = self._peers.get(peer_id)
+        if peer is None:
+            return
         if peer.snapshot is None:
             peer.progress.interrupted()
         else:
@@ -192,7 +211,7 @@ class Leadership:
         before it follow."""
         node = self._node
         index = self._by_majority(
-            [peer.progress.match for peer in self._peers.values()], node.journal.durable_index
+            [peer.progress.match for peer in self._other_voters()], node.journal.durable_index
         )
         if index <= node.commit_index or node.journal.term_at(index) != node.term:
             return
@@ -204,7 +223,7 @@ class Leadership:
     def quorum_lost_s(self) -> float:
         """When this node must step down, unless more followers are heard until then: a majority, itself
         included, has to be heard within one election timeout."""
-        heard = [peer.heard_s for peer in self._peers.values()]
+        heard = [peer.heard_s for peer in self._other_voters()]
         return self._by_majority(heard, math.inf) + self._node.settings.election_max_s
 
     def replicate(self, now: float) -> None:
@@ -250,7 +269,7 @@ class Leadership:
             raise self._stops
         if not self._comparison.found:
             return
-        judgement = self._comparison.judge(self._peers, now)
+        judgement = self._comparison.judge(self._node.other_voters, now)
         if judgement is None:
             return
         for peer_id in judgement.followers:
@@ -272,16 +291,16 @@ class Leadership:
         has every entry.
 
         Raises:
-            WrongState: there is nobody to take over, or the target is not a member or cannot be reached.
+            WrongState: there is nobody to take over, or the target is not a voter or cannot be reached.
         """
-        reachable = [peer_id for peer_id in self._peers if self._node.connected(peer_id)]
+        reachable = [peer_id for peer_id in self._node.other_voters if self._node.connected(peer_id)]
         if target is not None and target not in reachable:
             raise WrongState(
-                f"{target} cannot take over: it is not another member of this cluster, or not connected",
+                f"{target} cannot take over: it is not another voter of this cluster, or not connected",
                 target=target,
             )
         if not reachable:
-            raise WrongState("there is no connected member to take over leadership")
+            raise WrongState("there is no other voter connected that could take over leadership")
         self._transfer_to = target or self._most_caught_up(reachable)
         return self._transfer_to
 
@@ -292,7 +311,7 @@ class Leadership:
     def abdicate(self) -> None:
         """This node stops, and can write no more: whoever has most of the log stands at once, rather than
         when it misses the leader."""
-        connected = [peer_id for peer_id in self._peers if self._node.connected(peer_id)]
+        connected = [peer_id for peer_id in self._node.other_voters if self._node.connected(peer_id)]
         if connected:
             self._node.send(self._most_caught_up(connected), TimeoutNow(self._node.term))
 
@@ -318,11 +337,16 @@ class Leadership:
     # Inside.
 
     def _by_majority(self, of_peers: list[_Number], own: _Number) -> _Number:
-        """The highest value that a majority, this node with its `own` included, has reached."""
+        """The highest value that a majority of the voters has reached. This node's `own` counts if it is a
+        voter itself, which one that is being removed is not."""
         values = list(of_peers)
-        values.append(own)
+        if self._node.votes:
+            values.append(own)
         values.sort(reverse=True)
         return values[self._node.quorum - 1]
+
+    def _other_voters(self) -> list[Peer]:
+        return [self._peers[peer_id] for peer_id in self._node.other_voters]
 
     def _refuse_beyond(self, setting: str, value: int, limit: int) -> None:
         if value > limit:
@@ -427,7 +451,8 @@ class Leadership:
         self._node.counters["snapshots_begun"] += 1
         reader = self._node.replica.read_snapshot()
         peer.progress.begin_snapshot(reader.meta.index)
-        peer.snapshot = SnapshotSender(reader, self._transfers, self._node.settings, now)
+        configuration = self._node.journal.configuration_at(reader.meta.index)
+        peer.snapshot = SnapshotSender(reader, self._transfers, configuration, self._node.settings, now)
         return self._send_chunk(peer_id, peer, now)
 
     def _send_chunk(self, peer_id: str, peer: Peer, now: float) -> bool:
@@ -450,3 +475,13 @@ class Leadership:
         if now >= self._transfer_offered_s + self._node.settings.heartbeat_s:
             self._transfer_offered_s = now
             self._node.send(peer_id, TimeoutNow(self._node.term))
+
+
+def _is_continued(member_id: str, former: Membership, present: Membership) -> bool:
+    """Whether a member is the one that it was: a voter never becomes a learner, and a data folder never
+    becomes another, but by replacement."""
+    old, new = former.get(member_id), present.get(member_id)
+    if old is None or new is None:
+        return False
+    replaced = former.is_voter(member_id) and not present.is_voter(member_id)
+    return not replaced and old.incarnation in ("", new.incarnation)

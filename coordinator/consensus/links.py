@@ -5,8 +5,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
+from collections.abc import Mapping
 
 from pysyncobj.transport import Transport
+
+from coordinator.consensus.admission import Gate
 
 
 class Links(Transport):
@@ -33,5 +36,10 @@ class Links(Transport):
         """`abort`, and wait until nothing runs any more."""
 
     @abstractmethod
-    def set_address(self, peer: str, address: str) -> None:
-        """A peer is to be reached at another "host:port" from now on."""
+    def attach(self, gate: Gate) -> None:
+        """`gate` decides who may be at the other end of a link; called once, before `start`."""
+
+    @abstractmethod
+    def reach(self, peers: Mapping[str, str]) -> None:
+        """Keep links to these nodes, by id and "host:port", from now on. Links to others close, but for a
+        stranger's that the gate lets in: a way back to it is kept for as long as it calls."""

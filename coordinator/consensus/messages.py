@@ -12,6 +12,7 @@ from typing import Annotated
 
 import msgspec
 
+from coordinator.consensus.membership import Configuration
 from coordinator.consensus.port import Abstention, SnapshotMeta
 
 Natural = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
@@ -20,10 +21,11 @@ Natural = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 
 class EntryKind(IntEnum):
     """COMMAND entries are the state machine's; EMPTY ones open a term (Raft, section 8) and carry no
-    payload."""
+    payload; a CONFIGURATION carries the whole membership."""
 
     COMMAND = 1
     EMPTY = 2
+    CONFIGURATION = 3
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -94,7 +96,8 @@ class AppendRefusal(msgspec.Struct, frozen=True, array_like=True, tag=5):
 
 class SnapshotChunk(msgspec.Struct, frozen=True, array_like=True, tag=6):
     """Piece `number` (from 0) of the snapshot `meta`, with the CRC-32 of `data`. `transfer` tells one sending
-    from the next."""
+    from the next. The last piece carries the configuration in force at `meta`, which is the log's and not
+    the state machine's."""
 
     term: Natural
     transfer: Natural
@@ -103,6 +106,7 @@ class SnapshotChunk(msgspec.Struct, frozen=True, array_like=True, tag=6):
     crc: Natural
     last: bool
     data: bytes
+    configuration: Configuration | None = None
 
 
 class Verdict(IntEnum):

@@ -12,6 +12,8 @@ from typing import Protocol
 
 import msgspec
 
+from coordinator.consensus.membership import Member as Member
+from coordinator.consensus.membership import Membership
 from coordinator.core.position import SnapshotMeta as SnapshotMeta
 from coordinator.errors import Fatal
 
@@ -31,14 +33,6 @@ class Abstention(IntEnum):
     NONE = 0
     DRAINED = 1
     NO_SPACE = 2
-
-
-class Member(msgspec.Struct, frozen=True):
-    """A node of the cluster. Its identity is `id`; addresses ("host:port") may change."""
-
-    id: str
-    raft: str
-    grpc: str
 
 
 class Committed(msgspec.Struct, frozen=True, gc=False):
@@ -136,6 +130,7 @@ class Status(msgspec.Struct, frozen=True):
     first_index: int
     durable_index: int
     applied: SnapshotMeta
+    membership: Membership
     peers: list[PeerStatus]
     counters: dict[str, int]
 
@@ -170,6 +165,10 @@ class Consensus(Protocol):
             NotLeader: this node does not lead.
             WrongState: nobody is caught up, or the target is not a member.
         """
+
+    @property
+    def membership(self) -> Membership:
+        """Who belongs to the cluster, by the newest configuration in this node's log."""
 
     def abstain(self, why: Abstention) -> None:
         """Leave it to the other nodes to stand for election, or with NONE stand again. Voting goes on either

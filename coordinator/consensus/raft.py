@@ -14,13 +14,14 @@ import time
 from collections.abc import Callable, Sequence
 
 from coordinator.consensus.hardened import HardenedSyncObj
+from coordinator.consensus.identity import claim
 from coordinator.consensus.journal import Journal
 from coordinator.consensus.leadership import NOTHING_APPLIED
 from coordinator.consensus.links import Links
+from coordinator.consensus.membership import Membership
 from coordinator.consensus.port import (
     Abstention,
     Committed,
-    Member,
     PeerStatus,
     Replica,
     Role,
@@ -31,7 +32,7 @@ from coordinator.consensus.port import (
 )
 from coordinator.consensus.settings import RaftSettings
 from coordinator.consensus.worker import ThreadWorker, Worker
-from coordinator.errors import ConfigError, CoordinatorError, Fatal, NotLeader, WrongState
+from coordinator.errors import CoordinatorError, Fatal, NotLeader, WrongState
 from coordinator.storage.engine import Engine
 
 log = logging.getLogger(__name__)
@@ -44,8 +45,9 @@ class RaftConsensus:
     def __init__(
         self,
         me: str,
-        members: Sequence[Member],
+        founders: Membership,
         *,
+        cluster: str,
         engine: Engine,
         replica: Replica,
         links: Links,
@@ -54,15 +56,15 @@ class RaftConsensus:
         now: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
     ) -> None:
-        """Open the log. `members` holds the whole cluster, this node included; `worker` makes the workers
-        that sync the log and flush the state, by their names.
+        """Open the log. `founders` are the members of a new cluster, the same on all of them: they count at
+        the first start of an empty log, and an empty membership waits to be added. `worker` makes the
+        workers that sync the log and flush the state, by their names.
 
         Raises:
-            ConfigError: `me` is not a member, or ids are not unique.
+            StartFailed: the log is that of another cluster or node.
             LogCorrupt, StateCorrupt, UnknownFormat: this node must not serve with what it has on disk.
         """
         self._me = me
-        self._members = _by_id(me, members)
         self._settings = settings or RaftSettings()
         self._now = now
         chance = rng or random.Random()  # noqa: S311 - jitter, not a secret
@@ -73,11 +75,12 @@ class RaftConsensus:
         self._timer: asyncio.TimerHandle | None = None
         self._running = False
         self._role_waiters: list[asyncio.Future[None]] = []
+        journal = _journal(engine, founders, self._settings)
         self._node = HardenedSyncObj(
             me,
-            [member.id for member in members if member.id != me],
+            incarnation=claim(engine, journal, cluster=cluster, node=me, rng=chance).incarnation,
             transport=links,
-            journal=_journal(engine, self._settings),
+            journal=journal,
             replica=_Observed(replica, self._role_changed, self._fail),
             settings=self._settings,
             now=now,
@@ -85,17 +88,20 @@ class RaftConsensus:
             syncer=self._syncer,
             flusher=self._flusher,
             wake=self._wake,
+            reconfigured=self._reconfigured,
         )
+        links.attach(self._node)
 
     async def start(self) -> None:
         """Open the listening port and begin to take part. Raises StartFailed if the port cannot be had."""
+        self._links.reach(self._peers())
         await self._links.start()
         self._running = True
         self._wake()
 
     async def stop(self, *, hand_over: bool = True) -> None:
         """Leave: hand leadership over if there is somebody to take it, then close."""
-        if hand_over and self._running and self._node.role is Role.LEADER and len(self._members) > 1:
+        if hand_over and self._running and self._node.role is Role.LEADER and self._node.other_voters:
             try:
                 await self.transfer_leadership()
             except CoordinatorError as error:
@@ -115,10 +121,6 @@ class RaftConsensus:
     def journal(self) -> Journal:
         """The log, for reading."""
         return self._node.journal
-
-    def set_address(self, member: str, raft: str) -> None:
-        """A member is to be reached at another "host:port" from now on."""
-        self._links.set_address(member, raft)
 
     def propose(self, payload: bytes) -> tuple[int, int]:
         """As `port.Consensus.propose`."""
@@ -159,6 +161,11 @@ class RaftConsensus:
             self._node.end_transfer()
         return self._node.leader or chosen
 
+    @property
+    def membership(self) -> Membership:
+        """As `port.Consensus.membership`."""
+        return self._node.configuration.membership
+
     def abstain(self, why: Abstention) -> None:
         """As `port.Consensus.abstain`."""
         self._node.abstains = why
@@ -184,6 +191,7 @@ class RaftConsensus:
             first_index=node.journal.base.index + 1,
             durable_index=node.journal.durable_index,
             applied=node.replica.applied,
+            membership=self.membership,
             peers=[self._peer_status(peer) for peer in node.peers],
             counters=dict(node.counters + self._links.counters),
         )
@@ -225,6 +233,15 @@ class RaftConsensus:
         self._halt()
         asyncio.get_running_loop().call_soon(self._links.abort)
 
+    def _reconfigured(self) -> None:
+        self._links.reach(self._peers())
+
+    def _peers(self) -> dict[str, str]:
+        """The members to keep links to: a learner needs none to other learners."""
+        membership = self.membership
+        wanted = membership if membership.is_voter(self._me) else membership.voters
+        return {member.id: member.raft for member in wanted if member.id != self._me}
+
     # What the rest needs.
 
     def _require_leader(self) -> None:
@@ -233,8 +250,10 @@ class RaftConsensus:
 
     def _not_leader(self) -> NotLeader:
         leader = self._node.leader
-        known = leader is not None and leader != self._me
-        return NotLeader(leader, self._members[leader].grpc) if known and leader else NotLeader()
+        if leader is None or leader == self._me:
+            return NotLeader()
+        member = self.membership.get(leader)
+        return NotLeader(leader, "" if member is None else member.grpc)
 
     async def _next_role(self) -> None:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -287,14 +306,7 @@ class _Observed:
         return self._replica.write_snapshot(meta)
 
 
-def _journal(engine: Engine, settings: RaftSettings) -> Journal:
-    return Journal(engine, tail_entries=settings.tail_entries, tail_bytes=settings.tail_bytes)
-
-
-def _by_id(me: str, members: Sequence[Member]) -> dict[str, Member]:
-    by_id = {member.id: member for member in members}
-    if len(by_id) != len(members):
-        raise ConfigError("two members of the cluster have the same id", members=[m.id for m in members])
-    if me not in by_id:
-        raise ConfigError(f"this node, {me!r}, is not among the members {sorted(by_id)}", node=me)
-    return by_id
+def _journal(engine: Engine, founders: Membership, settings: RaftSettings) -> Journal:
+    return Journal(
+        engine, founders=founders, tail_entries=settings.tail_entries, tail_bytes=settings.tail_bytes
+    )

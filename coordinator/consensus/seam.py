@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from pysyncobj import SyncObj, SyncObjConf
 from pysyncobj.journal import Journal as PySyncObjJournal
@@ -64,7 +64,6 @@ class SyncObjSeam(SyncObj):
     def __init__(
         self,
         me: str,
-        peers: Sequence[str],
         *,
         transport: Transport,
         journal: Journal,
@@ -74,7 +73,6 @@ class SyncObjSeam(SyncObj):
         rng: random.Random,
     ) -> None:
         self.me = me
-        self.peers = tuple(sorted(peers))
         self.journal = journal
         self.replica = replica
         self.settings = settings
@@ -83,10 +81,11 @@ class SyncObjSeam(SyncObj):
         self.counters: Counter[str] = Counter()
         self.abstains = Abstention.NONE
         """Whether this node leaves it to others to stand for election; it votes all the same."""
-        self._nodes = {peer: Node(peer) for peer in self.peers}
+        self._nodes: dict[str, Node] = {}
+        self.adopt_configuration()
         super().__init__(
             Node(me),
-            self._nodes.values(),
+            [self._node(peer) for peer in self.peers],
             SyncObjConf(autoTick=False, appendEntriesUseBatch=True),
             nodeClass=Node,
             transport=transport,
@@ -97,10 +96,24 @@ class SyncObjSeam(SyncObj):
         self._SyncObj__raftCommitIndex = replica.applied.index
         self._SyncObj__raftLastApplied = replica.applied.index
 
+    def adopt_configuration(self) -> None:
+        """Go by the newest configuration of the log. What follows from it is worked out here, once a change,
+        since every message asks for it."""
+        self.configuration = self.journal.configuration
+        membership = self.configuration.membership
+        self.peers = tuple(sorted(member.id for member in membership if member.id != self.me))
+        """All other members."""
+        self.voters = frozenset(voter.id for voter in membership.voters)
+        self.other_voters = tuple(sorted(self.voters - {self.me}))
+        self.votes = self.me in self.voters
+        """Whether this node counts, and may stand for election."""
+        self.quorum = majority(len(self.voters))
+        """How many voters make a majority."""
+
     @property
-    def quorum(self) -> int:
-        """How many members make a majority."""
-        return majority(len(self.peers) + 1)
+    def configuration_committed(self) -> bool:
+        """Whether the newest configuration can not be replaced by the one before it any more."""
+        return self.configuration.index <= self.commit_index
 
     @property
     def term(self) -> int:
@@ -172,11 +185,17 @@ class SyncObjSeam(SyncObj):
 
     def connected(self, peer: str) -> bool:
         """Whether messages to `peer` have a way to go."""
-        return self._nodes[peer] in self._SyncObj__connectedNodes
+        return self._node(peer) in self._SyncObj__connectedNodes
 
     def send(self, peer: str, message: Message) -> bool:
         """Give a message to the transport; False if it is lost already."""
-        sent = self._SyncObj__transport.send(self._nodes[peer], message)
+        sent = self._SyncObj__transport.send(self._node(peer), message)
         if not sent:
             self.counters["messages_not_sent"] += 1
         return sent
+
+    def _node(self, peer: str) -> Node:
+        """The library's name for a node."""
+        if peer not in self._nodes:
+            self._nodes[peer] = Node(peer)
+        return self._nodes[peer]

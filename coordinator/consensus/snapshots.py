@@ -15,6 +15,8 @@ from collections.abc import Callable, Generator, Iterator
 from itertools import count
 from typing import Final, NamedTuple
 
+from coordinator.consensus.journal import Position
+from coordinator.consensus.membership import Configuration
 from coordinator.consensus.messages import SnapshotAck, SnapshotChunk, Verdict
 from coordinator.consensus.port import Role, SnapshotMeta, SnapshotReader, SnapshotWriter
 from coordinator.consensus.seam import SyncObjSeam
@@ -35,7 +37,16 @@ class _Piece(NamedTuple):
 class SnapshotSender:
     """The leader's side of one transfer. Times are seconds of the node's clock."""
 
-    def __init__(self, reader: SnapshotReader, transfer: int, settings: RaftSettings, now: float) -> None:
+    def __init__(
+        self,
+        reader: SnapshotReader,
+        transfer: int,
+        configuration: Configuration,
+        settings: RaftSettings,
+        now: float,
+    ) -> None:
+        """`configuration` is the one in force at the reader's index."""
+        self._configuration = configuration
         self.meta = reader.meta
         self.transfer = transfer
         self._reader = reader
@@ -63,7 +74,10 @@ class SnapshotSender:
             return None
         piece = self._unacknowledged[self._sent]
         crc = zlib.crc32(piece.data)
-        return SnapshotChunk(term, self.transfer, piece.number, self.meta, crc, piece.last, piece.data)
+        configuration = self._configuration if piece.last else None
+        return SnapshotChunk(
+            term, self.transfer, piece.number, self.meta, crc, piece.last, piece.data, configuration
+        )
 
     def chunk_sent(self, now: float) -> None:
         """It has left; go on to the one after."""
@@ -204,21 +218,20 @@ class SnapshotReceiver:
         if not chunk.last:
             self._expected += 1
             return
-        writer, meta, source = self._writer, chunk.meta, self._source
+        if chunk.configuration is None:
+            raise StateCorrupt(f"the snapshot at {chunk.meta.index} does not say who belongs to the cluster")
+        writer, arrived = self._writer, _Arrived(self._source, chunk.meta, chunk.configuration)
         self._preparing = True
-        self._worker.run(writer.prepare, lambda error: self._prepared(writer, meta, source, error))
+        self._worker.run(writer.prepare, lambda error: self._prepared(writer, arrived, error))
 
-    def _prepared(
-        self, writer: SnapshotWriter, meta: SnapshotMeta, source: _Source, error: Exception | None
-    ) -> None:
+    def _prepared(self, writer: SnapshotWriter, arrived: _Arrived, error: Exception | None) -> None:
         if self._stopped:
             writer.discard()
             return
-        self._finish(lambda: self._install(writer, meta, source, error))
+        self._finish(lambda: self._install(writer, arrived, error))
 
-    def _install(
-        self, writer: SnapshotWriter, meta: SnapshotMeta, source: _Source, error: Exception | None
-    ) -> None:
+    def _install(self, writer: SnapshotWriter, arrived: _Arrived, error: Exception | None) -> None:
+        meta = arrived.meta
         self._preparing = False
         self._writer = None
         self._expected = 0
@@ -228,12 +241,13 @@ class SnapshotReceiver:
         elif error is not None:
             raise error
         elif meta.index > self._node.replica.applied.index and self._node.role is not Role.LEADER:
+            self._node.journal.expect_base(Position(meta.index, meta.term), arrived.configuration)
             writer.install()
             self._node.counters["snapshots_installed"] += 1
             self._installed(meta)
             verdict = Verdict.INSTALLED
         self._discard(writer)
-        self._answer(source, verdict)
+        self._answer(arrived.source, verdict)
 
     def _discard(self, writer: SnapshotWriter) -> None:
         def discarded(error: Exception | None) -> None:
@@ -258,6 +272,14 @@ class _Source(NamedTuple):
     def is_before(self, other: _Source) -> bool:
         """Whether it was begun earlier: a term has one leader, who counts its transfers."""
         return (self.term, self.transfer) < (other.term, other.transfer)
+
+
+class _Arrived(NamedTuple):
+    """A snapshot that is whole."""
+
+    source: _Source
+    meta: SnapshotMeta
+    configuration: Configuration
 
 
 def _raise(error: Exception) -> None:

@@ -14,15 +14,15 @@ import random
 import socket
 from collections import Counter
 from collections.abc import Mapping
-from typing import Final, cast
+from typing import Final
 
 from pysyncobj.node import Node
 
+from coordinator.consensus.admission import Credentials, Gate, Refusal
+from coordinator.consensus.connection import Link, split_address
 from coordinator.consensus.framing import (
-    MAX_HANDSHAKE_BYTES,
     PROTOCOL_VERSION,
     FrameError,
-    FrameReader,
     Hello,
     Refused,
     Welcome,
@@ -39,7 +39,6 @@ from coordinator.errors import StartFailed
 
 log = logging.getLogger(__name__)
 
-_KEEPALIVE_S: Final = 1
 _LOOK_AT_CERTIFICATE_S: Final = 3600
 
 
@@ -47,20 +46,23 @@ class TcpTransport(Links):
     """The links of one node. Nothing is opened before `start`, so that no peer can come before the
     callbacks are set.
 
-    `peers` maps node ids to "host:port"; names are resolved at every attempt, off the event loop.
+    Names are resolved at every attempt, off the event loop.
     """
 
     def __init__(
         self,
         me: str,
-        peers: Mapping[str, str],
         *,
         cluster: str,
         listen: str,
+        advertise: str = "",
+        routes: Mapping[str, str] | None = None,
         settings: RaftSettings,
         rng: random.Random,
         trust: Trust,
     ) -> None:
+        """Addresses are "host:port". `advertise` is where others reach this node, which is where it listens
+        if empty; `routes` says by id where this node reaches others, if not where the cluster does."""
         super().__init__(None, Node(me), [])
         self.me = me
         self.cluster = cluster
@@ -69,8 +71,12 @@ class TcpTransport(Links):
         self.trust = trust
         self.counters: Counter[str] = Counter()
         self._listen = listen
-        self._nodes = {peer: Node(peer) for peer in peers}
-        self._outgoing = {peer: Dialler(self, peer, address) for peer, address in peers.items()}
+        self._advertise = advertise
+        self._routes = dict(routes or {})
+        self._gate: Gate | None = None
+        self._peers: dict[str, str] = {}
+        self._outgoing: dict[str, Dialler] = {}
+        self._stopped: list[Dialler] = []
         self._incoming: dict[str, Listener] = {}
         self._unidentified: set[Listener] = set()
         self._port: ListeningPort | None = None
@@ -88,14 +94,14 @@ class TcpTransport(Links):
                 "another raft_port",
                 address=self._listen,
             ) from error
-        for dialler in self._outgoing.values():
-            dialler.start()
+        for peer in self._peers:
+            self._dial(peer, self._peers[peer])
         self._look_at_certificate()
 
     async def close(self) -> None:
         """Close every connection, and wait until nothing runs any more."""
         self.abort()
-        await asyncio.gather(*(dialler.ended() for dialler in self._outgoing.values()))
+        await asyncio.gather(*(dialler.ended() for dialler in [*self._outgoing.values(), *self._stopped]))
 
     def abort(self) -> None:
         """Close every connection; nothing is called back any more."""
@@ -117,15 +123,47 @@ class TcpTransport(Links):
         assert self._port is not None
         return self._port.number
 
-    def set_address(self, peer: str, address: str) -> None:
-        """A peer has moved: dial it there from now on."""
-        self._outgoing[peer].address = address
+    @property
+    def address(self) -> str:
+        """Where others can call this node back."""
+        host, _ = split_address(self._listen)
+        return self._advertise or f"{host}:{self.bound_port}"
+
+    @property
+    def gate(self) -> Gate:
+        """Who decides about peers."""
+        assert self._gate is not None, "attach() comes first"
+        return self._gate
+
+    def attach(self, gate: Gate) -> None:
+        """As `Links.attach`."""
+        self._gate = gate
+
+    def reach(self, peers: Mapping[str, str]) -> None:
+        """As `Links.reach`."""
+        self._peers = dict(peers)
+        for link in list(self._incoming.values()):
+            if self.gate.judge(link.credentials) is not None:
+                link.abort()
+        for peer in self._outgoing.keys() - peers.keys():
+            if peer not in self._incoming or self.gate.judge(self._incoming[peer].credentials) is not None:
+                self._hang_up(peer)
+        if self._port is not None:
+            for peer, address in peers.items():
+                self._dial(peer, address)
+
+    def set_route(self, peer: str, address: str) -> None:
+        """This node reaches a peer at another "host:port" from now on, whatever the cluster knows."""
+        self._routes[peer] = address
+        if peer in self._outgoing:
+            self._outgoing[peer].address = address
 
     def send(self, node: Node, message: object) -> bool:
         """Send a message; False if there is no connection or its buffer is full. One encoding serves all
         that get the same."""
         assert isinstance(message, Message)
-        link = self._outgoing[node.id].link
+        dialler = self._outgoing.get(node.id)
+        link = dialler.link if dialler is not None else None
         if link is None or not link.has_room:
             return False
         if self._encoded[0] is not message:
@@ -144,17 +182,22 @@ class TcpTransport(Links):
         link.write(self._encoded[1])
         return True
 
-    def check(self, hello: Hello) -> str:
-        """Why a caller is not welcome; empty if it is."""
+    def check(self, hello: Hello) -> Refusal | None:
+        """Why a caller is not welcome; None if it is."""
+        reason = ""
         if hello.version != PROTOCOL_VERSION:
-            return f"protocol {hello.version}, and {self.me} speaks {PROTOCOL_VERSION}: upgrade the older one"
-        if hello.cluster != self.cluster:
-            return f"cluster {hello.cluster!r}, and {self.me} belongs to {self.cluster!r}"
-        if hello.target != self.me:
-            return f"it wants to reach {hello.target!r}, and this is {self.me!r}: mend its configuration"
-        if hello.node not in self._nodes:
-            return f"{hello.node!r} is not a member of the cluster as {self.me} knows it"
-        return ""
+            reason = (
+                f"protocol {hello.version}, and {self.me} speaks {PROTOCOL_VERSION}: upgrade the older one"
+            )
+        elif hello.cluster != self.cluster:
+            reason = f"cluster {hello.cluster!r}, and {self.me} belongs to {self.cluster!r}"
+        elif hello.target != self.me:
+            reason = f"it wants to reach {hello.target!r}, and this is {self.me!r}: mend its configuration"
+        elif hello.node == self.me:
+            reason = f"it calls itself {self.me!r}, as this node does: mend the configuration of one"
+        if reason:
+            return Refusal(reason, final=False)
+        return self.gate.judge(Credentials(hello.node, hello.incarnation, hello.place))
 
     def objection(self, certificate: object, peer: str) -> str:
         """Why whoever shows this certificate is not the peer; empty if it is."""
@@ -165,32 +208,37 @@ class TcpTransport(Links):
 
     # What the links report.
 
-    def peer_called(self, link: Listener, peer: str) -> None:
-        """A peer has said who it is. An older connection of its own is of no use any more."""
+    def peer_called(self, link: Listener, peer: str, address: str) -> None:
+        """A peer has said who it is, and where it listens. An older connection of its own is of no use any
+        more."""
         self._unidentified.discard(link)
         former = self._incoming.pop(peer, None)
         self._incoming[peer] = link
         if former is not None:
             former.abort()
+        if peer not in self._peers:
+            self._dial(peer, address)
 
     def link_closed(self, link: Listener) -> None:
         """An incoming connection is gone. If it was its peer's present one, consensus must know at once."""
         self._unidentified.discard(link)
         if link.peer and self._incoming.get(link.peer) is link:
             del self._incoming[link.peer]
+            if link.peer not in self._peers:
+                self._hang_up(link.peer)
             self._interrupted(link.peer)
 
     def peer_reached(self, peer: str) -> None:
         """An outgoing connection is ready."""
-        self._onNodeConnected(self._nodes[peer])
+        self._onNodeConnected(Node(peer))
 
     def peer_lost(self, peer: str) -> None:
         """An outgoing connection is gone."""
-        self._onNodeDisconnected(self._nodes[peer])
+        self._onNodeDisconnected(Node(peer))
 
     def message_arrived(self, peer: str, content: Message) -> None:
         """A peer has sent a message."""
-        self._onMessageReceived(self._nodes[peer], content)
+        self._onMessageReceived(Node(peer), content)
 
     async def _called(self, connection: socket.socket) -> None:
         """Somebody has called. Until it has said who it is, it is one of a limited number."""
@@ -222,57 +270,25 @@ class TcpTransport(Links):
 
     def _interrupted(self, peer: str) -> None:
         """Messages from `peer` may be lost, though the way to it may be open still."""
-        self._onNodeDisconnected(self._nodes[peer])
-        if self._outgoing[peer].link is not None:
-            self._onNodeConnected(self._nodes[peer])
+        self._onNodeDisconnected(Node(peer))
+        if peer in self._outgoing and self._outgoing[peer].link is not None:
+            self._onNodeConnected(Node(peer))
 
+    def _dial(self, peer: str, address: str) -> None:
+        """Keep a link to a peer, which is at that address unless there is a route of our own."""
+        address = self._routes.get(peer, address)
+        if peer in self._outgoing:
+            self._outgoing[peer].address = address
+        else:
+            self._outgoing[peer] = Dialler(self, peer, address)
+            self._outgoing[peer].start()
 
-class Link(asyncio.Protocol):
-    """What both ends of a connection have in common: frames in, and a deadline for the handshake."""
-
-    def __init__(self, settings: RaftSettings) -> None:
-        self._settings = settings
-        self._reader = FrameReader(MAX_HANDSHAKE_BYTES)
-        self._transport: asyncio.Transport | None = None
-        self._deadline: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are of no class of asyncio's, hence a cast and no check.
-        self._transport = cast(asyncio.Transport, transport)
-        _set_options(self._transport, self._settings)
-        self._deadline = asyncio.get_running_loop().call_later(self._settings.handshake_timeout_s, self.abort)
-
-    def abort(self) -> None:
-        """Close at once, whatever is still to be sent."""
-        if self._transport is not None:
-            self._transport.abort()
-
-    def write(self, data: bytes) -> None:
-        """Queue bytes for sending."""
-        if self._transport is not None:
-            self._transport.write(data)
-
-    @property
-    def has_room(self) -> bool:
-        """Whether the outgoing buffer takes another message."""
-        return (
-            self._transport is not None
-            and self._transport.get_write_buffer_size() < self._settings.max_send_buffer_bytes
-        )
-
-    @property
-    def _certificate(self) -> object:
-        """What the other side has shown, if TLS is spoken."""
-        return self._transport.get_extra_info("peercert") if self._transport is not None else None
-
-    def _agreed(self) -> None:
-        """The handshake is done."""
-        if self._deadline is not None:
-            self._deadline.cancel()
-
-    def _closed(self) -> None:
-        self._agreed()
-        self._transport = None
+    def _hang_up(self, peer: str) -> None:
+        dialler = self._outgoing.pop(peer, None)
+        if dialler is not None:
+            dialler.stop()
+            self._stopped = [one for one in self._stopped if one.running]
+            self._stopped.append(dialler)
 
 
 class Listener(Link):
@@ -283,6 +299,8 @@ class Listener(Link):
         self._owner = owner
         self.peer = ""
         """The caller's id, once it is welcome."""
+        self.credentials = Credentials("", "", (0, 0))
+        """What it has said of itself then."""
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -303,19 +321,22 @@ class Listener(Link):
     def _welcome(self, hello: Hello | Welcome | Refused) -> bool:
         if not isinstance(hello, Hello):
             raise FrameError("the first frame is not a hello")
-        reason = self._owner.check(hello) or self._owner.objection(self._certificate, hello.node)
-        if reason:
+        objection = self._owner.objection(self._certificate, hello.node)
+        refusal = Refusal(objection, final=False) if objection else self._owner.check(hello)
+        if refusal is not None:
             self._owner.counters["handshakes_refused"] += 1
-            log.warning("refusing a connection from %r: %s", hello.node, reason)
-            self.write(frame(Refused(reason)))
+            log.warning("refusing a connection from %r: %s", hello.node, refusal.reason)
+            self.write(frame(Refused(refusal.reason, refusal.final)))
             if self._transport is not None:
                 self._transport.close()
             return False
         self._agreed()
         self.peer = hello.node
+        self.credentials = Credentials(hello.node, hello.incarnation, hello.place)
         self._reader.limit = self._settings.max_frame_bytes
-        self.write(frame(Welcome()))
-        self._owner.peer_called(self, hello.node)
+        ours = self._owner.gate.credentials
+        self.write(frame(Welcome(ours.incarnation, ours.place)))
+        self._owner.peer_called(self, hello.node, hello.raft)
         return True
 
 
@@ -353,11 +374,17 @@ class Caller(Link):
     def _take(self, answer: Hello | Welcome | Refused) -> None:
         if self.welcome.done():
             raise FrameError("it speaks where it should listen")
+        target = self._hello.target
         if isinstance(answer, Refused):
             self._refuse(answer.reason)
+            self._owner.gate.refused(target, Refusal(answer.reason, answer.final))
         elif isinstance(answer, Welcome):
             self._agreed()
-            self.welcome.set_result(None)
+            refusal = self._owner.gate.judge(Credentials(target, answer.incarnation, answer.place))
+            if refusal is None:
+                self.welcome.set_result(None)
+            else:
+                self._refuse(refusal.reason)
         else:
             raise FrameError("the answer to a hello is not a welcome")
 
@@ -388,6 +415,11 @@ class Dialler:
         if self._task is not None:
             self._task.cancel()
 
+    @property
+    def running(self) -> bool:
+        """Whether it has not stopped yet."""
+        return self._task is not None and not self._task.done()
+
     async def ended(self) -> None:
         """Wait until it has stopped."""
         if self._task is not None:
@@ -403,7 +435,11 @@ class Dialler:
             await asyncio.sleep(self._owner.rng.uniform(settings.reconnect_min_s, settings.reconnect_max_s))
 
     async def _hold_one_connection(self) -> None:
-        hello = Hello(PROTOCOL_VERSION, self._owner.cluster, self._owner.me, self._peer)
+        owner = self._owner
+        ours = owner.gate.credentials
+        hello = Hello(
+            PROTOCOL_VERSION, owner.cluster, owner.me, self._peer, ours.incarnation, ours.place, owner.address
+        )
         host, port = split_address(self.address)
         context = self._owner.trust.contexts().calling
         limit_s = None if context is None else self._owner.settings.handshake_timeout_s
@@ -437,25 +473,3 @@ class Dialler:
         if what != self._complaint:
             self._complaint = what
             log.info("cannot reach %s at %s yet: %s", self._peer, self.address, what)
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Host and port of "host:port"; brackets around an IPv6 address are taken off."""
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
-
-
-def _set_options(transport: asyncio.Transport, settings: RaftSettings) -> None:
-    """Send at once, and let the kernel find out that a peer's machine is gone: nothing else would on a
-    link that is idle."""
-    sock = transport.get_extra_info("socket")
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    timeout_ms = int(settings.link_timeout_s * 1000)
-    for name, value in (
-        ("TCP_KEEPIDLE", _KEEPALIVE_S),
-        ("TCP_KEEPINTVL", _KEEPALIVE_S),
-        ("TCP_USER_TIMEOUT", timeout_ms),
-    ):
-        if hasattr(socket, name):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -9,8 +9,10 @@ from typing import NamedTuple, TypeVar
 
 import structlog
 
-from coordinator.config import NodeConfig, format_address, parse_address
-from coordinator.consensus.port import Abstention, Member
+from coordinator.addresses import format_address, parse_address
+from coordinator.config import NodeConfig
+from coordinator.consensus.membership import Member, Membership
+from coordinator.consensus.port import Abstention
 from coordinator.consensus.raft import RaftConsensus
 from coordinator.core.commands import Command
 from coordinator.core.outcome import Event, KvEvent, Outcome, Reply
@@ -50,7 +52,6 @@ class Node:
         """Load the state from the disk. Raises StartFailed, StateCorrupt, UnknownFormat."""
         around = surroundings or this_machine(config)
         self.config = config
-        self.members = config.members
         self._clock = TermClock(around.wall_ms)
         self.draining = False
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -173,9 +174,14 @@ class Node:
         age_s = self.consensus.age_s()
         return -1 if math.isinf(age_s) else int(age_s * 1000)
 
+    @property
+    def members(self) -> Membership:
+        """Who belongs to the cluster, as far as this node knows."""
+        return self.consensus.membership
+
     def member(self, node_id: str) -> Member:
         """The member with this id; one with empty addresses if it is not known."""
-        return next((one for one in self.members if one.id == node_id), Member(node_id, "", ""))
+        return self.members.get(node_id) or Member(node_id, "", "")
 
     def address_of(self, node_id: str) -> str:
         """The gRPC address of a member."""
@@ -201,7 +207,8 @@ class Node:
     def _make_consensus(self, around: Surroundings) -> RaftConsensus:
         return RaftConsensus(
             self.config.node_id,
-            self.config.members,
+            self.config.founders,
+            cluster=self.config.cluster_id,
             engine=self._log_engine,
             replica=self.applier,
             links=around.links,

@@ -43,15 +43,15 @@ def this_machine(config: NodeConfig) -> Surroundings:
     certificate is of no use."""
     data = Path(config.data_dir)
     rng = random.Random()  # noqa: S311 - jitter, not a secret
-    peers = {member.id: member.raft for member in config.members if member.id != config.node_id}
     return Surroundings(
         open_log=lambda: RocksEngine(data / "log", FAMILIES),
         open_home=lambda: FolderHome(data / "state"),
         links=TcpTransport(
             config.node_id,
-            peers,
             cluster=config.cluster_id,
             listen=config.raft_listen,
+            advertise="" if config.raft_port == 0 else config.myself.raft,
+            routes=config.routes,
             settings=config.raft,
             rng=rng,
             trust=_trust(config),

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from coordinator.addresses import format_address, parse_address
 from coordinator.cli.server import main
-from coordinator.config import Given, NodeConfig, build, format_address, gather, load, parse_address, settings
+from coordinator.config import Given, NodeConfig, build, gather, load, settings
 from coordinator.consensus.port import Member
 from coordinator.errors import ConfigError
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from pysyncobj.node import Node
 
+from coordinator.consensus.admission import Credentials, Refusal
 from coordinator.consensus.framing import Hello, Refused, Welcome, handshake
 from coordinator.consensus.settings import RaftSettings
 from coordinator.consensus.tls import AnyPeer, Trust
@@ -43,6 +44,21 @@ class Noted(Counter[str]):
         self._changed.set()
 
 
+class MembersOnly:
+    """A gate that lets in the members that it was told of."""
+
+    def __init__(self, me: str, members: tuple[str, ...]) -> None:
+        self.members = set(members)
+        self.credentials = Credentials(me, f"{me}1", (0, 1))
+        self.refusals: list[tuple[str, Refusal]] = []
+
+    def judge(self, peer: Credentials) -> Refusal | None:
+        return None if peer.node in self.members else Refusal(f"{peer.node} is not a member", final=True)
+
+    def refused(self, peer: str, refusal: Refusal) -> None:
+        self.refusals.append((peer, refusal))
+
+
 class End:
     """A transport and what it reports."""
 
@@ -53,7 +69,6 @@ class End:
         self.changed = asyncio.Event()
         self.transport = TcpTransport(
             me,
-            dict.fromkeys(peers, "127.0.0.1:0"),
             cluster=cluster,
             listen="127.0.0.1:0",
             settings=QUICK,
@@ -61,6 +76,9 @@ class End:
             trust=trust,
         )
         self.transport.counters = Noted(self.changed)
+        self.gate = MembersOnly(me, peers)
+        self.transport.attach(self.gate)
+        self.transport.reach(dict.fromkeys(peers, "127.0.0.1:0"))
         self.transport.setOnMessageReceivedCallback(self._message)
         self.transport.setOnNodeConnectedCallback(lambda node: self._link(node, True))
         self.transport.setOnNodeDisconnectedCallback(lambda node: self._link(node, False))
@@ -69,7 +87,7 @@ class End:
         await self.transport.start()
 
     def knows(self, other: End) -> None:
-        self.transport.set_address(other.me, f"127.0.0.1:{other.transport.bound_port}")
+        self.transport.set_route(other.me, f"127.0.0.1:{other.transport.bound_port}")
 
     async def until(self, holds: Callable[[], bool]) -> None:
         async with asyncio.timeout(PATIENCE_S):

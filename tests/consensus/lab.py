@@ -12,6 +12,7 @@ from pysyncobj.transport import Transport
 
 from coordinator.consensus.hardened import HardenedSyncObj
 from coordinator.consensus.journal import FAMILIES, Journal
+from coordinator.consensus.membership import Member, Membership
 from coordinator.consensus.messages import AppendEntries, AppendReply, Entry, EntryKind, Message, VoteReply
 from coordinator.consensus.port import SnapshotMeta
 from coordinator.consensus.settings import RaftSettings
@@ -63,10 +64,13 @@ class Bench:
         self.wakes = 0
         self.node = HardenedSyncObj(
             "b",
-            self.peers,
+            incarnation="b1",
             transport=self.transport,
             journal=Journal(
-                self.engine, tail_entries=self.settings.tail_entries, tail_bytes=self.settings.tail_bytes
+                self.engine,
+                founders=voters("b", *self.peers),
+                tail_entries=self.settings.tail_entries,
+                tail_bytes=self.settings.tail_bytes,
             ),
             replica=replica,
             settings=self.settings,
@@ -75,6 +79,7 @@ class Bench:
             syncer=self.syncer,
             flusher=self.flusher,
             wake=self._wake,
+            reconfigured=lambda: None,
         )
         for peer in self.peers:
             self.transport._onNodeConnected(Node(peer))
@@ -146,6 +151,11 @@ def leading(*peers: str, settings: RaftSettings | None = None) -> Bench:
         acknowledge(bench, peer)
     assert bench.node.commit_index == bench.node.journal.last.index
     return bench
+
+
+def voters(*ids: str) -> Membership:
+    """A cluster of these voters."""
+    return Membership(tuple(Member(one, f"{one}:raft", f"{one}:grpc") for one in ids))
 
 
 def empty(term: int) -> Entry:

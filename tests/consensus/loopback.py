@@ -11,7 +11,8 @@ from pathlib import Path
 import msgspec
 
 from coordinator.consensus.journal import FAMILIES
-from coordinator.consensus.port import Member, Role
+from coordinator.consensus.membership import Member, Membership
+from coordinator.consensus.port import Role
 from coordinator.consensus.raft import RaftConsensus
 from coordinator.consensus.settings import RaftSettings
 from coordinator.consensus.tls import AnyPeer
@@ -45,37 +46,38 @@ class Cluster:
         self._folder = folder
         self._settings = settings or RaftSettings()
         self._engines: dict[str, RocksEngine] = {}
+        self._links: dict[str, TcpTransport] = {}
         self._ports: dict[str, int] = {}
         self._changed = asyncio.Event()
 
     async def start(self, *nodes: str) -> None:
         """Start these nodes, or all; peers are told their addresses once the ports are known."""
+        members = tuple(Member(node, "127.0.0.1:0", f"{node}:grpc") for node in self.ids)
         for node in nodes or self.ids:
-            members = [
-                Member(other, f"127.0.0.1:{self._ports.get(other, 0)}", f"{other}:grpc") for other in self.ids
-            ]
             self._engines[node] = RocksEngine(self._folder / node, FAMILIES)
+            self._links[node] = TcpTransport(
+                node,
+                cluster=CLUSTER,
+                listen=f"127.0.0.1:{self._ports.get(node, 0)}",
+                routes={other: f"127.0.0.1:{port}" for other, port in self._ports.items()},
+                settings=self._settings,
+                rng=random.Random(),
+                trust=AnyPeer(),
+            )
             self.nodes[node] = RaftConsensus(
                 node,
-                members,
+                Membership(members),
+                cluster=CLUSTER,
                 engine=self._engines[node],
                 replica=self.replicas[node],
-                links=TcpTransport(
-                    node,
-                    {member.id: member.raft for member in members if member.id != node},
-                    cluster=CLUSTER,
-                    listen=f"127.0.0.1:{self._ports.get(node, 0)}",
-                    settings=self._settings,
-                    rng=random.Random(),
-                    trust=AnyPeer(),
-                ),
+                links=self._links[node],
                 settings=self._settings,
             )
             await self.nodes[node].start()
             self._ports[node] = self.nodes[node].bound_port
-            for other, consensus in self.nodes.items():
+            for other in self.nodes:
                 if other != node:
-                    consensus.set_address(node, f"127.0.0.1:{self._ports[node]}")
+                    self._links[other].set_route(node, f"127.0.0.1:{self._ports[node]}")
 
     async def kill(self, node: str, *, forget_state: bool = False) -> None:
         """Stop a node without a word to the others. `forget_state`: its state machine must be built anew

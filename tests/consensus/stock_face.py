@@ -19,6 +19,7 @@ from pysyncobj.transport import Transport
 
 from coordinator.consensus.hardened import HardenedSyncObj
 from coordinator.consensus.journal import FAMILIES, Journal
+from coordinator.consensus.membership import Member, Membership
 from coordinator.consensus.port import Committed, Role, SnapshotMeta, SnapshotReader, SnapshotWriter
 from coordinator.consensus.settings import RaftSettings
 from coordinator.errors import CoordinatorError
@@ -55,9 +56,14 @@ class StockFace(HardenedSyncObj):
         self._waiting: dict[int, tuple[int, Callable[[Any, int], None] | None]] = {}
         super().__init__(
             me,
-            peers,
+            incarnation="",
             transport=transport,
-            journal=Journal(disk, tail_entries=SETTINGS.tail_entries, tail_bytes=SETTINGS.tail_bytes),
+            journal=Journal(
+                disk,
+                founders=Membership(tuple(Member(one, "", "") for one in (me, *peers))),
+                tail_entries=SETTINGS.tail_entries,
+                tail_bytes=SETTINGS.tail_bytes,
+            ),
             replica=_Methods(self),
             settings=SETTINGS,
             now=lambda: float(library.monotonicTime()),
@@ -65,6 +71,7 @@ class StockFace(HardenedSyncObj):
             syncer=self._disk_worker,
             flusher=ManualWorker(),
             wake=lambda: None,
+            reconfigured=lambda: None,
         )
 
     def _onTick(self, timeToWait: float = 0.0) -> None:  # noqa: N802, N803

@@ -19,6 +19,7 @@ from pysyncobj.node import Node
 
 from coordinator.consensus.framing import FrameError, frame, message
 from coordinator.consensus.journal import LOG, VOTE, Journal
+from coordinator.consensus.membership import founding
 from coordinator.consensus.messages import (
     AppendRefusal,
     AppendReply,
@@ -44,6 +45,7 @@ from tests.consensus.lab import (
     stock_hear,
     stock_log,
     stock_node,
+    voters,
 )
 
 stock_journal: Any = importlib.import_module("pysyncobj.journal")
@@ -51,7 +53,7 @@ stock_serializer: Any = importlib.import_module("pysyncobj.serializer")
 
 
 def reopened(bench: Bench) -> Journal:
-    return Journal(bench.engine, tail_entries=100, tail_bytes=1 << 20)
+    return Journal(bench.engine, founders=voters("b"), tail_entries=100, tail_bytes=1 << 20)
 
 
 def test_01_an_old_append_truncates_nothing() -> None:
@@ -388,7 +390,9 @@ def test_18_a_snapshot_replaces_the_state() -> None:
 
 def chunk(data: bytes, meta: SnapshotMeta, *, crc: int | None = None, transfer: int = 1) -> SnapshotChunk:
     zlib = importlib.import_module("zlib")
-    return SnapshotChunk(1, transfer, 0, meta, zlib.crc32(data) if crc is None else crc, last=True, data=data)
+    checksum = zlib.crc32(data) if crc is None else crc
+    configuration = founding(voters("a", "b", "c"))
+    return SnapshotChunk(1, transfer, 0, meta, checksum, True, data, configuration)
 
 
 def test_03_an_older_snapshot_rolls_nothing_back() -> None:

@@ -13,14 +13,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from coordinator.consensus.journal import FAMILIES, VOTE, Journal, Position, SyncTicket
 from coordinator.consensus.messages import Entry
 from coordinator.errors import LogCorrupt, UnknownFormat
-from tests.consensus.lab import command
+from tests.consensus.lab import command, voters
 from tests.consensus.memory import MemoryEngine
 
 TAIL = 4
 
 
 def opened(engine: MemoryEngine) -> Journal:
-    return Journal(engine, tail_entries=TAIL, tail_bytes=1 << 20)
+    return Journal(engine, founders=voters("a"), tail_entries=TAIL, tail_bytes=1 << 20)
 
 
 def filled(count: int, term: int = 1) -> tuple[MemoryEngine, Journal]:
@@ -200,9 +200,9 @@ def test_an_unknown_format_is_named() -> None:
     stored = engine.get(VOTE, b"format")
     assert stored is not None
     batch = engine.batch()
-    batch.put(VOTE, b"format", zlib.crc32(b"\x02", zlib.crc32(b"format")).to_bytes(4, "big") + b"\x02")
+    batch.put(VOTE, b"format", zlib.crc32(b"\x63", zlib.crc32(b"format")).to_bytes(4, "big") + b"\x63")
     engine.write(batch)
-    with pytest.raises(UnknownFormat, match="format 2"):
+    with pytest.raises(UnknownFormat, match="format 99"):
         opened(engine)
     assert journal.last.index == 3
 

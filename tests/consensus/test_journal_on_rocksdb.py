@@ -11,7 +11,7 @@ import pytest
 from coordinator.consensus.journal import FAMILIES, VOTE, Journal
 from coordinator.errors import LogCorrupt, StartFailed
 from coordinator.storage.engine import RocksEngine
-from tests.consensus.lab import command
+from tests.consensus.lab import command, voters
 
 MARK = random.Random(1).randbytes(100)
 """A payload that compression leaves as it is, so that it can be found in a file."""
@@ -21,7 +21,7 @@ LAST = random.Random(2).randbytes(100)
 def opened(path: Path) -> tuple[RocksEngine, Journal]:
     engine = RocksEngine(path, FAMILIES)
     try:
-        return engine, Journal(engine, tail_entries=10, tail_bytes=1 << 20)
+        return engine, Journal(engine, founders=voters("a"), tail_entries=10, tail_bytes=1 << 20)
     except BaseException:
         engine.close()
         raise

@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 from pysyncobj.node import Node
 
+from coordinator.consensus.journal import FAMILIES
 from coordinator.consensus.messages import (
     AppendEntries,
     TimeoutNow,
@@ -16,7 +17,7 @@ from coordinator.consensus.port import Role
 from coordinator.consensus.settings import RaftSettings
 from coordinator.errors import NotLeader, QueueFull, WrongState
 from tests.consensus.lab import Bench, acknowledge, append, command, empty, leading
-from tests.consensus.memory import ListReplica
+from tests.consensus.memory import ListReplica, MemoryEngine
 
 # Elections.
 
@@ -24,6 +25,7 @@ from tests.consensus.memory import ListReplica
 def test_a_single_node_elects_itself_at_once() -> None:
     bench = Bench()
     bench.peers = ()
+    bench.engine = MemoryEngine(FAMILIES)
     bench.start(ListReplica())
     bench.settle()
     bench.node.propose(b"x")
@@ -315,7 +317,7 @@ def test_leadership_is_offered_once_the_target_has_everything() -> None:
 
 def test_there_must_be_somebody_to_hand_over_to() -> None:
     bench = leading()
-    with pytest.raises(WrongState, match="not another member"):
+    with pytest.raises(WrongState, match="not another voter"):
         bench.node.begin_transfer("b")
     for peer in bench.peers:
         bench.transport._onNodeDisconnected(Node(peer))

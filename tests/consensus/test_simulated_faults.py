@@ -21,7 +21,7 @@ from coordinator.consensus.journal import FAMILIES, Journal
 from coordinator.consensus.port import Committed, SnapshotMeta
 from coordinator.consensus.settings import RaftSettings
 from coordinator.errors import CoordinatorError
-from tests.consensus.lab import RecordingTransport
+from tests.consensus.lab import RecordingTransport, voters
 from tests.consensus.memory import ListReplica, ManualWorker, MemoryEngine
 
 SEEDS = 12
@@ -94,9 +94,14 @@ class Process:
         self.syncer, self.flusher = ManualWorker(), ManualWorker()
         self.node = HardenedSyncObj(
             me,
-            [other for other in world.ids if other != me],
+            incarnation="",
             transport=self.wire,
-            journal=Journal(disk, tail_entries=SETTINGS.tail_entries, tail_bytes=SETTINGS.tail_bytes),
+            journal=Journal(
+                disk,
+                founders=voters(*world.ids),
+                tail_entries=SETTINGS.tail_entries,
+                tail_bytes=SETTINGS.tail_bytes,
+            ),
             replica=replica,
             settings=SETTINGS,
             now=lambda: world.clock,
@@ -104,6 +109,7 @@ class Process:
             syncer=self.syncer,
             flusher=self.flusher,
             wake=lambda: None,
+            reconfigured=lambda: None,
         )
 
 

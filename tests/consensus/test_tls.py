@@ -258,7 +258,7 @@ async def test_handshakes_that_are_begun_and_left_are_bounded_in_number_and_time
     tmp_path: Path, linked: Callable[..., Any]
 ) -> None:
     _, b = await linked(PLAIN, trusting(issued(tmp_path, "b"), "b"))
-    b.transport.set_address("a", "127.0.0.1:1")
+    b.transport.set_route("a", "127.0.0.1:1")
     mute = [await stranger(b) for _ in range(QUICK.max_unidentified_links + 3)]
     for reader, writer in mute:
         assert await ended(reader)
