@@ -8,14 +8,17 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PROTOS := $(wildcard proto/coordinator/v1/*.proto)
 
+SEEDS ?= 1000
+FROM ?= 1
+JOBS ?= 2
 WORKFLOW ?=
 SPEEDUP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install proto fmt lint test demo bench clean distclean
+.PHONY: help install proto fmt lint test sim sim-soak demo bench clean distclean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Install the project and its tools into .venv (once)
 
@@ -46,6 +49,12 @@ test: $(STAMP) ## Run the whole test suite
 
 demo: $(STAMP) ## A cluster that loses its leader in mid-run: make demo [WORKFLOW=file] [SPEEDUP=n]
 	$(BIN)/python -m examples.demo $(if $(WORKFLOW),--workflow "$(WORKFLOW)") $(if $(SPEEDUP),--speedup $(SPEEDUP))
+
+sim: $(STAMP) ## Simulated clusters with faults, on virtual time: make sim [SEEDS=n] [FROM=n] [JOBS=n]
+	$(BIN)/python -m chaos.sim --seeds $(SEEDS) --from $(FROM) --jobs $(JOBS)
+
+sim-soak: $(STAMP) ## The same with new seeds until stopped: make sim-soak [FROM=n] [JOBS=n]
+	$(BIN)/python -m chaos.sim --forever --from $(FROM) --jobs $(JOBS)
 
 bench: $(STAMP) ## Measure, and print the figures with the machine and the versions
 	$(BIN)/python -m bench

@@ -8,7 +8,7 @@ import random
 from typing import Final
 
 from agent_sdk import AsyncClient, Dag, QuorumflowError, Retry, Task
-from agent_sdk.errors import DeadlineExceeded, NotFound
+from agent_sdk.errors import DeadlineExceeded, NotFound, OutOfSpace
 from chaos.sim.machine import Machine
 from chaos.sim.network import Network
 from chaos.sim.sdk_surroundings import sdk_surroundings
@@ -73,6 +73,9 @@ class ClientProgram:
             dag_id = await client.submit(dag, request_id=request_id)
         except DeadlineExceeded:
             self.machine.trace.note(self.machine.name, f"does not know of {dag.dag_id}")
+            return
+        except OutOfSpace:
+            self.machine.trace.note(self.machine.name, f"is told that there is no room for {dag.dag_id}")
             return
         except QuorumflowError as error:
             self._witness.break_promise(f"{self.machine.name}: {dag.dag_id} was refused: {error!r}")

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-LOAD_S: Final = 8.0
+LOAD_S: Final = 6.0
 """How long clients submit and faults come."""
 
 _FIRST_FAULT_S: Final = 0.7
@@ -108,14 +108,14 @@ def draw(seed: int) -> Plan:
         seed=seed,
         nodes=rng.choice((3, 3, 3, 5)),
         agents=rng.randint(2, 4),
-        clients=rng.randint(1, 3),
-        pause_s=rng.choice((0.1, 0.2, 0.4)),
+        clients=rng.randint(1, 2),
+        pause_s=rng.choice((0.2, 0.4, 0.8)),
         raft=_raft(rng),
         faults=(),
     )
     kinds = rng.sample(sorted(KINDS), rng.randint(2, 9))
     weights = [rng.expovariate(1.0) + 0.1 for _ in kinds]
-    pause_s = rng.choice((0.15, 0.3, 0.6, 1.2))
+    pause_s = rng.choice((0.15, 0.3, 0.6))
     faults: list[Fault] = []
     at_s = _FIRST_FAULT_S
     while (at_s := at_s + rng.expovariate(1 / pause_s)) < LOAD_S:

@@ -1,0 +1,78 @@
+"""Many seeds, in as many processes as there are to use, and what came of them together."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, field
+from itertools import islice
+
+from chaos.sim.plan import KINDS, draw
+from chaos.sim.run import Result, run
+
+_SEEDS_PER_PROCESS = 100
+"""A process is replaced then: what a world leaves behind does not add up."""
+
+
+@dataclass
+class Totals:
+    """Over all results so far. `faults` counts by kind what was brought about, `events` what followed."""
+
+    seeds: int = 0
+    virtual_s: float = 0.0
+    began_s: float = field(default_factory=time.monotonic)
+    faults: Counter[str] = field(default_factory=Counter)
+    events: Counter[str] = field(default_factory=Counter)
+    failed: list[int] = field(default_factory=list)
+
+    def add(self, result: Result) -> None:
+        """Take a result in."""
+        self.seeds += 1
+        self.virtual_s += result.virtual_s
+        self.faults.update(result.faults)
+        self.events.update(result.events)
+        if result.violations:
+            self.failed.append(result.plan.seed)
+
+    @property
+    def seeds_per_s(self) -> float:
+        """Of real time."""
+        return self.seeds / max(time.monotonic() - self.began_s, 1e-9)
+
+    @property
+    def missing(self) -> list[str]:
+        """Kinds of faults that no seed has brought about."""
+        return [kind for kind in KINDS if not self.faults[kind]]
+
+
+def run_all(seeds: Iterable[int], jobs: int, totals: Totals, on_result: Callable[[Result], None]) -> None:
+    """Run the seeds, which may be endless; each result is added to `totals`, then given to `on_result`."""
+    for result in _results(seeds, jobs):
+        totals.add(result)
+        on_result(result)
+
+
+def run_seed(seed: int) -> Result:
+    """The world of one seed."""
+    return run(draw(seed))
+
+
+def _results(seeds: Iterable[int], jobs: int) -> Iterator[Result]:
+    if jobs == 1:
+        yield from map(run_seed, seeds)
+        return
+    # The trace does not depend on it; this way nothing else in a worker does either.
+    os.environ["PYTHONHASHSEED"] = "0"
+    context = multiprocessing.get_context("spawn")
+    waiting = iter(seeds)
+    with ProcessPoolExecutor(jobs, context, max_tasks_per_child=_SEEDS_PER_PROCESS) as pool:
+        running: set[Future[Result]] = {pool.submit(run_seed, seed) for seed in islice(waiting, 2 * jobs)}
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            running |= {pool.submit(run_seed, seed) for seed in islice(waiting, len(done))}
+            for future in done:
+                yield future.result()
