@@ -9,7 +9,7 @@ write hears of its last try alone.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import count
@@ -76,6 +76,11 @@ class RegisterWorkload:
         else:
             await self._delete(key, expect)
 
+    async def finish(self) -> None:
+        """Read every key once more: what was acknowledged must be there."""
+        for key in self._keys:
+            await self._get(key)
+
     async def _get(self, key: str) -> None:
         pending = self._history.invoke(self._process, "get", key)
         try:
@@ -132,12 +137,29 @@ class QueueWorkload:
     async def step(self) -> None:
         """One operation. Whatever the space answers is noted, and raises nothing."""
         if self._length < LONGEST_QUEUE and self._rng.random() < 0.5:
-            value = f"{self._process}.{next(self._numbers)}"
-            pending = self._history.invoke(self._process, "enqueue", self._key, value)
-            attempt = partial(self._try_to_enqueue, pending, value)
+            await self._enqueue(f"{self._process}.{next(self._numbers)}")
         else:
-            pending = self._history.invoke(self._process, "dequeue", self._key)
-            attempt = partial(self._try_to_dequeue, pending)
+            await self._dequeue()
+
+    async def finish(self) -> None:
+        """Take out what is left: what was acknowledged must be there."""
+        for _ in range(LONGEST_QUEUE):
+            await self._dequeue()
+            if not self._length:
+                return
+
+    async def _enqueue(self, value: str) -> None:
+        pending = self._history.invoke(self._process, "enqueue", self._key, value)
+        await self._repeat(pending, partial(self._try_to_enqueue, pending, value))
+
+    async def _dequeue(self) -> None:
+        pending = self._history.invoke(self._process, "dequeue", self._key)
+        await self._repeat(pending, partial(self._try_to_dequeue, pending))
+
+    async def _repeat(
+        self, pending: Pending, attempt: Callable[[Sequence[str], int], Awaitable[None]]
+    ) -> None:
+        """Read and try until nobody has come in between."""
         for _ in range(TRIES):
             try:
                 values, version = await self._read()

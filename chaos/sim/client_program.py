@@ -1,5 +1,5 @@
 """What runs on a client's machine: the real client, which submits DAGs of drawn shapes, and sometimes asks,
-waits, cancels, or asks the same thing many times at once."""
+waits, cancels, or asks the same thing many times at once; and beside that uses the key-value space."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from typing import Final
 
 from agent_sdk import AsyncClient, Dag, QuorumflowError, Retry, Task
 from agent_sdk.errors import DeadlineExceeded, NotFound, OutOfSpace
+from chaos.checking.workloads import QueueWorkload, RegisterWorkload
 from chaos.sim.machine import Machine
 from chaos.sim.network import Network
 from chaos.sim.sdk_surroundings import sdk_surroundings
 from chaos.sim.witness import Witness
 
 _STORM_CALLS: Final = 12
+_KEY_USES: Final = 4
+"""Operations on keys for each DAG."""
 
 
 class ClientProgram:
@@ -25,7 +28,7 @@ class ClientProgram:
     ) -> None:
         self.machine = machine
         self.busy = 0
-        """Submissions without an answer yet."""
+        """Submissions without an answer yet, and uses of the key-value space that go on."""
         self._network = network
         self._witness = witness
         self._endpoints = endpoints
@@ -61,11 +64,22 @@ class ClientProgram:
             self._endpoints, timeout_s=self._rng.uniform(2.0, 8.0), surroundings=surroundings
         ) as client:
             self._client = client
+            for workload in (RegisterWorkload, QueueWorkload):
+                work = workload(client.kv, self._witness.history, self.machine.name, self._rng)
+                process.create_task(self._use_keys(work))
             while not self._resting:
                 dag, request_id = self._draw()
                 process.create_task(self._submit(client, dag, request_id))
                 await asyncio.sleep(self._rng.expovariate(1 / self._pause_s))
             await asyncio.Event().wait()
+
+    async def _use_keys(self, work: RegisterWorkload | QueueWorkload) -> None:
+        self.busy += 1
+        while not self._resting:
+            await work.step()
+            await asyncio.sleep(self._rng.expovariate(_KEY_USES / self._pause_s))
+        await work.finish()
+        self.busy -= 1
 
     async def _submit(self, client: AsyncClient, dag: Dag, request_id: str) -> None:
         self.busy += 1

@@ -52,6 +52,7 @@ def _play(plan: Plan, keep_trace: bool) -> Result:
     world.run(LOAD_S)
     world.heal()
     _demand_liveness(world)
+    world.witness.judge_history()
     world.close()
     return Result(
         plan=plan,
@@ -106,6 +107,7 @@ def _events(world: World) -> Counter[str]:
     happened: Counter[str] = Counter(world.weather.struck)
     happened["entries_applied"] = world.checks.highest_index
     happened["dags_acknowledged"] = len(world.witness.acknowledged)
+    happened["operations"] = len(world.witness.operations)
     happened["attempts_begun"] = len(world.witness.begun)
     for program in world.nodes.values():
         happened.update(program.disk.happened)

@@ -6,9 +6,13 @@ The witness outlives every process. It is what the cluster's own record is held 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from agent_sdk import Dag, DagStatus
+from chaos.checking.history import Event, History, operations
+from chaos.checking.models import QueueModel, RegisterModel
+from chaos.checking.promises import linearizable, versions_grow
+from chaos.checking.workloads import QUEUE, REGISTERS
 
 Attempt = tuple[str, str, int]
 """DAG id, task id, number of the attempt."""
@@ -17,8 +21,11 @@ Attempt = tuple[str, str, int]
 class Witness:
     """`violations` holds a sentence for each promise that was seen broken."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float]) -> None:
         self.violations: list[str] = []
+        self.operations: list[Event] = []
+        """What the clients of the key-value space asked, and heard."""
+        self.history = History(now, self.operations.append)
         self.acknowledged: dict[str, int] = {}
         """Number of tasks by the id of each DAG that a client was told to be recorded."""
         self.begun: dict[Attempt, str] = {}
@@ -73,6 +80,20 @@ class Witness:
         """The cluster holds this attempt for the one that completed the task."""
         if (number, agent) not in self.done.get((dag_id, task_id), ()):
             self.break_promise(f"{dag_id}/{task_id}: attempt {number} on {agent} completed, but was not done")
+
+    def judge_history(self) -> None:
+        """Some order of all that clients did to the key-value space must explain what they saw."""
+        history = operations(self.operations)
+        registers = [operation for operation in history if operation.key in REGISTERS]
+        queue = [operation for operation in history if operation.key == QUEUE]
+        checks = (
+            linearizable("registers", registers, RegisterModel()),
+            linearizable("queues", queue, QueueModel()),
+            versions_grow(registers),
+        )
+        for check in checks:
+            if not check.held:
+                self.break_promise(f"{check.promise}: {check.found}")
 
 
 def states_of(counts: Mapping[str, int]) -> str:

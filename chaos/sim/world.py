@@ -38,7 +38,7 @@ class World:
         self.plan = plan
         self.scheduler = Scheduler()
         self.trace = Trace(self.scheduler, keep_all=keep_trace)
-        self.witness = Witness()
+        self.witness = Witness(lambda: self.scheduler.now)
         self.checks = Checks(self.witness, self.trace)
         self.network = Network(self.scheduler, self._chance("network"))
         self.weather = Weather(self._chance("weather"))

@@ -131,6 +131,7 @@ def history_of(space: Space, workload: type[RegisterWorkload] | type[QueueWorklo
         work = workload(space, history, f"c{number}", random.Random(f"{space.rng.random()}/{number}"))
         for _ in range(STEPS):
             await work.step()
+        await work.finish()
 
     async def all_clients() -> None:
         await asyncio.gather(*(client(number) for number in range(CLIENTS)))
