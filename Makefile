@@ -15,10 +15,10 @@ WORKFLOW ?=
 SPEEDUP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install proto fmt lint test sim sim-soak demo bench clean distclean
+.PHONY: help install proto fmt lint test sim sim-soak demo bench bench-consensus clean distclean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Install the project and its tools into .venv (once)
 
@@ -58,6 +58,9 @@ sim-soak: $(STAMP) ## The same with new seeds until stopped: make sim-soak [FROM
 
 bench: $(STAMP) ## Measure, and print the figures with the machine and the versions
 	$(BIN)/python -m bench
+
+bench-consensus: $(STAMP) ## The latency of replicated writes, beside etcd where that is installed: [TLS=1] [JSON=file]
+	$(BIN)/python -m bench.consensus $(if $(TLS),--tls) $(if $(JSON),--json "$(JSON)")
 
 clean: ## Remove caches and what was built
 	rm -rf build dist .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
