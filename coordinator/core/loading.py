@@ -77,7 +77,8 @@ def rebuild_state(
     state.agents = {
         record.spec.agent_id: Agent(record, stats=stats, load=load) for record, stats, load in agents
     }
-    state.requests = {request.request_id: request for request in requests}
+    for request in requests:
+        state.requests[request.request_id] = request
     for name, record in keys:
         size = len(name) + len(record.value)
         state.kv.set(name.decode(), KvEntry(record.version, record.created, size))
@@ -102,6 +103,6 @@ def forget(state: State) -> None:
         _, dag = state.dags.popitem()
         while dag.tasks:
             del dag.tasks[-_FORGOTTEN_AT_ONCE:]
-    for named in (state.finished, state.requests, state.numbers):
+    for named in (state.finished, state.requests, state.numbers, state.kv.entries, state.kv.writers):
         while named:
             named.popitem()

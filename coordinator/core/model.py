@@ -8,6 +8,7 @@ garbage collection: a million tasks must not be walked.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from enum import IntEnum
 from typing import Final
 
@@ -472,8 +473,8 @@ class State:
         self.finished: dict[str, FinishedDag] = {}
         """Finished, retained DAGs by id, in the order in which they finished."""
         self.agents: dict[str, Agent] = {}
-        self.requests: dict[str, RequestRecord] = {}
-        """In the order in which they were made."""
+        self.requests: OrderedDict[str, RequestRecord] = OrderedDict()
+        """In the order in which they were made. A dict that loses its first items finds the next ever later."""
         self.kv = KeySpace()
 
     def dag(self, dag_id: str) -> Dag | None:
