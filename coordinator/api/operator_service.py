@@ -93,8 +93,8 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
             known = ", ".join(member.id for member in self._node.members)
             raise errors.NotFound(f"node {request.node_id!r} is not a member; there are {known}")
         raise errors.WrongState(
-            f"this is node {self._node.config.node_id!r}, and only {request.node_id!r} itself can do that: ask "
-            f"it at {address}",
+            f"this is node {self._node.config.node_id!r}, and only {request.node_id!r} itself can do that: "
+            f"ask it at {address}",
             address=address,
         )
 

@@ -474,7 +474,7 @@ class State:
         """Finished, retained DAGs by id, in the order in which they finished."""
         self.agents: dict[str, Agent] = {}
         self.requests: OrderedDict[str, RequestRecord] = OrderedDict()
-        """In the order in which they were made. A dict that loses its first items finds the next ever later."""
+        """In the order in which they were made. A plain dict would find the oldest ever later."""
         self.kv = KeySpace()
 
     def dag(self, dag_id: str) -> Dag | None:
