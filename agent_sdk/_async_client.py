@@ -7,6 +7,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable
 from types import TracebackType
 from typing import Final, Self
 
+import grpc.aio
+
 from agent_sdk import _encode, _views
 from agent_sdk._channels import Node
 from agent_sdk._dag import Dag
@@ -15,7 +17,7 @@ from agent_sdk._leader import CALL_TIMEOUT_S, LeaderCalls
 from agent_sdk._submit import Submission, SubmitSettings
 from agent_sdk._surroundings import Surroundings, this_machine
 from agent_sdk._watch import Watch
-from agent_sdk.errors import DeadlineExceeded, QuorumflowError, WrongState
+from agent_sdk.errors import DeadlineExceeded, QuorumflowError, WrongState, from_rpc_error
 from agent_sdk.types import (
     FINAL_STATES,
     AgentStatus,
@@ -254,6 +256,20 @@ class AsyncClient:
             endpoint, lambda node, left_s: node.operator.NodeStatus(request, timeout=left_s)
         )
         return _views.node_itself(reply)
+
+    async def backup(self, endpoint: str) -> AsyncGenerator[bytes, None]:
+        """The pieces of a backup file from one node, as fast as they are consumed. It holds everything that
+        was acknowledged before this call. Raises Unavailable when the node does not answer, lags, or is lost
+        on the way."""
+        request = operator_pb2.BackupRequest(at_least=await self._next_revision() - 1)
+        stream = self._calls.nodes.at(endpoint).operator.Backup(request)
+        try:
+            async for part in stream:
+                yield part.data
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from error
+        finally:
+            stream.cancel()
 
     async def agents(self) -> AsyncIterator[AgentStatus]:
         """All agents, page by page."""

@@ -136,6 +136,10 @@ class Client:
         """One node as it sees itself."""
         return self._loop.run(self._client.node_status(endpoint))
 
+    def backup(self, endpoint: str) -> Iterator[bytes]:
+        """The pieces of a backup file from one node, as fast as they are consumed."""
+        return self._loop.iterate(self._client.backup(endpoint))
+
     def agents(self) -> Iterator[AgentStatus]:
         """All agents."""
         return self._loop.iterate(self._client.agents())

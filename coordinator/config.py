@@ -120,6 +120,16 @@ class RetentionSection(msgspec.Struct, frozen=True, kw_only=True):
     gone_agents_s: Seconds = 86_400
 
 
+class BackupSection(msgspec.Struct, frozen=True, kw_only=True):
+    """Backups that a node streams: so many at once, each at most this fast and for at most so long, as it
+    pins old data on the disk. One waits for `catch_up_s` until the node has applied what it must hold."""
+
+    max_streams: Annotated[int, Meta(ge=1, le=100)] = 2
+    bytes_per_s: Annotated[int, Meta(ge=1 << 10, le=1 << 40)] = 64 << 20
+    life_s: Annotated[int, Meta(ge=1, le=86_400)] = 3_600
+    catch_up_s: Annotated[int, Meta(ge=1, le=86_400)] = 30
+
+
 class LogSection(msgspec.Struct, frozen=True, kw_only=True):
     """The structured log on stderr."""
 
@@ -149,6 +159,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     agents: AgentsSection = AgentsSection()
     tls: TlsSection = TlsSection()
     retention: RetentionSection = RetentionSection()
+    backup: BackupSection = BackupSection()
     log: LogSection = LogSection()
 
     @property

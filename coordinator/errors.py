@@ -67,6 +67,12 @@ class UnreadableWorkflow(InvalidRequest):
     reason = "UNREADABLE_WORKFLOW"
 
 
+class UnreadableBackup(InvalidRequest):
+    """A backup is damaged, cut short, or of an unknown format; the message names the place."""
+
+    reason = "UNREADABLE_BACKUP"
+
+
 class NotFound(CoordinatorError):
     """The named DAG, task, agent or node does not exist, or its retention has ended."""
 

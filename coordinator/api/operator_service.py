@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from importlib.metadata import version
 from itertools import islice
 from typing import Final
 
 from coordinator import errors
 from coordinator.api import convert
-from coordinator.api.errors import unary
+from coordinator.api.errors import streaming, unary
 from coordinator.consensus.port import Abstention, PeerStatus, Role, Status
 from coordinator.core.commands import DrainAgent
 from coordinator.core.model import STATES, Agent, AgentState, Drain, TaskState
@@ -97,6 +98,11 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
             f"ask it at {address}",
             address=address,
         )
+
+    @streaming
+    async def Backup(self, request: pb.BackupRequest) -> AsyncIterator[pb.BackupPart]:
+        async for piece in self._node.backups.stream(request.at_least):
+            yield pb.BackupPart(data=piece)
 
     def _myself(self, status: Status) -> pb.NodeView:
         return pb.NodeView(

@@ -10,6 +10,7 @@ import click
 
 from agent_sdk.types import FINAL_STATES, DagEvent, DagStatus
 from coordinator.cli import views
+from coordinator.cli.backups import backup, restore
 from coordinator.cli.exits import Exit
 from coordinator.cli.keys import kv
 from coordinator.cli.output import Format, note, print_json, print_record, print_table
@@ -207,6 +208,8 @@ def explain(session: Session, dag_id: str, task_id: str) -> None:
 # --- the key-value space ------------------------------------------------------------------------------------
 
 main.add_command(kv)
+main.add_command(backup)
+main.add_command(restore)
 
 
 # --- the cluster --------------------------------------------------------------------------------------------

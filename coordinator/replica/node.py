@@ -19,6 +19,7 @@ from coordinator.core.outcome import Event, KvEvent, Outcome, Reply
 from coordinator.errors import AlreadyExists, CoordinatorError, Fatal
 from coordinator.replica.admission import Admission
 from coordinator.replica.applier import Applier
+from coordinator.replica.backup import Backups
 from coordinator.replica.clock import TermClock
 from coordinator.replica.key_reads import KeyReads
 from coordinator.replica.leader import Leader
@@ -84,6 +85,7 @@ class Node:
         )
         self.queries = Queries(lambda: self.applier.state, self._store)
         self.keys = KeyReads(lambda: self.applier.state, self._store)
+        self.backups = Backups(self.applier, config, around.wall_ms)
         self.space = self._make_space_guard(around)
         self.leadership = Leadership(
             self.applier, self.proposer, self.sessions, self._clock, self._make_leader, self.address_of

@@ -18,7 +18,7 @@ from coordinator.core.position import SnapshotMeta
 from coordinator.errors import StateCorrupt
 from coordinator.storage.engine import Engine
 from coordinator.storage.layout import FAMILIES, FORMAT
-from coordinator.storage.state_store import StateStore, StoredState
+from coordinator.storage.state_store import APPLIED, StateStore, StoredState, applied_in
 
 CHUNK_BYTES: Final = 64 << 10
 """Content of a chunk, at most."""
@@ -105,6 +105,8 @@ class ChunkIntake:
         self._begun: list[bytes] = []
         """What has arrived of a value that goes on."""
         self._trailer: Trailer | None = None
+        self._applied = SnapshotMeta()
+        """Where the state says that it is."""
         self.count = 0
         """Records that are complete."""
 
@@ -123,9 +125,11 @@ class ChunkIntake:
         self._take(content)
 
     def verify(self) -> None:
-        """Raise StateCorrupt unless all is there, as it was sent."""
+        """Raise StateCorrupt unless all is there, as it was sent, and is the state that it should be."""
         if self._trailer != Trailer(FORMAT, self.count, self._checksum.digest()) or self._begun:
             raise self._corrupt(f"it does not verify: {self.count} records, {self._trailer}")
+        if self._applied != self._meta:
+            raise self._corrupt(f"it holds the state at {self._applied.index}, or another one")
 
     def _take(self, content: Records) -> None:
         batch = None if self._engine is None else self._engine.batch()
@@ -136,9 +140,12 @@ class ChunkIntake:
             if content.more and at == len(content.records):
                 break
             self.count += 1
-            if batch is not None:
-                batch.put(family, key, b"".join(self._begun))
+            whole = b"".join(self._begun)
             self._begun.clear()
+            if (family, key) == APPLIED:
+                self._applied = applied_in(whole, f"the snapshot at {self._meta.index}")
+            if batch is not None:
+                batch.put(family, key, whole)
         if batch is not None and self._engine is not None:
             self._engine.write(batch)
 
@@ -160,7 +167,7 @@ class StateWriter:
         """Verify the whole and make it durable; returns the state that it holds. Blocking; may run in a
         thread. Raises StateCorrupt, StorageFault."""
         self._chunks.verify()
-        return self._store.seal(self._incoming, self._meta)
+        return self._store.seal(self._incoming)
 
     def install(self, state: StoredState) -> None:
         """Put what was sealed in place of the present state. Raises StorageFault."""

@@ -64,7 +64,7 @@ class FolderHome:
                 file.flush()
                 os.fsync(file.fileno())
             fresh.replace(self._root / _POINTER)
-            _sync_folder(self._root)
+            sync_folder(self._root)
         except OSError as error:
             raise StorageFault(
                 f"cannot name {folder} the state in {self._root}: {error.strerror}; free space on the disk",
@@ -85,7 +85,7 @@ def _unusable(root: Path, error: OSError) -> StartFailed:
     return StartFailed(f"cannot use the folder {root}: {error.strerror}; choose another data_dir", path=root)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make a rename in the folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -34,7 +34,8 @@ from coordinator.storage.engine import Engine, View
 from coordinator.storage.layout import FAMILIES, FORMAT, PLACES, Stored, add_to, decode
 from coordinator.storage.state_home import StateHome
 
-_APPLIED: Final = (PLACES[Table.META].family, b"#applied")
+APPLIED: Final = (PLACES[Table.META].family, b"#applied")
+"""The family and key of the record that says which entry a state is at; a state without one is new."""
 _FIRST_FOLDER: Final = "state-1"
 
 
@@ -55,7 +56,7 @@ class StoredState:
         batch = self._engine.batch()
         for stored in writes:
             add_to(batch, stored)
-        batch.put(*_APPLIED, msgspec.msgpack.encode((FORMAT, applied)))
+        batch.put(*APPLIED, msgspec.msgpack.encode((FORMAT, applied)))
         self._engine.write(batch)
         self.applied = applied
 
@@ -160,17 +161,21 @@ class StoredState:
             ) from error
 
     def _read_applied(self) -> SnapshotMeta:
-        value = self._engine.get(*_APPLIED)
-        if value is None:
-            return SnapshotMeta()
-        found, applied = msgspec.msgpack.decode(value, type=tuple[int, SnapshotMeta])
-        if found != FORMAT:
-            raise UnknownFormat(
-                f"the state in {self._name} has format {found}, this program knows {FORMAT}: upgrade it",
-                found=found,
-                known=FORMAT,
-            )
-        return applied
+        value = self._engine.get(*APPLIED)
+        return SnapshotMeta() if value is None else applied_in(value, self._name)
+
+
+def applied_in(value: bytes, name: str) -> SnapshotMeta:
+    """Where a state stands, from its record `APPLIED`; `name` is what it is called in messages. Raises
+    UnknownFormat."""
+    found, applied = msgspec.msgpack.decode(value, type=tuple[int, SnapshotMeta])
+    if found != FORMAT:
+        raise UnknownFormat(
+            f"the state in {name} has format {found}, this program knows {FORMAT}: upgrade it",
+            found=found,
+            known=FORMAT,
+        )
+    return applied
 
 
 class Incoming(NamedTuple):
@@ -207,14 +212,10 @@ class StateStore(StoredState):
         incoming.engine.close()
         self._home.remove(incoming.folder)
 
-    def seal(self, incoming: Incoming, applied: SnapshotMeta) -> StoredState:
-        """Make what was received durable; returns it as the state at `applied`. Blocking; may run in a
-        thread. Raises StateCorrupt if it is not at `applied`, StorageFault."""
+    def seal(self, incoming: Incoming) -> StoredState:
+        """Make what was received durable; returns the state that it is. Blocking; may run in a thread. Raises
+        StorageFault."""
         state = StoredState(incoming.engine, self._name)
-        if state.applied != applied:
-            raise StateCorrupt(
-                f"the snapshot at {applied.index} holds a state at {state.applied.index}", index=applied.index
-            )
         state.flush()
         return state
 

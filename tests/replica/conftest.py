@@ -31,14 +31,14 @@ class Log:
         self.entries.append(Committed(2 + len(self.entries), 1, payload))
         return self.entries[-1]
 
-    def chain(self, dag_id: str, length: int = 3) -> Committed:
+    def chain(self, dag_id: str, length: int = 3, payload: bytes = b"payload") -> Committed:
         """Submit a chain of tasks t0 -> t1 -> ..."""
         block = TaskBlock(
             0,
             [f"t{at}" for at in range(length)],
             [0] * length,
             [(at - 1,) if at else () for at in range(length)],
-            [b"payload"] * length,
+            [payload] * length,
             [0] * length,
         )
         return self.add(SubmitDag(f"request-{dag_id}", DagHeader(dag_id), [TaskProfile("noop")], block))
