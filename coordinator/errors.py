@@ -206,6 +206,12 @@ class ApplyFailed(Fatal):
     reason = "APPLY_FAILED"
 
 
+class Removed(Fatal):
+    """The cluster has removed this node, or bound its id to another data folder: it must not take part."""
+
+    reason = "REMOVED"
+
+
 # --- what is wrong at start ---------------------------------------------------------------------------------
 
 

@@ -41,6 +41,7 @@ _EXITS: Final[dict[type[Exception], Exit]] = {
     errors.StaleVersion: Exit.REFUSED,
     errors.Unavailable: Exit.UNAVAILABLE,
     errors.StartFailed: Exit.UNAVAILABLE,
+    errors.Removed: Exit.REFUSED,
     errors.Fatal: Exit.FAILED,
     errors.CoordinatorError: Exit.INTERNAL,
     sdk.InvalidRequest: Exit.INVALID,

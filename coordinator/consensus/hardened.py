@@ -14,7 +14,8 @@ from collections.abc import Callable
 from pysyncobj.node import Node
 from pysyncobj.transport import Transport
 
-from coordinator.consensus.admission import Credentials, Refusal, objection
+from coordinator.consensus.belonging import Belonging
+from coordinator.consensus.changes import Change
 from coordinator.consensus.compaction import Compaction
 from coordinator.consensus.divergence import Finding, diverged
 from coordinator.consensus.election import Election
@@ -37,6 +38,7 @@ from coordinator.consensus.messages import (
 )
 from coordinator.consensus.port import Committed, Replica, Role, SnapshotMeta
 from coordinator.consensus.reads import ReadDone
+from coordinator.consensus.reconfiguration import Reconfiguration
 from coordinator.consensus.seam import SyncObjSeam
 from coordinator.consensus.settings import RaftSettings
 from coordinator.consensus.snapshots import SnapshotReceiver
@@ -85,10 +87,10 @@ class HardenedSyncObj(SyncObjSeam):
         self._syncer = syncer
         self._syncing = False
         self._wake = wake
-        self._incarnation = incarnation
         self._reconfigured = reconfigured
         self._fatal: Exception | None = None
         self._leadership: Leadership | None = None
+        self._changes: Reconfiguration | None = None
         super().__init__(
             me,
             transport=transport,
@@ -98,6 +100,8 @@ class HardenedSyncObj(SyncObjSeam):
             now=now,
             rng=rng,
         )
+        self.gate = Belonging(self, incarnation, self.fail, self._wake)
+        """What its links are to ask."""
         self._election = Election(self, self._lead)
         self._follower = Follower(self)
         self.freshness = Freshness()
@@ -138,22 +142,26 @@ class HardenedSyncObj(SyncObjSeam):
         if self._leadership is not None:
             self._leadership.end_transfer()
 
+    @property
+    def transfers(self) -> bool:
+        """Whether leadership is being handed over."""
+        return self._leadership is not None and self._leadership.transfer_to is not None
+
+    def change_membership(self, change: Change) -> tuple[int, int]:
+        """Begin a change; returns the (index, term) that carries it out once it is committed. Raises
+        NotLeader, and as `Reconfiguration.request`."""
+        self._leading()
+        assert self._changes is not None
+        index = self._changes.request(change)
+        if self.journal.configuration is not self.configuration:
+            self._reconfigure()
+        self._wake()
+        return index, self.journal.term_at(index) or self.term
+
     def fail(self, error: Exception) -> None:
         """Stop for good, because of a fault that was met elsewhere in the node."""
         if not self.stopped:
             self._fail(error)
-
-    @property
-    def credentials(self) -> Credentials:
-        """As `admission.Gate.credentials`."""
-        return Credentials(self.me, self._incarnation, self.configuration.place)
-
-    def judge(self, peer: Credentials) -> Refusal | None:
-        """As `admission.Gate.judge`."""
-        return objection(self.configuration, committed=self.configuration_committed, peer=peer)
-
-    def refused(self, peer: str, refusal: Refusal) -> None:
-        """As `admission.Gate.refused`."""
 
     @property
     def leadership(self) -> Leadership | None:
@@ -169,7 +177,9 @@ class HardenedSyncObj(SyncObjSeam):
         """When to tick though nothing happens, in the seconds of `now`; infinite if never."""
         if self.stopped:
             return math.inf
-        return self.election_deadline if self._leadership is None else self._leadership.next_deadline()
+        if self._leadership is None or self._changes is None:
+            return self.election_deadline
+        return min(self._leadership.next_deadline(), self._changes.over_s)
 
     def stop(self) -> None:
         """Take no further part."""
@@ -220,7 +230,9 @@ class HardenedSyncObj(SyncObjSeam):
     def _reconfigure(self) -> None:
         """The log has got another configuration, or lost one: go by it at once."""
         self.counters["reconfigurations"] += 1
+        former = self.configuration.membership
         self.adopt_configuration()
+        self.gate.reconfigured(former)
         if self._leadership is not None:
             self._leadership.reconfigure()
 
@@ -246,6 +258,7 @@ class HardenedSyncObj(SyncObjSeam):
             self._leadership.compare_states(now)
         if self._leadership is not None:
             self._leadership.advance_commit()
+        self._see_to_membership(now)
         self._tell_role()
         self._tell_configuration()
         if self._leadership is not None:
@@ -264,6 +277,18 @@ class HardenedSyncObj(SyncObjSeam):
         elif now > self._leadership.quorum_lost_s():
             self.counters["quorum_lost"] += 1
             self.follow(self.term)
+
+    def _see_to_membership(self, now: float) -> None:
+        """Make the changes that are due, and stop once this node belongs to the cluster no more."""
+        if self._changes is not None:
+            if now > self._changes.over_s:
+                self.follow(self.term)
+            else:
+                self._changes.advance(now)
+        else:
+            self.gate.check()
+        if self.journal.configuration is not self.configuration:
+            self._reconfigure()
 
     def _tell_role(self) -> None:
         standing = (self.role, self.term, self.leader)
@@ -421,9 +446,11 @@ class HardenedSyncObj(SyncObjSeam):
         self.leader = self.me
         self._receiver.abort()
         self._leadership = Leadership(self)
+        self._changes = Reconfiguration(self, self._leadership, self.gate.met)
+        self.gate.has_led = True
 
     def _drop_leadership(self) -> None:
-        leadership, self._leadership = self._leadership, None
+        leadership, self._leadership, self._changes = self._leadership, None, None
         if leadership is not None:
             leadership.close()
 

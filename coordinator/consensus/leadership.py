@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from coordinator.consensus.divergence import Comparison
-from coordinator.consensus.membership import Membership
+from coordinator.consensus.membership import Membership, to_payload
 from coordinator.consensus.messages import (
     AppendEntries,
     AppendRefusal,
@@ -20,6 +20,7 @@ from coordinator.consensus.messages import (
     TimeoutNow,
     Verdict,
 )
+from coordinator.consensus.peer import Peer
 from coordinator.consensus.port import Abstention, PeerStatus, SnapshotMeta
 from coordinator.consensus.progress import Progress, Stage
 from coordinator.consensus.reads import ReadDone, ReadQueue
@@ -28,44 +29,6 @@ from coordinator.consensus.snapshots import SnapshotSender
 from coordinator.errors import LimitExceeded, NotLeader, QueueFull, StateDiverged, WrongState
 
 _Number = TypeVar("_Number", int, float)
-
-NOTHING_APPLIED: Final = SnapshotMeta(0, 0, b"")
-
-
-class Peer:
-    """A follower as its leader knows it. Times are seconds of the node's clock."""
-
-    def __init__(self, progress: Progress, now: float, first_seq: int) -> None:
-        self.progress = progress
-        self.first_seq = first_seq
-        """What answers an earlier round is of another member that had this id."""
-        self.heard_s = now
-        self.spoke = False
-        """Whether it has answered in this term at all."""
-        self.tried_s = -math.inf
-        """When something was last sent, or could not be."""
-        self.sent_seq = 0
-        self.heard_seq = 0
-        self.told_commit = 0
-        self.applied = NOTHING_APPLIED
-        self.abstains = Abstention.NONE
-        self.verdict_sent_s = -math.inf
-        self.snapshot: SnapshotSender | None = None
-        self.no_snapshot_before_s = -math.inf
-
-    def heard(self, now: float, applied: SnapshotMeta, seq: int = 0) -> None:
-        """It has answered in this term."""
-        self.heard_s = now
-        self.spoke = True
-        self.applied = applied
-        self.heard_seq = max(self.heard_seq, seq)
-
-    def drop_snapshot(self, *, installed: bool) -> None:
-        """The transfer under way has ended, one way or the other."""
-        if self.snapshot is not None:
-            self.snapshot.close()
-            self.snapshot = None
-        self.progress.end_snapshot(installed=installed)
 
 
 class Leadership:
@@ -76,10 +39,11 @@ class Leadership:
         self._peers: dict[str, Peer] = {}
         self._members = Membership()
         self._seq = 0
+        self.transfer_to: str | None = None
+        """Who is to take over."""
         self.reconfigure()
         self._round: dict[tuple[int, bool], AppendEntries] = {}
         self._transfers = 0
-        self._transfer_to: str | None = None
         self._transfer_offered_s = -math.inf
         self._commit_news_s = math.inf
         """When followers must have heard of the commit index at the latest."""
@@ -90,16 +54,18 @@ class Leadership:
         self._uncommitted: deque[tuple[int, int]] = deque()
         self._uncommitted_bytes = 0
         node.journal.append([Entry(node.term, EntryKind.EMPTY, b"")])
-        self._opening_index = node.journal.last.index
+        self.opening_index = node.journal.last.index
 
     def reconfigure(self) -> None:
         """The node goes by another configuration: follow who came and who left."""
         node, settings = self._node, self._node.settings
         former, self._members = self._members, node.configuration.membership
         for peer_id in list(self._peers):
-            if not _is_continued(peer_id, former, self._members):
+            if not self._members.continues(former, peer_id):
                 self._peers.pop(peer_id).drop_snapshot(installed=False)
                 self._comparison.forget(peer_id)
+        if self.transfer_to not in self._peers:
+            self.end_transfer()
         for peer_id in node.peers:
             if peer_id not in self._peers:
                 progress = Progress(
@@ -130,15 +96,34 @@ class Leadership:
         self._refuse_beyond(
             "max_uncommitted_bytes", self._uncommitted_bytes + size, node.settings.max_uncommitted_bytes
         )
-        if self._transfer_to is not None:
+        if self.transfer_to is not None:
             raise QueueFull(
-                f"leadership is being handed to {self._transfer_to}; retry in a moment", retry_after_ms=50
+                f"leadership is being handed to {self.transfer_to}; retry in a moment", retry_after_ms=50
             )
         node.journal.append([Entry(node.term, EntryKind.COMMAND, payload)])
         index = node.journal.last.index
         self._uncommitted.append((index, size))
         self._uncommitted_bytes += size
         return index
+
+    def configure(self, membership: Membership) -> int:
+        """Append a configuration; returns its index. Who may, `reconfiguration` decides."""
+        node = self._node
+        node.journal.append([Entry(node.term, EntryKind.CONFIGURATION, to_payload(membership))])
+        return node.journal.last.index
+
+    def hears(self, peer_id: str) -> bool:
+        """Whether a follower has answered within one election timeout."""
+        peer = self._peers.get(peer_id)
+        return (
+            peer is not None
+            and peer.spoke
+            and self._node.now() - peer.heard_s <= self._node.settings.election_max_s
+        )
+
+    def lag(self, peer_id: str) -> int:
+        """How many entries a follower lacks."""
+        return self._node.journal.last.index - self._peers[peer_id].progress.match
 
     def read(self, done: ReadDone) -> None:
         """Call `done` with an index once a linearizable read may be served from it. Raises QueueFull."""
@@ -147,7 +132,7 @@ class Leadership:
     def answer_reads(self) -> None:
         """Confirm the reads whose round a majority has answered. Until the term's own entry is committed,
         the commit index may lag behind what earlier leaders acknowledged."""
-        if self._node.commit_index >= self._opening_index:
+        if self._node.commit_index >= self.opening_index:
             self._reads.confirm(
                 self._by_majority([peer.heard_seq for peer in self._other_voters()], self._seq),
                 self._node.commit_index,
@@ -195,6 +180,8 @@ class Leadership:
 
     def interrupted(self, peer_id: str) -> None:
         """The connection with a follower was lost, or made anew. A snapshot goes on where it stopped."""
+        if peer_id == self.transfer_to and not self._node.connected(peer_id):
+            self.end_transfer()
         peer = self._peers.get(peer_id)
         if peer is None:
             return
@@ -301,12 +288,12 @@ class Leadership:
             )
         if not reachable:
             raise WrongState("there is no other voter connected that could take over leadership")
-        self._transfer_to = target or self._most_caught_up(reachable)
-        return self._transfer_to
+        self.transfer_to = target or self._most_caught_up(reachable)
+        return self.transfer_to
 
     def end_transfer(self) -> None:
         """It did not come about in time: take proposals again."""
-        self._transfer_to = None
+        self.transfer_to = None
 
     def abdicate(self) -> None:
         """This node stops, and can write no more: whoever has most of the log stands at once, rather than
@@ -403,7 +390,7 @@ class Leadership:
             return self._begin_snapshot(peer_id, peer, now)
         if peer.progress.may_send() and peer.progress.next <= self._node.journal.last.index:
             return self._send_append(peer_id, peer, now, with_entries=True)
-        if self._transfer_to == peer_id and peer.progress.match == self._node.journal.last.index:
+        if self.transfer_to == peer_id and peer.progress.match == self._node.journal.last.index:
             self._offer_leadership(peer_id, now)
         return False
 
@@ -475,13 +462,3 @@ class Leadership:
         if now >= self._transfer_offered_s + self._node.settings.heartbeat_s:
             self._transfer_offered_s = now
             self._node.send(peer_id, TimeoutNow(self._node.term))
-
-
-def _is_continued(member_id: str, former: Membership, present: Membership) -> bool:
-    """Whether a member is the one that it was: a voter never becomes a learner, and a data folder never
-    becomes another, but by replacement."""
-    old, new = former.get(member_id), present.get(member_id)
-    if old is None or new is None:
-        return False
-    replaced = former.is_voter(member_id) and not present.is_voter(member_id)
-    return not replaced and old.incarnation in ("", new.incarnation)

@@ -50,6 +50,15 @@ class Membership(msgspec.Struct, frozen=True, array_like=True):
         """Whether this node counts."""
         return any(voter.id == member_id for voter in self.voters)
 
+    def continues(self, former: Membership, member_id: str) -> bool:
+        """Whether a member is the one that it was in `former`: a voter never becomes a learner, and a data
+        folder never another, but by replacement."""
+        old, new = former.get(member_id), self.get(member_id)
+        if old is None or new is None:
+            return False
+        replaced = former.is_voter(member_id) and not self.is_voter(member_id)
+        return not replaced and old.incarnation in ("", new.incarnation)
+
 
 class Configuration(msgspec.Struct, frozen=True, array_like=True):
     """A membership and the place of its entry. That of a folder's first start, which all nodes of a new

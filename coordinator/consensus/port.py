@@ -12,6 +12,7 @@ from typing import Protocol
 
 import msgspec
 
+from coordinator.consensus.changes import Change
 from coordinator.consensus.membership import Member as Member
 from coordinator.consensus.membership import Membership
 from coordinator.core.position import SnapshotMeta as SnapshotMeta
@@ -164,6 +165,18 @@ class Consensus(Protocol):
         Raises:
             NotLeader: this node does not lead.
             WrongState: nobody is caught up, or the target is not a member.
+        """
+
+    async def change_membership(self, change: Change) -> Membership:
+        """Add, promote, remove, replace or update a member, one change at a time; returns once it is
+        committed.
+
+        Raises:
+            NotLeader: this node does not lead.
+            Unavailable: another change or a transfer is under way, or the leader's term has only begun.
+            WrongState: it must not be made now; the message says why.
+            NotFound, AlreadyExists, LimitExceeded: as `changes.changed`.
+            OutcomeUnknown: leadership was lost meanwhile. A change may be repeated.
         """
 
     @property

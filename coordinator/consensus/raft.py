@@ -13,12 +13,13 @@ import random
 import time
 from collections.abc import Callable, Sequence
 
+from coordinator.consensus.changes import Change
 from coordinator.consensus.hardened import HardenedSyncObj
 from coordinator.consensus.identity import claim
 from coordinator.consensus.journal import Journal
-from coordinator.consensus.leadership import NOTHING_APPLIED
 from coordinator.consensus.links import Links
 from coordinator.consensus.membership import Membership
+from coordinator.consensus.peer import NOTHING_APPLIED
 from coordinator.consensus.port import (
     Abstention,
     Committed,
@@ -32,7 +33,7 @@ from coordinator.consensus.port import (
 )
 from coordinator.consensus.settings import RaftSettings
 from coordinator.consensus.worker import ThreadWorker, Worker
-from coordinator.errors import CoordinatorError, Fatal, NotLeader, WrongState
+from coordinator.errors import CoordinatorError, Fatal, NotLeader, OutcomeUnknown, WrongState
 from coordinator.storage.engine import Engine
 
 log = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ class RaftConsensus:
             wake=self._wake,
             reconfigured=self._reconfigured,
         )
-        links.attach(self._node)
+        links.attach(self._node.gate)
 
     async def start(self) -> None:
         """Open the listening port and begin to take part. Raises StartFailed if the port cannot be had."""
@@ -150,6 +151,8 @@ class RaftConsensus:
         try:
             async with asyncio.timeout(self._settings.transfer_timeout_s):
                 while self._node.leader in (None, self._me) and not self._node.stopped:
+                    if self._node.leader == self._me and not self._node.transfers:
+                        raise WrongState(f"{chosen} was lost before it took over", target=chosen)
                     await self._next_role()
         except TimeoutError:
             raise WrongState(
@@ -160,6 +163,20 @@ class RaftConsensus:
         finally:
             self._node.end_transfer()
         return self._node.leader or chosen
+
+    async def change_membership(self, change: Change) -> Membership:
+        """As `port.Consensus.change_membership`."""
+        self._require_leader()
+        index, term = self._node.change_membership(change)
+        while self._node.commit_index < index:
+            if self._node.leadership is None or self._node.journal.term_at(index) not in (term, None):
+                raise OutcomeUnknown(
+                    "leadership was lost before the change was committed; see `coordctl member list`, or "
+                    "repeat it, which is safe",
+                    retry_after_ms=100,
+                )
+            await self._next_role()
+        return self.membership
 
     @property
     def membership(self) -> Membership:
@@ -207,7 +224,10 @@ class RaftConsensus:
         self._tick_asked = False
         if not self._running:
             return
+        transferred = self._node.transfers
         self._node.doTick()
+        if transferred and not self._node.transfers:
+            self._role_changed()
         self._set_timer()
 
     def _set_timer(self) -> None:
@@ -235,6 +255,7 @@ class RaftConsensus:
 
     def _reconfigured(self) -> None:
         self._links.reach(self._peers())
+        self._role_changed()
 
     def _peers(self) -> dict[str, str]:
         """The members to keep links to: a learner needs none to other learners."""

@@ -105,6 +105,7 @@ class SyncObjSeam(SyncObj):
         """All other members."""
         self.voters = frozenset(voter.id for voter in membership.voters)
         self.other_voters = tuple(sorted(self.voters - {self.me}))
+        self.belongs = membership.get(self.me) is not None
         self.votes = self.me in self.voters
         """Whether this node counts, and may stand for election."""
         self.quorum = majority(len(self.voters))

@@ -38,6 +38,11 @@ class RaftSettings(msgspec.Struct, frozen=True, kw_only=True):
     commit_notice_s: float = 0.005
     """Followers hear of a new commit index within this time, though there is nothing else to send."""
     transfer_timeout_s: float = 1.0
+
+    max_members: int = 64
+    """Voters and learners together."""
+    promote_max_lag_entries: int = 1000
+    """A learner that lacks no more entries may become a voter."""
     abstain_rounds: int = 3
     """A node whose disk is nearly full lets so many election timeouts pass before it stands after all."""
 

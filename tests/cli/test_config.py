@@ -131,7 +131,7 @@ UNKNOWN = [
     ({"nodeid": "x"}, {}, "node_id"),
     ({"limits": 5}, {}, "docs/configuration.md"),
     ({}, {"COORDINATOR__LIMITS__PAGESIZE": "5"}, "limits.page_size"),
-    ({"members": []}, {}, "docs/configuration.md"),
+    ({"members": []}, {}, "raft.max_members"),
 ]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from pysyncobj.node import Node
 from pysyncobj.transport import Transport
 
+from coordinator.consensus.admission import Credentials
 from coordinator.consensus.hardened import HardenedSyncObj
 from coordinator.consensus.journal import FAMILIES, Journal
 from coordinator.consensus.membership import Member, Membership
@@ -48,8 +49,9 @@ class RecordingTransport(Transport):
 class Bench:
     """Our node "b" among `peers`. The engine outlives `crash`."""
 
-    def __init__(self, *peers: str, settings: RaftSettings | None = None) -> None:
+    def __init__(self, *peers: str, settings: RaftSettings | None = None, joins: bool = False) -> None:
         self.peers = peers or ("a", "c")
+        self.founders = Membership() if joins else voters("b", *self.peers)
         self.settings = settings or RaftSettings()
         self.engine = MemoryEngine(FAMILIES)
         self.clock = 100.0
@@ -68,7 +70,7 @@ class Bench:
             transport=self.transport,
             journal=Journal(
                 self.engine,
-                founders=voters("b", *self.peers),
+                founders=self.founders,
                 tail_entries=self.settings.tail_entries,
                 tail_bytes=self.settings.tail_bytes,
             ),
@@ -114,6 +116,20 @@ class Bench:
         """Let time pass."""
         self.clock += seconds
         return self.settle()
+
+    def meet(self, *peers: str) -> list[tuple[str, Any]]:
+        """Let links be made with these nodes; returns what is sent."""
+        for peer in peers:
+            assert self.node.gate.judge(Credentials(peer, f"{peer}1", (9, 9))) is None
+            self.transport._onNodeConnected(Node(peer))
+        return self.settle()
+
+    @property
+    def members(self) -> tuple[str, str]:
+        """The ids of the voters and of the learners, as this node has them."""
+        membership = self.node.configuration.membership
+        voters = "".join(sorted(one.id for one in membership.voters))
+        return voters, "".join(sorted(one.id for one in membership.learners))
 
     def elect(self) -> None:
         """Make it the leader, by the votes of its peers."""

@@ -153,6 +153,7 @@ async def test_a_node_that_abstains_is_passed_over_and_leads_again_when_it_may(
     third = next(node for node in cluster.ids if node not in (drained, second))
     await cluster.until(lambda: cluster.nodes[third].status().role is Role.LEADER)
     await cluster.start(second)
+    await cluster.all_applied((await cluster.write(b"x"))[0])
     for node in (second, third):
         cluster.nodes[node].abstain(Abstention.DRAINED)
     cluster.nodes[drained].abstain(Abstention.NONE)

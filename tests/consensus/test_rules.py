@@ -16,7 +16,7 @@ from coordinator.consensus.messages import (
 from coordinator.consensus.port import Role
 from coordinator.consensus.settings import RaftSettings
 from coordinator.errors import NotLeader, QueueFull, WrongState
-from tests.consensus.lab import Bench, acknowledge, append, command, empty, leading
+from tests.consensus.lab import Bench, acknowledge, append, command, empty, leading, voters
 from tests.consensus.memory import ListReplica, MemoryEngine
 
 # Elections.
@@ -24,7 +24,7 @@ from tests.consensus.memory import ListReplica, MemoryEngine
 
 def test_a_single_node_elects_itself_at_once() -> None:
     bench = Bench()
-    bench.peers = ()
+    bench.peers, bench.founders = (), voters("b")
     bench.engine = MemoryEngine(FAMILIES)
     bench.start(ListReplica())
     bench.settle()

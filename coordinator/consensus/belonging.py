@@ -1,0 +1,76 @@
+"""Whether this node belongs to the cluster, and whom it lets in: the gate that its links ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from coordinator.consensus.admission import Credentials, Refusal, objection
+from coordinator.consensus.membership import Membership
+from coordinator.consensus.seam import SyncObjSeam
+from coordinator.errors import Removed
+
+
+class Belonging:
+    """Implements `admission.Gate`. `met` holds the incarnation of each node that a link was made with."""
+
+    def __init__(
+        self,
+        node: SyncObjSeam,
+        incarnation: str,
+        fail: Callable[[Exception], None],
+        wake: Callable[[], None],
+    ) -> None:
+        """`fail` stops the node, `wake` asks for a tick."""
+        self.met = {node.me: incarnation}
+        self.has_led = False
+        self._node = node
+        self._incarnation = incarnation
+        self._fail = fail
+        self._wake = wake
+
+    @property
+    def credentials(self) -> Credentials:
+        """As `admission.Gate.credentials`."""
+        return Credentials(self._node.me, self._incarnation, self._node.configuration.place)
+
+    def judge(self, peer: Credentials) -> Refusal | None:
+        """As `admission.Gate.judge`."""
+        node = self._node
+        refusal = objection(node.configuration, committed=node.configuration_committed, peer=peer)
+        if refusal is None and self.met.get(peer.node) != peer.incarnation:
+            self.met[peer.node] = peer.incarnation
+            self._wake()
+        return refusal
+
+    def refused(self, peer: str, refusal: Refusal) -> None:
+        """As `admission.Gate.refused`: one who knows better than this node ends its part."""
+        member = self._node.configuration.membership.get(self._node.me)
+        believed = member is not None and member.incarnation in ("", self._incarnation)
+        if refusal.final and (believed or self._was_member()):
+            self._fail(self._removed(f"{peer} says: {refusal.reason}"))
+
+    def reconfigured(self, former: Membership) -> None:
+        """The node goes by another configuration: those who were replaced have not been met."""
+        present = self._node.configuration.membership
+        for node_id in list(self.met):
+            if former.get(node_id) and not present.continues(former, node_id):
+                del self.met[node_id]
+
+    def check(self) -> None:
+        """Raises Removed once this node does not belong to the cluster any more."""
+        node = self._node
+        if not node.belongs and node.configuration_committed and self._was_member():
+            raise self._removed(f"see the configuration at entry {node.configuration.index} of the log")
+
+    def _was_member(self) -> bool:
+        """Whether the log, or this process, knows that this very data folder was a member. One that is being
+        added reads old configurations, in which it is not yet, or was another folder."""
+        return self.has_led or self._node.journal.ever_named(self._node.me, self._incarnation)
+
+    def _removed(self, why: str) -> Removed:
+        me = self._node.me
+        return Removed(
+            f"{me} does not belong to the cluster any more, and stops: {why}. To have it back, begin with an "
+            f"empty data folder and join=true, and `coordctl member add {me}`",
+            node=me,
+        )

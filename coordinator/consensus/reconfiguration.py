@@ -1,0 +1,157 @@
+"""A leader's changes of the membership: which may be begun now, and those that it makes by itself.
+
+One change at a time, none before the leader has committed an entry of its own term (Ongaro's correction of
+the single-server change, raft-dev, 2015), and none that would leave no majority that is known to live.
+"""
+
+from __future__ import annotations
+
+import math
+
+from coordinator.consensus.ballot import majority
+from coordinator.consensus.changes import Change, Promote, Replace, bound, changed
+from coordinator.consensus.leadership import Leadership
+from coordinator.consensus.membership import Member, Membership
+from coordinator.consensus.seam import SyncObjSeam
+from coordinator.errors import CoordinatorError, Unavailable, WrongState
+
+_RETRY_MS = 100
+
+
+class Reconfiguration:
+    """The changes of one leader in one term. `met` holds the incarnation of each node that a link was made
+    with, by id."""
+
+    def __init__(self, node: SyncObjSeam, leadership: Leadership, met: dict[str, str]) -> None:
+        self._node = node
+        self._leadership = leadership
+        self._met = met
+        self._leaves_until_s = math.inf
+        """When a leader that is no member any more has tried for long enough to hand over."""
+
+    def request(self, change: Change) -> int:
+        """Begin a change; returns the index at which it is, once that is committed, carried out.
+
+        Raises:
+            Unavailable: another change or a transfer is under way, or the term has only begun.
+            WrongState: it must not be made now.
+            NotFound, AlreadyExists, LimitExceeded: as `changes.changed`.
+        """
+        self._refuse_while_busy()
+        node, present = self._node, self._node.configuration.membership
+        if isinstance(change, Replace) and change.dead == change.new.id and self._lives(change.dead):
+            return node.configuration.index
+        following = changed(present, change, limit=node.settings.max_members)
+        if following is present:
+            return node.configuration.index
+        if isinstance(change, Promote):
+            self._refuse_laggard(following, change.id)
+        self._refuse_without_majority(following)
+        return self._leadership.configure(following)
+
+    def advance(self, now: float) -> None:
+        """Do what is due: bind members to the data folders that were met, promote who has caught up, and hand
+        over if this node is no member any more."""
+        node = self._node
+        if self._busy():
+            return
+        if not node.votes:
+            self._leave(now)
+            return
+        membership = node.configuration.membership
+        following = self._bound(membership)
+        if following is membership:
+            following = self._promoted(membership)
+        if following is not membership:
+            self._leadership.configure(following)
+
+    @property
+    def over_s(self) -> float:
+        """When a leader that has been removed steps down, though nobody has taken over."""
+        return self._leaves_until_s
+
+    def _leave(self, now: float) -> None:
+        if self._leaves_until_s == math.inf:
+            self._leaves_until_s = now + self._node.settings.transfer_timeout_s
+        if self._leadership.transfer_to is None:
+            try:
+                self._leadership.begin_transfer(None)
+            except WrongState:
+                # Nobody is connected now; whoever is later gets it, or there is an election.
+                return
+
+    def _bound(self, membership: Membership) -> Membership:
+        """A node that has met nobody need not be told from another folder."""
+        if all(self._node.me == node_id for node_id in self._met):
+            return membership
+        return bound(membership, self._met)
+
+    def _promoted(self, membership: Membership) -> Membership:
+        for learner in membership.learners:
+            if not learner.promote:
+                continue
+            following = changed(membership, Promote(learner.id), limit=self._node.settings.max_members)
+            try:
+                self._refuse_laggard(following, learner.id)
+                self._refuse_without_majority(following)
+            except CoordinatorError:
+                # It is looked at again when something is heard.
+                continue
+            return following
+        return membership
+
+    def _busy(self) -> str:
+        node, leadership = self._node, self._leadership
+        if node.commit_index < leadership.opening_index:
+            return "the leader's term has only begun"
+        if not node.configuration_committed:
+            return f"the change at entry {node.configuration.index} is not committed yet"
+        if leadership.transfer_to is not None:
+            return f"leadership is being handed to {leadership.transfer_to}"
+        return ""
+
+    def _refuse_while_busy(self) -> None:
+        busy = self._busy()
+        if busy:
+            raise Unavailable(
+                f"the membership cannot be changed now: {busy}; retry in a moment", retry_after_ms=_RETRY_MS
+            )
+
+    def _refuse_laggard(self, following: Membership, member_id: str) -> None:
+        setting, limit = "raft.promote_max_lag_entries", self._node.settings.promote_max_lag_entries
+        member = following.get(member_id)
+        if not isinstance(member, Member) or not member.incarnation or not self._lives(member_id):
+            raise WrongState(
+                f"{member_id!r} cannot vote yet: the leader has not heard from it; start it, with join=true "
+                "and an empty data folder, and see that it can be reached",
+                node=member_id,
+            )
+        lag = self._leadership.lag(member_id)
+        if lag > limit:
+            raise WrongState(
+                f"{member_id!r} cannot vote yet: it lacks {lag} entries, and {limit} are allowed (setting "
+                f"{setting}); wait until it has caught up, or let it be promoted then by itself: "
+                f"`coordctl member add {member_id} ... --promote`",
+                node=member_id,
+                setting=setting,
+                limit=limit,
+                value=lag,
+            )
+
+    def _refuse_without_majority(self, following: Membership) -> None:
+        """Whoever decides afterwards must live now: else this change might be the last."""
+        if following.voters == self._node.configuration.membership.voters:
+            return
+        silent = [voter.id for voter in following.voters if not self._lives(voter.id)]
+        needed = majority(len(following.voters))
+        if len(following.voters) - len(silent) < needed:
+            raise WrongState(
+                f"of the {len(following.voters)} voters that would be left, {', '.join(silent)} "
+                f"{'has' if len(silent) == 1 else 'have'} not been heard within "
+                f"{self._node.settings.election_max_s} s, and {needed} must live; bring them back first",
+                silent=",".join(silent),
+                needed=needed,
+            )
+
+    def _lives(self, member_id: str) -> bool:
+        return member_id == self._node.me or self._leadership.hears(member_id)
