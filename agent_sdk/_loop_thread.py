@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
 from typing import Any, TypeVar
@@ -19,6 +20,9 @@ class LoopThread:
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
+        # Reentrant: the garbage collector may end an iterator while its own thread hands something over.
+        self._lock = threading.RLock()
+        self._open = True
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -36,10 +40,7 @@ class LoopThread:
     def run(self, work: Coroutine[Any, Any, Value]) -> Value:
         """The coroutine's value, or what it raises; cancelled if the caller is interrupted. Raises
         WrongState after `stop`, and when `stop` comes while it waits."""
-        if not self.alive:
-            work.close()
-            raise WrongState("the client has been closed")
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        future = self._begin(work)
         try:
             return future.result()
         except concurrent.futures.CancelledError:
@@ -58,18 +59,31 @@ class LoopThread:
                     return
         finally:
             # Not waited for: the garbage collector may end this iterator, even in the loop's own thread.
-            if isinstance(items, AsyncGenerator) and self.alive:
-                asyncio.run_coroutine_threadsafe(_close(items), self._loop)
+            if isinstance(items, AsyncGenerator):
+                with contextlib.suppress(WrongState):
+                    self._begin(_close(items))
 
     @property
     def alive(self) -> bool:
         """Whether it takes work."""
-        return self._thread.is_alive()
+        return self._open
 
     def stop(self) -> None:
         """End the thread; it takes no work after that."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        with self._lock:
+            if self._open:
+                self._open = False
+                self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+
+    def _begin(self, work: Coroutine[Any, Any, Value]) -> concurrent.futures.Future[Value]:
+        """Hand the coroutine over. What is handed over before `stop` is begun before the loop ends, and so
+        has its end too. Raises WrongState."""
+        with self._lock:
+            if self._open:
+                return asyncio.run_coroutine_threadsafe(work, self._loop)
+        work.close()
+        raise WrongState("the client has been closed")
 
 
 async def _next(items: AsyncIterator[Value]) -> Value:
