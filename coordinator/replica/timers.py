@@ -33,6 +33,8 @@ class Timers:
         self._expiries: list[tuple[int, int, tuple[int, int]]] = []
         self._losses: list[tuple[int, int, tuple[str, int]]] = []
         self._handle: asyncio.TimerHandle | None = None
+        # Kept beside it: what uvloop gives for a time that has come already does not know its own.
+        self._armed_for = 0.0
         self._stopped = False
 
     def wake_at(self, due_ms: int, key: int) -> None:
@@ -65,10 +67,10 @@ class Timers:
         delay = min(max(min(heads) - self._clock.now_ms(), 0) / 1000, _LONGEST_SLEEP_S)
         due = loop.time() + delay
         if self._handle is not None:
-            if self._handle.when() <= due:
+            if self._armed_for <= due:
                 return
             self._handle.cancel()
-        self._handle = loop.call_at(due, self._run)
+        self._handle, self._armed_for = loop.call_at(due, self._run), due
 
     def _run(self) -> None:
         self._handle = None

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 
+import uvloop
+
 from coordinator.core.commands import Command, ExpireAttempts, LoseAgents, WakeTasks
 from coordinator.replica.clock import TermClock
 from coordinator.replica.timers import Timers
@@ -101,3 +103,15 @@ async def test_many_that_are_due_at_once_make_several_bounded_commands():
     await fired.count(3)
     assert [len(command.keys) for command in fired] == [1_000, 1_000, 500]
     timers.stop()
+
+
+def test_times_that_have_come_already_fire_on_the_loop_that_nodes_run_on():
+    async def two_at_once() -> list[Command]:
+        fired = Fired()
+        timers = Timers(Hands(), fired.append)
+        timers.wake_at(500, key=1)
+        timers.wake_at(400, key=2)
+        await fired.count(1)
+        return fired
+
+    assert uvloop.run(two_at_once()) == [WakeTasks([2, 1])]
