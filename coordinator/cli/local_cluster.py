@@ -13,7 +13,7 @@ import fcntl
 import shutil
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -66,6 +66,19 @@ class ClusterFile(msgspec.Struct):
     tls: bool = False
 
 
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """What is particular about how one node runs: `settings` before those of all nodes, and `prefix` and
+    `environment` as `Process.start` takes them."""
+
+    settings: Mapping[str, str] = {}
+    prefix: Sequence[str] = ()
+    environment: Mapping[str, str] = {}
+
+
+Arrange = Callable[[Mapping[str, NodeEntry]], Mapping[str, Place]]
+"""Given the nodes by id, once their addresses are known and before any runs, returns their places."""
+
+
 class LocalCluster:
     """Starts, kills, restarts and stops the processes of one folder; a context manager that stops them."""
 
@@ -74,6 +87,7 @@ class LocalCluster:
         self.directory = directory
         self._layout = layout
         self._settings = dict(settings)
+        self._places: Mapping[str, Place] = {}
         self._processes: dict[str, Process] = {}
         self._killed: set[str] = set()
 
@@ -87,6 +101,8 @@ class LocalCluster:
         effects: bool = False,
         tls: bool = False,
         settings: Mapping[str, str] | None = None,
+        hosts: Sequence[str] = (),
+        arrange: Arrange | None = None,
         timeout_s: float = START_TIMEOUT_S,
     ) -> Self:
         """Start nodes and agents; return when a leader and all nodes serve and every agent is registered.
@@ -94,6 +110,8 @@ class LocalCluster:
         State left in the folder by an earlier cluster of as many nodes is taken up again. `settings` are
         those of `coordinator.config`, by key, for every node; with `effects` agents record what they do, with
         `tls` nodes know each other by certificates that are made in the folder.
+        `hosts` are the addresses of the nodes, where they are not all on the loopback interface; `arrange`
+        says what is particular about single ones.
 
         Raises:
             WrongState: a cluster runs in this folder, or its state is that of a cluster of another size.
@@ -102,8 +120,9 @@ class LocalCluster:
         """
         directory = directory.resolve()
         with _locked(directory):
-            cluster = cls(directory, _layout(directory, nodes, tls), settings or {})
+            cluster = cls(directory, _layout(directory, nodes, tls, hosts), settings or {})
             try:
+                cluster._places = arrange(cluster.nodes) if arrange is not None else {}
                 cluster._launch(agents, effects)
                 cluster.wait_until_ready(timeout_s)
             except BaseException:
@@ -161,6 +180,10 @@ class LocalCluster:
         """The gRPC addresses of all nodes."""
         return [node.grpc for node in self._layout.nodes]
 
+    def pid(self, process_id: str) -> int:
+        """The process id of this node or agent. Raises NotFound."""
+        return self._process(process_id).identity.pid
+
     def alive(self, process_id: str) -> bool:
         """Whether this node or agent runs."""
         return process_id in self._processes and self._processes[process_id].alive
@@ -187,6 +210,16 @@ class LocalCluster:
     def kill_node(self, node_id: str) -> None:
         """SIGKILL, and wait until it is gone."""
         self._kill(node_id)
+
+    def stop_node(self, node_id: str, grace_s: float = STOP_GRACE_S) -> int | None:
+        """SIGTERM, and wait until it is gone; returns its exit code. Raises CoordinatorError if it is still
+        there after `grace_s`."""
+        process = self._process(node_id)
+        self._killed.add(node_id)
+        process.signal(signal.SIGTERM)
+        if not process.wait(grace_s):
+            raise CoordinatorError(f"{node_id} is still there {grace_s} s after SIGTERM", id=node_id)
+        return process.exit_code
 
     def kill_agent(self, agent_id: str) -> None:
         """SIGKILL, and wait until it is gone."""
@@ -255,11 +288,12 @@ class LocalCluster:
             "node_id": node.id,
             "cluster_nodes": members,
             "data_dir": node.data_dir,
-            "listen_host": _HOST,
+            "listen_host": node.grpc.rpartition(":")[0],
             "grpc_port": node.grpc.rpartition(":")[2],
             "raft_port": node.raft.rpartition(":")[2],
             **self._tls_settings(node.id),
             **self._settings,
+            **self._place(node.id).settings,
         }
         return ["serve", *(part for key, value in settings.items() for part in ("--set", f"{key}={value}"))]
 
@@ -274,13 +308,19 @@ class LocalCluster:
         return {"tls.ca": str(files.ca), "tls.cert": str(files.cert), "tls.key": str(files.key)}
 
     def _start(self, process_id: str, arguments: Sequence[str]) -> None:
-        process = Process.start(_MODULE, arguments, self.log(process_id))
+        place = self._place(process_id)
+        process = Process.start(
+            _MODULE, arguments, self.log(process_id), prefix=place.prefix, environment=place.environment
+        )
         self._processes[process_id] = process
         self._killed.discard(process_id)
         entry = self.nodes.get(process_id) or self.agents[process_id]
         entry.pid = process.identity.pid
         _write(self._run_file(process_id), process.identity)
         _write(self.directory / "cluster.json", self._layout)
+
+    def _place(self, process_id: str) -> Place:
+        return self._places.get(process_id, Place())
 
     def _process(self, process_id: str) -> Process:
         if process_id not in self._processes:
@@ -303,7 +343,7 @@ class LocalCluster:
         process = self._process(process_id)
         if process.alive:
             raise WrongState(f"{process_id} runs already, with pid {process.identity.pid}", id=process_id)
-        self._start(process_id, process.identity.command[3:])
+        self._start(process_id, process.module_arguments)
 
     def _check_alive(self) -> None:
         for process_id, process in self._processes.items():
@@ -344,16 +384,18 @@ class LocalCluster:
         return self.directory / "run" / f"{process_id}.json"
 
 
-def _layout(directory: Path, nodes: int, tls: bool) -> ClusterFile:
+def _layout(directory: Path, nodes: int, tls: bool, hosts: Sequence[str]) -> ClusterFile:
     """Where the nodes will be; where they were, if there were some, as their state knows the addresses."""
     former = _read_layout(directory)
     if former is None:
+        # Free on the loopback interface is as good as free on an address that exists for these nodes alone.
         ports = free_ports(_HOST, 2 * nodes)
         ids = [f"n{number}" for number in range(1, nodes + 1)]
+        hosts = hosts or [_HOST] * nodes
         return ClusterFile(
             [
-                NodeEntry(node, 0, f"{_HOST}:{grpc}", f"{_HOST}:{raft}", str(directory / "data" / node))
-                for node, grpc, raft in zip(ids, ports[::2], ports[1::2], strict=True)
+                NodeEntry(node, 0, f"{host}:{grpc}", f"{host}:{raft}", str(directory / "data" / node))
+                for node, host, grpc, raft in zip(ids, hosts, ports[::2], ports[1::2], strict=True)
             ],
             tls=tls,
         )

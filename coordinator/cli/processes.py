@@ -7,11 +7,12 @@ signalled that does not match both.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -40,12 +41,23 @@ class Process:
         self._child = child
 
     @classmethod
-    def start(cls, module: str, arguments: Sequence[str], log: Path) -> Process:
-        """Run `python -m module` detached, in a session of its own; what it prints is added to `log`."""
+    def start(
+        cls,
+        module: str,
+        arguments: Sequence[str],
+        log: Path,
+        *,
+        prefix: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> Process:
+        """Run `python -m module` detached, in a session of its own; what it prints is added to `log`.
+        `prefix` is a command that becomes the one behind it, such as `ip netns exec NAME`; `environment` adds
+        to this program's."""
         command = [sys.executable, "-m", module, *arguments]
         with log.open("ab") as output:
             child = subprocess.Popen(  # noqa: S603 - our own program
-                command,
+                [*prefix, *command],
+                env=os.environ | dict(environment or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -67,6 +79,11 @@ class Process:
             )
         except psutil.NoSuchProcess:
             return False
+
+    @property
+    def module_arguments(self) -> list[str]:
+        """What its module was given."""
+        return self.identity.command[3:]
 
     @property
     def exit_code(self) -> int | None:
