@@ -12,10 +12,12 @@ SEEDS ?= 1000
 FROM ?= 1
 JOBS ?= 2
 WORKFLOW ?=
+DRILL ?= all
+DURATION ?= 30s
 SPEEDUP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install proto fmt lint test sim sim-soak demo bench bench-consensus clean distclean
+.PHONY: help install proto fmt lint test sim sim-soak chaos demo bench bench-consensus clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +58,9 @@ sim: $(STAMP) ## Simulated clusters with faults, on virtual time: make sim [SEED
 sim-soak: $(STAMP) ## The same with new seeds until stopped: make sim-soak [FROM=n] [JOBS=n]
 	$(BIN)/python -m chaos.sim --forever --from $(FROM) --jobs $(JOBS)
 
+chaos: $(STAMP) ## Break real clusters, write reports to .drills: make chaos [DRILL=name] [DURATION=30s]
+	$(BIN)/python -m chaos run $(DRILL) --duration $(DURATION) --out .drills
+
 bench: $(STAMP) ## Measure, and print the figures with the machine and the versions
 	$(BIN)/python -m bench
 
@@ -63,7 +68,7 @@ bench-consensus: $(STAMP) ## The latency of replicated writes, beside etcd where
 	$(BIN)/python -m bench.consensus $(if $(TLS),--tls) $(if $(JSON),--json "$(JSON)")
 
 clean: ## Remove caches and what was built
-	rm -rf build dist .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf build dist .demo .drills .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 distclean: clean ## Also remove the environment and the stubs

@@ -1,29 +1,47 @@
-"""`python -m chaos`: drills on real processes. Exit codes: 0 every promise held, 1 one was broken, 2 the
-drill could not be carried out."""
+"""`python -m chaos`: drills on real processes. Exit codes: 0 every promise held, 1 one was broken, 2 a drill
+could not be carried out."""
 
 from __future__ import annotations
 
-import json
-import os
-import platform
+import contextlib
+import random
 import sys
 import tempfile
-from dataclasses import asdict
-from importlib.metadata import version
+from collections.abc import Iterator
 from pathlib import Path
-from statistics import median
 from typing import Final
 
 import click
-from rich.box import SIMPLE
+import msgspec
 from rich.console import Console
-from rich.table import Table
 
 from agent_sdk import QuorumflowError
-from chaos.drills import leader_kill
+from chaos.drills import catalogue
+from chaos.drills.drill import run
+from chaos.drills.stage import missing
+from chaos.plan import Plan
+from chaos.report import terminal
+from chaos.report.files import write_report
 from coordinator.errors import CoordinatorError
 
-_DURATIONS: Final = ("assigned_ms", "begun_ms", "acknowledged_ms", "caught_up_ms")
+ALL: Final = "all"
+_HELD, _BROKEN, _IMPOSSIBLE = 0, 1, 2
+_LONGEST_S: Final = 7 * 86_400.0
+_ROUND_S: Final = 60.0
+"""More than any fault takes with what follows it, where rounds are counted and not time."""
+_SECONDS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3_600.0}
+
+
+def seconds(text: str) -> float:
+    """A number of seconds, or 90s, 15m, 2h."""
+    number = text.rstrip("smh")
+    try:
+        value = float(number) * _SECONDS[text[len(number) :]]
+    except (ValueError, KeyError):
+        value = 0.0
+    if not 0 < value <= _LONGEST_S:
+        raise click.BadParameter(f"{text!r} is not a duration such as 90, 90s, 15m or 2h, of at most a week")
+    return value
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -32,82 +50,92 @@ def main() -> None:
 
 
 @main.command("list")
-@click.pass_context
-def list_drills(context: click.Context) -> None:
+def list_drills() -> None:
     """List the drills."""
-    for name, command in main.commands.items():
-        if command is not context.command:
-            click.echo(f"{name:<14} {command.get_short_help_str(100)}")
+    for name in catalogue.names():
+        plan = catalogue.find(name)
+        reason = missing(plan)
+        click.echo(f"{name:<18} {plan.summary}{f' (not here: {reason})' if reason else ''}")
 
 
-@main.command("leader-kill")
-@click.option("--rounds", type=click.IntRange(1, 1_000), default=10, show_default=True)
+@main.command("run")
+@click.argument("what", metavar="NAME|all|PLAN.yaml")
+@click.option("--duration", "duration_s", type=seconds, metavar="TIME", help="While faults strike: 90s, 15m.")
 @click.option(
-    "--limit-ms", type=click.IntRange(1), default=1_500, show_default=True, help="To the next assignment."
+    "--rounds", type=click.IntRange(1, 10_000), help="Faults of each track; as many as fit by default."
 )
-@click.option("--dir", "directory", type=click.Path(file_okay=False, path_type=Path), help="Of the cluster.")
-@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write it here.")
-def leader_kill_command(rounds: int, limit_ms: int, directory: Path | None, json_file: Path | None) -> None:
-    """Kill the leader under load, again and again; time to the next assignment and acknowledgement."""
+@click.option("--seed", type=int, help="Of what is drawn; a new one by default.")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="Keep reports, logs and state here."
+)
+@click.option("--endpoints", default="", help="host:port,... of a cluster that runs already.")
+def run_command(
+    what: str,
+    duration_s: float | None,
+    rounds: int | None,
+    seed: int | None,
+    out: Path | None,
+    endpoints: str,
+) -> None:
+    """Carry out a drill, all of them, or the plan in a file, and say whether every promise held."""
     console = Console()
-    began = _surroundings()
+    seed = random.randrange(1 << 32) if seed is None else seed  # noqa: S311 - a drill
+    addresses = [one.strip() for one in endpoints.split(",") if one.strip()]
     try:
-        with tempfile.TemporaryDirectory(prefix="quorumflow-drill-") as scratch:
-            report = leader_kill.run(
-                directory or Path(scratch),
-                rounds=rounds,
-                limit_ms=limit_ms,
-                on_round=lambda one: console.print(_line(one)),
-            )
-    except (CoordinatorError, QuorumflowError) as error:
+        plans = [catalogue.find(name) for name in (catalogue.names() if what == ALL else [what])]
+    except CoordinatorError as error:
         console.print(f"[red]{error}[/red]")
-        sys.exit(2)
-    _show(console, report)
-    if json_file is not None:
-        content = {"surroundings": began, "held": report.held, **asdict(report), **_figures(report)}
-        content["checks"] = [check._asdict() for check in report.checks]
-        json_file.write_text(json.dumps(content, indent=2) + "\n")
-    sys.exit(0 if report.held else 1)
+        sys.exit(_IMPOSSIBLE)
+    codes = []
+    with _folder(out) as folder:
+        for plan in plans:
+            if reason := missing(plan, existing=bool(addresses)):
+                console.print(f"[yellow]{plan.name} is left out: {reason}[/yellow]")
+                codes.append(_HELD if what == ALL else _IMPOSSIBLE)
+            else:
+                adjusted = _adjusted(plan, duration_s, rounds)
+                codes.append(_carry_out(console, adjusted, folder / plan.name, seed, addresses))
+    sys.exit(max(codes))
 
 
-def _line(one: leader_kill.Round) -> str:
-    return f"killed {one.killed}, {one.successor} leads: next assignment after {one.assigned_ms} ms"
+def _carry_out(console: Console, plan: Plan, folder: Path, seed: int, endpoints: list[str]) -> int:
+    """The exit code of one drill."""
+    console.rule(plan.name)
+    console.print(f"{plan.summary} Seed {seed}.")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        outcome = run(
+            plan,
+            folder,
+            seed=seed,
+            endpoints=endpoints,
+            on_incident=lambda one: console.print(terminal.line(one)),
+        )
+    except (CoordinatorError, QuorumflowError) as error:
+        console.print(f"[red]{plan.name} could not be carried out: {error}[/red]")
+        return _IMPOSSIBLE
+    terminal.show(console, outcome)
+    for file in write_report(outcome, folder):
+        console.print(f"see {file}")
+    return _HELD if outcome.held else _BROKEN
 
 
-def _show(console: Console, report: leader_kill.Report) -> None:
-    headings = ("round", "killed", "successor", "running", "assigned", "begun", "acked", "caught up")
-    table = Table(*headings, title="ms after the kill; caught up: after the restart", box=SIMPLE)
-    for number, one in enumerate(report.rounds, start=1):
-        values = (one.running, *(getattr(one, name) for name in _DURATIONS))
-        table.add_row(str(number), one.killed, one.successor, *map(str, values))
-    table.add_section()
-    for name, figures in _figures(report).items():
-        table.add_row(name, "", "", "", *(f"{value:.0f}" for value in figures.values()))
-    console.print(table)
-    for check in report.checks:
-        console.print(f"{'held  ' if check.held else 'BROKEN'}  {check.promise}: {check.found}")
-    console.print(f"{report.dags} workflows, {report.tasks} tasks; {len(report.problems)} without an answer")
-    for problem in report.problems[:5]:
-        console.print(problem)
+def _adjusted(plan: Plan, duration_s: float | None, rounds: int | None) -> Plan:
+    """The plan, as far as the command line overrules it."""
+    if rounds is not None:
+        tracks = [msgspec.structs.replace(track, rounds=rounds) for track in plan.tracks]
+        plan = msgspec.structs.replace(plan, tracks=tracks, duration_s=rounds * _ROUND_S)
+    return plan if duration_s is None else msgspec.structs.replace(plan, duration_s=duration_s)
 
 
-def _figures(report: leader_kill.Report) -> dict[str, dict[str, float]]:
-    """Median and worst of each duration, in ms."""
-    columns = {name: [getattr(one, name) for one in report.rounds] for name in _DURATIONS}
-    return {
-        "median": {name: median(values) for name, values in columns.items()},
-        "worst": {name: max(values) for name, values in columns.items()},
-    }
-
-
-def _surroundings() -> dict[str, object]:
-    return {
-        "version": version("quorumflow"),
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "cpus": os.cpu_count(),
-        "load_average_before": os.getloadavg(),
-    }
+@contextlib.contextmanager
+def _folder(out: Path | None) -> Iterator[Path]:
+    """Where the drills work: for good where that was asked for, else as long as they last."""
+    if out is not None:
+        yield out
+        return
+    with tempfile.TemporaryDirectory(prefix="quorumflow-drill-") as scratch:
+        yield Path(scratch)
 
 
 if __name__ == "__main__":

@@ -8,19 +8,16 @@ from typing import Final
 
 from agent_sdk import Client, DagStatus, NodeStatus, errors
 from chaos.checking.promises import Evidence
-from chaos.effects import effects_of
+from chaos.effects import Effects
 from chaos.recorder import Recorder
-from coordinator.cli.local_cluster import LocalCluster
 
 _AGREEMENT_S: Final = 10.0
 _POLL_S: Final = 0.02
 
 
-def gather(
-    cluster: LocalCluster, client: Client, acknowledged: Mapping[str, int], recorder: Recorder
-) -> Evidence:
-    """The evidence about the acknowledged DAGs (with their numbers of tasks). Waits for nothing but the
-    nodes' agreement and the last events."""
+def gather(client: Client, acknowledged: Mapping[str, int], recorder: Recorder, effects: Effects) -> Evidence:
+    """The evidence about the acknowledged DAGs (with their numbers of tasks), of which agents wrote down
+    `effects`. Waits for nothing but the nodes' agreement and the last events."""
     dags = {dag_id: dag for dag_id in acknowledged if (dag := _find(client, dag_id)) is not None}
     tasks = [task for dag_id in dags for task in client.tasks(dag_id)]
     _await_events(recorder, {(task.dag_id, task.id) for task in tasks if task.ended_ms})
@@ -32,7 +29,7 @@ def gather(
         endings=recorder.endings,
         lost_agents=frozenset(recorder.lost_agents),
         watch_problem=recorder.problem,
-        effects=effects_of(cluster),
+        effects=effects,
     )
 
 

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from agent_sdk import AgentEvent, Client, Event, QuorumflowError, TaskEvent
 from agent_sdk.errors import WrongState
 from agent_sdk.types import FINAL_STATES
 
 
+class Sequel(NamedTuple):
+    """When an attempt was assigned, by the leader's stamp, and when an event about it arrived here: a leader
+    stamps what it can no longer commit, too. Both in Unix ms."""
+
+    assigned_ms: int
+    told_ms: int
+
+
 class Recorder:
     """What the cluster has told since `start`. Read it freely from other threads; it only grows."""
 
-    def __init__(self, endpoints: list[str]) -> None:
+    def __init__(self, endpoints: Sequence[str]) -> None:
         self.endings: Counter[tuple[str, str]] = Counter()
         """How often each task, as (DAG id, task id), was told to have ended."""
-        self.assigned_ms: list[int] = []
-        """When attempts were assigned, by the leaders' clocks, in Unix ms."""
-        self.begun_ms: list[tuple[int, int]] = []
-        """(When it was assigned, when it was told to have begun) of each attempt that began."""
+        self.assignments: list[Sequel] = []
+        """Attempts that were assigned."""
+        self.beginnings: list[Sequel] = []
+        """Attempts that were told to have begun."""
         self.lost_agents: set[str] = set()
         """Agents that were declared lost at some time."""
         self.problem = ""
@@ -39,12 +50,12 @@ class Recorder:
         self._thread.join(timeout=5)
 
     def first_assignment_after(self, at_ms: int) -> int | None:
-        """When the first attempt after this moment was assigned, in Unix ms."""
-        return min((assigned for assigned in self.assigned_ms if assigned > at_ms), default=None)
+        """When the first attempt that was assigned after this moment was told, in Unix ms."""
+        return _first(self.assignments, at_ms)
 
     def first_beginning_after(self, at_ms: int) -> int | None:
-        """When the first of the attempts assigned after this moment began, in Unix ms."""
-        return min((begun for assigned, begun in self.begun_ms if assigned > at_ms), default=None)
+        """When the first beginning of an attempt assigned after this moment was told, in Unix ms."""
+        return _first(self.beginnings, at_ms)
 
     def _follow(self) -> None:
         try:
@@ -65,10 +76,15 @@ class Recorder:
 
     def _take_task(self, event: TaskEvent) -> None:
         attempt = (event.dag_id, event.task_id, event.attempt)
+        now_ms = time.time_ns() // 1_000_000
         if event.state == "ASSIGNED":
-            self.assigned_ms.append(event.at_ms)
+            self.assignments.append(Sequel(event.at_ms, now_ms))
             self._assigned[attempt] = event.at_ms
         elif event.state == "RUNNING" and attempt in self._assigned:
-            self.begun_ms.append((self._assigned.pop(attempt), event.at_ms))
+            self.beginnings.append(Sequel(self._assigned.pop(attempt), now_ms))
         elif event.state in FINAL_STATES:
             self.endings[event.dag_id, event.task_id] += 1
+
+
+def _first(sequels: Sequence[Sequel], at_ms: int) -> int | None:
+    return min((one.told_ms for one in sequels if one.assigned_ms > at_ms), default=None)

@@ -19,6 +19,7 @@ from rich.table import Table
 
 from agent_sdk import Client, QuorumflowError
 from chaos.checking.promises import Check, check_all
+from chaos.effects import effects_of
 from chaos.gathering import gather
 from chaos.recorder import Recorder
 from coordinator.api.convert import draft_to_proto
@@ -74,7 +75,7 @@ class Demo:
                 time.sleep(_REFRESH_S)
                 self._break_things()
         makespan_s = time.monotonic() - began
-        checks = check_all(gather(self._cluster, self._client, submitted, self._recorder))
+        checks = check_all(gather(self._client, submitted, self._recorder, effects_of(self._cluster)))
         self._recorder.stop()
         self._client.close()
         self._report(checks, makespan_s)

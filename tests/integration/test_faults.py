@@ -7,13 +7,12 @@ import shutil
 import signal
 from collections.abc import Iterator
 from itertools import count
-from pathlib import Path
 
 import pytest
 
 from agent_sdk import AgentEvent, Client, Dag, NodeStatus, Task, errors
 from chaos.checking.promises import check_all
-from chaos.drills import leader_kill
+from chaos.effects import effects_of
 from chaos.gathering import gather
 from chaos.recorder import Recorder
 from coordinator.cli.agent_spec import alike
@@ -88,18 +87,10 @@ def verdicts(
     """What the checkers find broken, by promise."""
     by_id = {dag_id.replace("_", "-"): tasks for dag_id, tasks in acknowledged.items()}
     return {
-        one.promise: one.found for one in check_all(gather(cluster, client, by_id, recorder)) if not one.held
+        one.promise: one.found
+        for one in check_all(gather(client, by_id, recorder, effects_of(cluster)))
+        if not one.held
     }
-
-
-def test_the_leader_is_killed_again_and_again(tmp_path: Path) -> None:
-    rounds: list[leader_kill.Round] = []
-    report = leader_kill.run(tmp_path / "drill", rounds=2, limit_ms=60_000, on_round=rounds.append)
-    assert report.problems == []
-    assert {check.promise: check.found for check in report.checks if not check.held} == {}
-    assert report.rounds == rounds
-    assert all(one.killed != one.successor and one.running >= 3 for one in rounds)
-    assert report.tasks > 0
 
 
 def test_the_work_of_a_killed_agent_is_done_by_others(

@@ -1,0 +1,95 @@
+"""Nodes that are killed, frozen and restarted."""
+
+from __future__ import annotations
+
+import signal
+from typing import ClassVar
+
+from chaos.faults.base import Fault, Need, Seconds, Site, Wound, now_ms
+
+
+class Kill(Fault, tag="kill", frozen=True, kw_only=True):
+    """SIGKILL to a node; healed by starting it again."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.PROCESSES})
+
+    target: str = "leader"
+
+    def strike(self, site: Site) -> Wound:
+        """See `Fault`."""
+        node, leader = site.choose(self.target), site.leader()
+        at_ms = now_ms()
+        site.processes.kill_node(node)
+        return Wound(
+            at_ms=at_ms,
+            in_effect_ms=now_ms(),
+            nodes=(node,),
+            leader=node == leader,
+            heal=lambda: site.processes.restart_node(node),
+        )
+
+
+class Freeze(Fault, tag="freeze", frozen=True, kw_only=True):
+    """SIGSTOP to a node, whose connections stay open; healed by SIGCONT."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.PROCESSES})
+
+    target: str = "leader"
+
+    def strike(self, site: Site) -> Wound:
+        """See `Fault`."""
+        node, leader = site.choose(self.target), site.leader()
+        at_ms = now_ms()
+        site.processes.signal(node, signal.SIGSTOP)
+        return Wound(
+            at_ms=at_ms,
+            nodes=(node,),
+            leader=node == leader,
+            heal=lambda: site.processes.signal(node, signal.SIGCONT),
+        )
+
+
+class Restart(Fault, tag="restart", frozen=True, kw_only=True):
+    """SIGTERM to a node, which hands its leadership over and ends; healed by starting it again."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.PROCESSES})
+
+    target: str = "next"
+    hold_s: tuple[Seconds, Seconds] = (0.0, 0.0)
+    grace_s: Seconds = 10.0
+
+    def strike(self, site: Site) -> Wound:
+        """See `Fault`."""
+        node, leader = site.choose(self.target), site.leader()
+        at_ms = now_ms()
+        code = site.processes.stop_node(node, self.grace_s)
+        return Wound(
+            at_ms=at_ms,
+            nodes=(node,),
+            leader=node == leader,
+            note=f"exit code {code}, after {now_ms() - at_ms} ms",
+            heal=lambda: site.processes.restart_node(node),
+        )
+
+
+class PowerCut(Fault, tag="power-cut", frozen=True, kw_only=True):
+    """SIGKILL to all nodes at once; healed by starting them again."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.PROCESSES})
+
+    def strike(self, site: Site) -> Wound:
+        """See `Fault`."""
+        nodes = site.nodes
+        at_ms = now_ms()
+        for node in nodes:
+            site.processes.signal(node, signal.SIGKILL)
+        for node in nodes:
+            site.processes.kill_node(node)
+
+        def heal() -> None:
+            for node in nodes:
+                site.processes.restart_node(node)
+
+        return Wound(
+            at_ms=at_ms, in_effect_ms=now_ms(), nodes=tuple(nodes), leader=True, majority=False, heal=heal
+        )

@@ -1,0 +1,2 @@
+"""What is put around real processes so that they can be hurt: proxies, namespaces, small disks, false
+clocks."""

@@ -1,0 +1,1 @@
+"""What clients ask of a cluster while it is being hurt."""

@@ -1,0 +1,1 @@
+"""What a drill found, for the terminal, for programs and for people."""

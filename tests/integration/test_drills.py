@@ -1,0 +1,28 @@
+"""Short drills, as `python -m chaos run` carries them out: every promise holds through a killed leader, cut
+links and lost agents. Answers A1, A2, A4, D7, F1, F3, I4."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from chaos.drills import catalogue
+from chaos.drills.drill import run
+from chaos.drills.incident import Incident
+
+
+@pytest.mark.parametrize(("name", "rounds"), [("leader-kill", 2), ("isolated-leader", 2), ("agents-lost", 2)])
+def test_a_short_drill(name: str, rounds: int, tmp_path: Path) -> None:
+    plan = catalogue.find(name)
+    tracks = [msgspec.structs.replace(track, rounds=rounds) for track in plan.tracks]
+    # How long things take on a busy machine is not what is tested here.
+    plan = msgspec.structs.replace(plan, tracks=tracks, limits=[])
+    told: list[Incident] = []
+    outcome = run(plan, tmp_path / name, seed=7, on_incident=told.append)
+    assert {check.promise: check.found for check in outcome.checks if not check.held} == {}
+    assert outcome.incidents == told
+    assert len(told) == rounds
+    assert all(one.acknowledged_ms is not None and one.assigned_ms is not None for one in told)
+    assert outcome.tasks > 0
