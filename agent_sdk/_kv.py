@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, TypeVar
 
 from agent_sdk._channels import Node
 from agent_sdk._leader import LeaderCalls
 from agent_sdk._loop_thread import LoopThread
 from agent_sdk._views import Labelled
 from agent_sdk._watch import Stream, replies
+from agent_sdk.errors import InvalidRequest
 from agent_sdk.types import KvEvent, KvItem
 from quorumflow_proto.v1 import kv_pb2 as pb
 
 PAGE_SIZE: Final = 500
+
+Request = TypeVar("Request")
 
 
 class AsyncKv:
@@ -22,7 +25,8 @@ class AsyncKv:
 
     Reads see every write that was answered before they began, unless `allow_stale` has whichever node is
     asked answer from what it knows. A write that is retried has one effect. `expect` is the version that the
-    key must have, 0 for "must not exist"; another one raises StaleVersion, which carries it.
+    key must have, 0 for "must not exist"; another one raises StaleVersion, which carries it. After
+    DeadlineExceeded a write may or may not have taken effect: read the key.
     """
 
     def __init__(self, calls: LeaderCalls) -> None:
@@ -31,7 +35,7 @@ class AsyncKv:
 
     async def put(self, key: str, value: bytes, *, expect: int | None = None) -> KvItem:
         """Give a key a value. Raises StaleVersion, LimitExceeded."""
-        request = pb.KvPutRequest(key=key, value=value, expect=expect)
+        request = _request(pb.KvPutRequest, key=key, value=value, expect=expect)
         with self._writes.begin() as number:
 
             def attempt(node: Node, left_s: float) -> Awaitable[pb.KvPutReply]:
@@ -43,13 +47,13 @@ class AsyncKv:
 
     async def get(self, key: str, *, allow_stale: bool = False) -> KvItem | None:
         """What is at the key; None if there is no such key."""
-        request = pb.KvGetRequest(key=key, allow_stale=allow_stale)
+        request = _request(pb.KvGetRequest, key=key, allow_stale=allow_stale)
         reply = await self._calls.call(lambda node, left_s: node.kv.Get(request, timeout=left_s))
         return _item(reply.item, reply) if reply.HasField("item") else None
 
     async def delete(self, key: str, *, expect: int | None = None) -> bool:
         """Remove a key; returns whether it was there. Raises StaleVersion."""
-        request = pb.KvDeleteRequest(key=key, expect=expect)
+        request = _request(pb.KvDeleteRequest, key=key, expect=expect)
         with self._writes.begin() as number:
 
             def attempt(node: Node, left_s: float) -> Awaitable[pb.KvDeleteReply]:
@@ -62,7 +66,7 @@ class AsyncKv:
     async def range(self, prefix: str = "", *, allow_stale: bool = False) -> AsyncIterator[KvItem]:
         """All keys with the prefix, in the order of their bytes, fetched page by page. Each page is of one
         moment; to miss no change in between, watch from the `revision` before."""
-        request = pb.KvRangeRequest(prefix=prefix, page_size=PAGE_SIZE, allow_stale=allow_stale)
+        request = _request(pb.KvRangeRequest, prefix=prefix, page_size=PAGE_SIZE, allow_stale=allow_stale)
         while True:
             reply = await self._calls.call(lambda node, left_s: node.kv.Range(request, timeout=left_s))
             for wire in reply.items:
@@ -82,10 +86,12 @@ class AsyncKv:
         """Changes of keys with the prefix in their order, from a version on or from now (0), without end.
         Goes on through changes of leader without gaps or repeats. Raises RevisionCompacted when the changes
         are no longer kept: read the keys then, and watch from the `revision` before."""
+        request = _request(pb.KvWatchRequest, prefix=prefix, from_revision=from_revision)
         position = from_revision or await self.revision() + 1
 
         def stream(node: Node) -> Stream[pb.KvWatchReply]:
-            return node.kv.Watch(pb.KvWatchRequest(from_revision=position, prefix=prefix))
+            request.from_revision = position
+            return node.kv.Watch(request)
 
         parts = replies(self._calls, stream)
         try:
@@ -156,6 +162,15 @@ class _Writes:
         wire.writer = self._writer
         wire.number = number
         wire.answered = next(iter(self._open))
+
+
+def _request(kind: Callable[..., Request], **fields: object) -> Request:
+    """A request of these fields. Raises InvalidRequest where one is not what the wire takes."""
+    try:
+        return kind(**fields)
+    except (TypeError, ValueError) as error:
+        name = fields.get("key", fields.get("prefix"))
+        raise InvalidRequest(f"key {name!r}: {error}") from error
 
 
 def _item(wire: pb.KvItem, reply: Labelled) -> KvItem:

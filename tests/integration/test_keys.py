@@ -19,6 +19,7 @@ from agent_sdk import AsyncClient, KvEvent, KvItem, StaleVersion, errors
 from coordinator.cli.client import main
 from coordinator.cli.local_cluster import LocalCluster
 from coordinator.core.limits import KV_KEY_BYTES, KV_VALUE_BYTES
+from quorumflow_proto.v1 import client_pb2
 from quorumflow_proto.v1 import kv_pb2 as kv
 from tests.integration.conftest import StartCluster, Wire, eventually, refusal_of
 
@@ -194,6 +195,28 @@ async def test_odd_pages_are_answered(leader: Wire) -> None:
     for token in ("\0", "odd/", "\U0010ffff" * 1_000):
         reply = await leader.kv.Range(kv.KvRangeRequest(prefix="odd/", page_token=token, page_size=2**32 - 1))
         assert [item.key for item in reply.items] in (["odd/\0"], [])
+
+
+async def test_watches_of_keys_and_of_work_share_one_bound(start_cluster: StartCluster) -> None:
+    own = start_cluster(nodes=1, settings={"limits.max_watchers": "2"})
+    wire = Wire(own.endpoints[0])
+    await wire.kv.Put(kv.KvPutRequest(key="k"))
+    watches = [wire.kv.Watch(kv.KvWatchRequest(from_revision=1)) for _ in range(2)]
+    for watch in watches:
+        await watch.read()
+    code, detail = await refusal_of(wire.client.Watch(client_pb2.WatchRequest()).read())
+    assert (code, detail.reason) == (EXHAUSTED, "QUEUE_FULL")
+    assert detail.fields["setting"] == "limits.max_watchers"
+    watches[0].cancel()
+
+    async def freed() -> bool:
+        try:
+            return bool((await wire.kv.Watch(kv.KvWatchRequest(from_revision=1)).read()).events)
+        except grpc.aio.AioRpcError:
+            return False
+
+    await eventually(freed, "a watch that ended has made room")
+    await wire.channel.close()
 
 
 async def test_a_watch_of_what_is_not_kept_says_so(start_cluster: StartCluster) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import pytest
@@ -101,6 +102,23 @@ async def test_a_stale_expectation_is_raised_and_not_repeated(node: Node, client
         await client.kv.put("k", b"v", expect=7)
     assert raised.value.current == 9
     assert len(node.script.calls["Put"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expect"),
+    [("\ud800", b"v", None), ("k", "text", None), ("k", b"v", -1), (7, b"v", None)],
+)
+async def test_what_the_wire_does_not_take_is_refused_at_once(
+    node: Node, client: AsyncClient, key: Any, value: Any, expect: int | None
+) -> None:
+    with pytest.raises(errors.InvalidRequest, match="key"):
+        await client.kv.put(key, value, expect=expect)
+    with pytest.raises(errors.InvalidRequest):
+        await anext(client.kv.watch("\ud800", 1))
+    assert not node.script.calls
+    node.script.on("Put", STORED)
+    await client.kv.put("k", b"v")
+    assert ids(node) == [(1, 1)]
 
 
 async def test_reads_follow_the_leader(new_node: NewNode) -> None:
