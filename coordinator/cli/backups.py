@@ -71,9 +71,7 @@ def restore(session: Session, /, file: Path, **settings: str) -> None:
     """
     from coordinator.replica.restore import restore as restore_folder
 
-    given = {
-        key: Given(value, "flag --" + key.replace("_", "-")) for key, value in settings.items() if value
-    }
+    given = {key: Given(value, "flag --" + key.replace("_", "-")) for key, value in settings.items() if value}
     # Nothing is sent anywhere: certificates do not matter before the node starts.
     config = build({**given, "tls.mode": Given("off", "restore")})
     summary = restore_folder(file, config)
