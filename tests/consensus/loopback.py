@@ -87,6 +87,13 @@ class Cluster:
         if forget_state:
             self.replicas[node] = WatchedReplica(self._note)
 
+    def break_links(self, node: str) -> None:
+        """Cut every connection of a node, which are made anew at once."""
+        for other, links in self._links.items():
+            for caller in [*self._links] if other == node else [node]:
+                if caller in links._incoming:
+                    links._incoming[caller].abort()
+
     async def stop(self) -> None:
         """Stop everything, whatever state it is in."""
         for node in list(self.nodes):

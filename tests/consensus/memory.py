@@ -167,6 +167,7 @@ class ListReplica:
         self.flushes = 0
         self.snapshots_read = 0
         self.snapshots_open = 0
+        self.chunks_received = 0
         self.digests: dict[int, bytes] = {1: b""}
         self.poison: bytes | None = None
         """A command that cannot be applied."""
@@ -238,6 +239,8 @@ class _ListWriter:
 
     def write(self, chunk: bytes) -> None:
         self._content += chunk
+        self._replica.chunks_received += 1
+        self._replica.changed()
 
     def prepare(self) -> None:
         try:

@@ -4,8 +4,10 @@ A7)."""
 from __future__ import annotations
 
 import asyncio
+import math
 from pathlib import Path
 
+import msgspec
 import pytest
 import uvloop
 
@@ -13,7 +15,7 @@ from coordinator.consensus.port import Abstention, Role
 from coordinator.consensus.settings import RaftSettings
 from coordinator.errors import LimitExceeded, NotLeader, QueueFull, StartFailed, WrongState
 from tests.consensus.conftest import MakeCluster
-from tests.consensus.loopback import Cluster, number
+from tests.consensus.loopback import Cluster, WatchedReplica, number
 
 
 async def test_a_single_node_leads_itself_and_keeps_what_it_acknowledged(make_cluster: MakeCluster) -> None:
@@ -124,6 +126,24 @@ async def test_a_follower_that_was_away_too_long_catches_up_by_snapshot(make_clu
     assert cluster.nodes[away].status().counters["snapshots_installed"] >= 1
     await cluster.write(number(300))
     assert sum(replica.snapshots_open for replica in cluster.replicas.values()) == 0
+
+
+async def test_a_snapshot_goes_on_where_a_lost_connection_stopped_it(make_cluster: MakeCluster) -> None:
+    pace = WatchedReplica.chunk_bytes * 20
+    cluster = make_cluster(3, msgspec.structs.replace(SMALL_LOG, snapshot_bytes_per_s=pace))
+    await cluster.start()
+    leader = await cluster.led()
+    away = next(node for node in cluster.ids if node != leader)
+    await cluster.kill(away, forget_state=True)
+    index = await cluster.write_all(number(value) for value in range(300))
+    leader = await cluster.led()
+    await cluster.start(away)
+    await cluster.until(lambda: cluster.replicas[away].chunks_received > 3)
+    cluster.break_links(away)
+    await cluster.all_applied(index)
+    content = len(msgspec.msgpack.encode(cluster.replicas[leader].commands))
+    assert cluster.nodes[leader].status().counters["snapshots_begun"] == 1
+    assert cluster.replicas[away].chunks_received == math.ceil(content / WatchedReplica.chunk_bytes)
 
 
 async def test_leadership_is_handed_over_without_an_election_timeout(make_cluster: MakeCluster) -> None:
