@@ -17,7 +17,7 @@ DURATION ?= 30s
 SPEEDUP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install proto fmt lint test sim sim-soak chaos demo bench bench-consensus clean distclean
+.PHONY: help install proto fmt lint test sim sim-soak chaos demo bench bench-consensus bench-snapshot clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ chaos: $(STAMP) ## Break real clusters, write reports to .drills: make chaos [DR
 
 bench: $(STAMP) ## Measure, and print the figures with the machine and the versions
 	$(BIN)/python -m bench
+
+bench-snapshot: $(STAMP) ## The latency of writes while a follower gets a state of a million tasks: [TASKS=n] [JSON=file]
+	$(BIN)/python -m bench.snapshot $(if $(TASKS),--tasks $(TASKS)) $(if $(JSON),--json "$(JSON)")
 
 bench-consensus: $(STAMP) ## The latency of replicated writes, beside etcd where that is installed: [TLS=1] [JSON=file]
 	$(BIN)/python -m bench.consensus $(if $(TLS),--tls) $(if $(JSON),--json "$(JSON)")
