@@ -94,11 +94,14 @@ def run_command(
                 codes.append(_HELD if what == ALL else _IMPOSSIBLE)
             else:
                 adjusted = _adjusted(plan, duration_s, rounds)
-                codes.append(_carry_out(console, adjusted, folder / plan.name, seed, addresses))
+                place = folder / plan.name
+                codes.append(_carry_out(console, adjusted, place, seed, addresses, kept=out is not None))
     sys.exit(max(codes))
 
 
-def _carry_out(console: Console, plan: Plan, folder: Path, seed: int, endpoints: list[str]) -> int:
+def _carry_out(
+    console: Console, plan: Plan, folder: Path, seed: int, endpoints: list[str], *, kept: bool
+) -> int:
     """The exit code of one drill."""
     console.rule(plan.name)
     console.print(f"{plan.summary} Seed {seed}.")
@@ -109,14 +112,15 @@ def _carry_out(console: Console, plan: Plan, folder: Path, seed: int, endpoints:
             folder,
             seed=seed,
             endpoints=endpoints,
-            on_incident=lambda one: console.print(terminal.line(one)),
+            on_incident=lambda one: console.print(terminal.line(one), soft_wrap=True),
         )
     except (CoordinatorError, QuorumflowError) as error:
         console.print(f"[red]{plan.name} could not be carried out: {error}[/red]")
         return _IMPOSSIBLE
     terminal.show(console, outcome)
-    for file in write_report(outcome, folder):
-        console.print(f"see {file}")
+    files = write_report(outcome, folder)
+    if kept:
+        console.print("see " + " and ".join(map(str, files)), soft_wrap=True)
     return _HELD if outcome.held else _BROKEN
 
 

@@ -121,12 +121,13 @@ class _Props:
         proxies.start()
         self.network = proxies
 
-        def entry(source: str, target: str) -> str:
-            raft = nodes[target].raft if source == target else proxies.route(Link(source, target))
-            return f"{target}={raft}/{nodes[target].grpc}"
-
         return {
-            source: {"cluster_nodes": ",".join(entry(source, target) for target in nodes)} for source in nodes
+            source: {
+                "raft_routes": ",".join(
+                    f"{target}={proxies.route(Link(source, target))}" for target in nodes if target != source
+                )
+            }
+            for source in nodes
         }
 
 

@@ -117,7 +117,14 @@ class Flap(Fault, tag="flap", frozen=True, kw_only=True):
             flapping.stop()
             site.links.mend(links)
 
-        return Wound(at_ms=wound.at_ms, nodes=wound.nodes, leader=wound.leader, note=wound.note, heal=heal)
+        return Wound(
+            at_ms=wound.at_ms,
+            in_effect_ms=wound.in_effect_ms,
+            nodes=wound.nodes,
+            leader=wound.leader,
+            note=wound.note,
+            heal=heal,
+        )
 
 
 class Slow(Fault, tag="slow", frozen=True, kw_only=True):
@@ -182,4 +189,11 @@ def _touched(site: Site, target: str) -> tuple[list[Link], tuple[str, ...]]:
 def _cut(site: Site, links: list[Link], manner: Manner, *nodes: str, leader: bool, note: str) -> Wound:
     at_ms = now_ms()
     site.links.cut(links, manner)
-    return Wound(at_ms=at_ms, nodes=nodes, leader=leader, note=note, heal=lambda: site.links.mend(links))
+    return Wound(
+        at_ms=at_ms,
+        in_effect_ms=now_ms(),
+        nodes=nodes,
+        leader=leader,
+        note=note,
+        heal=lambda: site.links.mend(links),
+    )

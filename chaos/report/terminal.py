@@ -30,10 +30,11 @@ def show(console: Console, outcome: Outcome) -> None:
     """All faults, what they cost by kind, and the verdict."""
     console.print(_table(outcome.incidents))
     for check in outcome.checks:
-        console.print(f"{'held  ' if check.held else 'BROKEN'}  {check.promise}: {check.found}", markup=False)
+        word = "held  " if check.held else "BROKEN"
+        console.print(f"{word}  {check.promise}: {check.found}", markup=False, soft_wrap=True)
     console.print(f"{len(outcome.acknowledged)} workflows, {outcome.tasks} tasks, seed {outcome.seed}")
     for problem in outcome.problems[:_PROBLEMS]:
-        console.print(problem, markup=False)
+        console.print(problem, markup=False, soft_wrap=True)
 
 
 def _table(incidents: list[Incident]) -> Table:
