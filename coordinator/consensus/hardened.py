@@ -475,6 +475,14 @@ def _match_log_to_state(journal: Journal, replica: Replica) -> None:
     """Let the log begin no later than the state ends. A state from a snapshot, or one that was ahead of
     the log's last sync, takes the place of the entries it covers, unless the log holds its last entry."""
     applied = replica.applied
+    if applied.term > journal.term:
+        raise LogCorrupt(
+            f"the state ends in term {applied.term}, and the log knows none above {journal.term}: the log, "
+            "and with it this node's vote, was lost or is an old copy. Remove this node's folder and let it "
+            "join anew, or restore it.",
+            applied=applied.term,
+            term=journal.term,
+        )
     if applied.index < journal.base.index:
         raise StateCorrupt(
             f"the state ends at entry {applied.index}, and the log begins after {journal.base.index}: what "

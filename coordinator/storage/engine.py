@@ -9,19 +9,23 @@ loop and the sync in a thread.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
 from rocksdict import ColumnFamily, DBRecoveryMode, Env, Options, Rdict, RdictIter, ReadOptions, WriteBatch
 
-from coordinator.errors import LogCorrupt, StartFailed, StorageFault
+from coordinator.errors import Fatal, LogCorrupt, StartFailed, StateCorrupt, StorageFault
 
 _BYTES_PER_SYNC: Final = 1 << 20
 _BACKGROUND_BYTES_PER_S: Final = 128 << 20
 """What flushes and compactions of one engine may write. Flushes go first: writes wait for them."""
 _REFILL_US: Final = 20_000
 _FAIRNESS: Final = 10
+
+
+_POINTER: Final = "CURRENT"
+"""The file of RocksDB that names its table of contents; the last to be made."""
 
 
 class Batch(Protocol):
@@ -106,16 +110,21 @@ class RocksView:
     does not: it honours its moment in `get`, while its iterators see later writes too.
     """
 
-    def __init__(self, families: dict[str, Rdict]) -> None:
+    def __init__(self, families: dict[str, Rdict], fault: Callable[[str, Exception], Fatal]) -> None:
+        """`fault` makes an error of the tree from one of RocksDB."""
         self._cursors = {name: family.iter() for name, family in families.items()}
+        self._fault = fault
 
     def items(
         self, family: str, start: bytes = b"", end: bytes | None = None
     ) -> Iterator[tuple[bytes, bytes]]:
-        for key, value in _walk(self._cursors[family], start):
-            if end is not None and key >= end:
-                return
-            yield key, value
+        try:
+            for key, value in _walk(self._cursors[family], start):
+                if end is not None and key >= end:
+                    return
+                yield key, value
+        except Exception as error:
+            raise self._fault("scan", error) from error
 
     def close(self) -> None:
         self._cursors.clear()
@@ -124,17 +133,29 @@ class RocksView:
 class RocksEngine:
     """The Engine of a real node. One process at a time may hold a folder open."""
 
-    def __init__(self, path: Path, families: Sequence[str], *, write_buffer_bytes: int = 32 << 20) -> None:
+    def __init__(
+        self,
+        path: Path,
+        families: Sequence[str],
+        *,
+        damage: type[LogCorrupt | StateCorrupt] = LogCorrupt,
+        write_buffer_bytes: int = 32 << 20,
+    ) -> None:
         """Open or create the database in `path`.
 
         Raises:
             StartFailed: the folder cannot be made, or another process holds it.
-            LogCorrupt: the files are damaged in a place that a torn last write does not explain.
+            The class `damage`: the files are damaged in a place that a torn last write does not explain; so
+                does every later read that meets damage.
         """
         self.path = path
+        self._damage = damage
         options = _options(write_buffer_bytes)
         try:
             path.mkdir(parents=True, exist_ok=True)
+            if not (path / _POINTER).exists() and any(path.glob("*.sst")):
+                # RocksDB would take it for a new folder, and clear it.
+                raise self._damaged(f"{_POINTER} is missing")
             self._db = Rdict(
                 str(path), options, column_families={name: _options(write_buffer_bytes) for name in families}
             )
@@ -143,8 +164,10 @@ class RocksEngine:
                 f"cannot make the data folder {path}: {error.strerror}; choose another data_dir",
                 path=path,
             ) from error
+        except Fatal:
+            raise
         except Exception as error:
-            raise _opening_error(path, error) from error
+            raise self._opening_error(error) from error
         self._families = {name: self._db.get_column_family(name) for name in families}
         self._handles = {name: self._db.get_column_family_handle(name) for name in families}
 
@@ -187,12 +210,16 @@ class RocksEngine:
             raise self._fault("scan", error) from error
 
     def last(self, family: str) -> tuple[bytes, bytes] | None:
-        iterator = self._families[family].iter()
-        iterator.seek_to_last()
+        try:
+            iterator = self._families[family].iter()
+            iterator.seek_to_last()
+            iterator.status()
+        except Exception as error:
+            raise self._fault("read", error) from error
         return (iterator.key(), iterator.value()) if iterator.valid() else None
 
     def view(self) -> RocksView:
-        return RocksView(self._families)
+        return RocksView(self._families, self._fault)
 
     def close(self) -> None:
         self._families.clear()
@@ -202,14 +229,37 @@ class RocksEngine:
         except Exception as error:
             raise self._fault("closing", error) from error
 
-    def _fault(self, what: str, error: Exception) -> StorageFault | LogCorrupt:
+    def _fault(self, what: str, error: Exception) -> Fatal:
+        if isinstance(error, Fatal):
+            return error
         if "Corruption" in str(error):
-            return _damaged(self.path, str(error))
+            return self._damaged(str(error))
         return StorageFault(
             f"{what} of {self.path} failed: {error}; the node stops, since what it holds may not be on disk. "
             "Free space or replace the disk, then start it again.",
             path=self.path,
             operation=what,
+        )
+
+    def _opening_error(self, error: Exception) -> StartFailed | Fatal:
+        text, path = str(error), self.path
+        if "Corruption" in text:
+            return self._damaged(text)
+        if "lock" in text.lower():
+            return StartFailed(
+                f"{path} is held by another process; stop it or choose another data_dir", path=path
+            )
+        if not os.access(path, os.W_OK):
+            return StartFailed(
+                f"{path} is not writable; mend its rights or choose another data_dir", path=path
+            )
+        return StartFailed(f"cannot open {path}: {text}", path=path)
+
+    def _damaged(self, text: str) -> Fatal:
+        return self._damage(
+            f"{self.path} is damaged: {text}. Do not serve from it: let the node rejoin with an "
+            "empty folder.",
+            path=self.path,
         )
 
 
@@ -255,23 +305,3 @@ def _walk(cursor: RdictIter, start: bytes) -> Iterator[tuple[bytes, bytes]]:
         yield cursor.key(), cursor.value()
         cursor.next()
     cursor.status()
-
-
-def _opening_error(path: Path, error: Exception) -> StartFailed | LogCorrupt:
-    text = str(error)
-    if "Corruption" in text:
-        return _damaged(path, text)
-    if "lock" in text.lower():
-        return StartFailed(
-            f"{path} is held by another process; stop it or choose another data_dir", path=path
-        )
-    if not os.access(path, os.W_OK):
-        return StartFailed(f"{path} is not writable; mend its rights or choose another data_dir", path=path)
-    return StartFailed(f"cannot open {path}: {text}", path=path)
-
-
-def _damaged(path: Path, text: str) -> LogCorrupt:
-    return LogCorrupt(
-        f"{path} is damaged: {text}. Do not serve from it: let the node rejoin with an empty folder.",
-        path=path,
-    )

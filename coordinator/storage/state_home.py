@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
-from coordinator.errors import StartFailed, StorageFault
+from coordinator.errors import StartFailed, StateCorrupt, StorageFault
 from coordinator.storage.engine import Engine, RocksEngine
 
 _POINTER: Final = "CURRENT"
@@ -27,7 +27,7 @@ class StateHome(Protocol):
         """From now on, and after every crash, `folder` holds the present state. Raises StorageFault."""
 
     def open(self, folder: str, families: Sequence[str]) -> Engine:
-        """The engine in a folder, which is made if need be. Raises StartFailed, LogCorrupt."""
+        """The engine in a folder, which is made if need be. Raises StartFailed, StateCorrupt."""
 
     def folders(self) -> list[str]:
         """All that there are."""
@@ -72,7 +72,7 @@ class FolderHome:
             ) from error
 
     def open(self, folder: str, families: Sequence[str]) -> Engine:
-        return RocksEngine(self._root / folder, families)
+        return RocksEngine(self._root / folder, families, damage=StateCorrupt)
 
     def folders(self) -> list[str]:
         return sorted(path.name for path in self._root.iterdir() if path.is_dir())

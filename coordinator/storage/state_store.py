@@ -162,13 +162,20 @@ class StoredState:
 
     def _read_applied(self) -> SnapshotMeta:
         value = self._engine.get(*APPLIED)
-        return SnapshotMeta() if value is None else applied_in(value, self._name)
+        if value is not None:
+            return applied_in(value, self._name)
+        if any(self._engine.last(family) is not None for family in FAMILIES):
+            raise _unreadable(self._name, "it is missing, yet the state is not empty")
+        return SnapshotMeta()
 
 
 def applied_in(value: bytes, name: str) -> SnapshotMeta:
     """Where a state stands, from its record `APPLIED`; `name` is what it is called in messages. Raises
-    UnknownFormat."""
-    found, applied = msgspec.msgpack.decode(value, type=tuple[int, SnapshotMeta])
+    UnknownFormat, StateCorrupt."""
+    try:
+        found, applied = msgspec.msgpack.decode(value, type=tuple[int, SnapshotMeta])
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise _unreadable(name, str(error)) from error
     if found != FORMAT:
         raise UnknownFormat(
             f"the state in {name} has format {found}, this program knows {FORMAT}: upgrade it",
@@ -176,6 +183,13 @@ def applied_in(value: bytes, name: str) -> SnapshotMeta:
             known=FORMAT,
         )
     return applied
+
+
+def _unreadable(name: str, why: str) -> StateCorrupt:
+    return StateCorrupt(
+        f"the record of what the state in {name} has applied cannot be read: {why}. Let the node rejoin with "
+        "an empty folder."
+    )
 
 
 class Incoming(NamedTuple):
@@ -228,7 +242,13 @@ class StateStore(StoredState):
         return former
 
     def _present_folder(self) -> str:
-        folder = self._home.current()
+        folder, folders = self._home.current(), self._home.folders()
+        if folders and folder not in folders:
+            raise StateCorrupt(
+                f"{self._home.name} holds the states {', '.join(folders)}, and calls {folder!r} the "
+                "present one: its pointer was lost or damaged. Do not serve from it: let the node rejoin with "
+                "an empty folder."
+            )
         if folder is None:
             folder = _FIRST_FOLDER
             self._home.make_current(folder)

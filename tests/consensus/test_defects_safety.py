@@ -48,6 +48,9 @@ from tests.consensus.lab import (
     voters,
 )
 
+# The library closes no file that it has opened.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+
 stock_journal: Any = importlib.import_module("pysyncobj.journal")
 stock_serializer: Any = importlib.import_module("pysyncobj.serializer")
 

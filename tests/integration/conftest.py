@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -66,6 +69,21 @@ def eventually_sync(look: Callable[[], Found | None], what: str) -> Found:
         assert time.monotonic() < deadline, f"waited {WAIT_S} s in vain until {what}"
         time.sleep(_POLL_S)
     return found
+
+
+def serve(data_dir: Path, **settings: object) -> tuple[int, dict[str, Any]]:
+    """Run a node that cannot start; returns its exit code and the last line of its log."""
+    given = {"data_dir": data_dir, "grpc_port": 0, "raft_port": 0, **settings}
+    flags = [part for key, value in given.items() for part in ("--set", f"{key}={value}")]
+    ended = subprocess.run(
+        [sys.executable, "-m", "coordinator.cli.server", "serve", *flags],
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=False,
+    )
+    assert "Traceback" not in ended.stderr, ended.stderr
+    return ended.returncode, json.loads(ended.stderr.splitlines()[-1])
 
 
 async def refusal_of(call: Awaitable[Any]) -> tuple[grpc.StatusCode, common_pb2.ErrorDetail]:

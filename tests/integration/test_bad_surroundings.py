@@ -6,8 +6,6 @@ from __future__ import annotations
 import json
 import resource
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ import pytest
 from agent_sdk import Client, Dag, Task
 from coordinator.cli.agent_spec import alike
 from coordinator.cli.local_cluster import LocalCluster
-from tests.integration.conftest import WAIT_S, StartCluster, eventually_sync
+from tests.integration.conftest import WAIT_S, StartCluster, eventually_sync, serve
 
 UNAVAILABLE, FAILED = 4, 1
 """Exit codes, as docs/cli.md lists them."""
@@ -30,21 +28,6 @@ def taken() -> Iterator[int]:
         other.bind(("127.0.0.1", 0))
         other.listen()
         yield other.getsockname()[1]
-
-
-def serve(data_dir: Path, **settings: object) -> tuple[int, dict[str, Any]]:
-    """Run a node that cannot start; returns its exit code and the last line of its log."""
-    given = {"data_dir": data_dir, "grpc_port": 0, "raft_port": 0, **settings}
-    flags = [part for key, value in given.items() for part in ("--set", f"{key}={value}")]
-    ended = subprocess.run(
-        [sys.executable, "-m", "coordinator.cli.server", "serve", *flags],
-        capture_output=True,
-        text=True,
-        timeout=WAIT_S,
-        check=False,
-    )
-    assert "Traceback" not in ended.stderr, ended.stderr
-    return ended.returncode, json.loads(ended.stderr.splitlines()[-1])
 
 
 @pytest.mark.parametrize("key", ["grpc_port", "raft_port"])
