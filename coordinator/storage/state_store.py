@@ -246,7 +246,7 @@ class StateStore(StoredState):
         if folders and folder not in folders:
             raise StateCorrupt(
                 f"{self._home.name} holds the states {', '.join(folders)}, and calls {folder!r} the "
-                "present one: its pointer was lost or damaged. Do not serve from it: let the node rejoin with "
+                "present one: its pointer was lost or damaged. Do not serve it: let the node rejoin with "
                 "an empty folder."
             )
         if folder is None:
