@@ -7,9 +7,12 @@ from collections.abc import Iterable, Mapping
 from itertools import combinations
 from typing import Final
 
+from chaos.sim.disk import Disk
 from chaos.sim.host_loop import HostLoop
+from chaos.sim.protocol_checks import ProtocolChecks
 from chaos.sim.trace import Trace
 from chaos.sim.witness import Witness
+from coordinator.consensus.messages import Message
 from coordinator.consensus.port import Role, Status
 from coordinator.core import invariants
 from coordinator.core.lifecycle import TERMINAL
@@ -24,12 +27,13 @@ _WATCHED_EVERY: Final = 4
 class Checks:
     """Notes what is broken with the witness. One for all nodes of a world."""
 
-    def __init__(self, witness: Witness, trace: Trace) -> None:
+    def __init__(self, witness: Witness, trace: Trace, disks: Mapping[str, Disk]) -> None:
         self.entries = 0
         """Applied, by all nodes together."""
         self.highest_index = 0
         self._witness = witness
         self._trace = trace
+        self._protocol = ProtocolChecks(disks, self._broken)
         self._leaders: dict[int, str] = {}
         self._terms: dict[int, int] = {}
         self._digests: dict[int, bytes] = {}
@@ -47,6 +51,8 @@ class Checks:
             self._trace.note(me, f"{role} in term {term}, leader {leader}")
             if role is Role.LEADER and self._leaders.setdefault(term, me) != me:
                 self._broken(f"{self._leaders[term]} and {me} both lead term {term}")
+            if role is Role.LEADER:
+                self._protocol.begins_to_lead(me, term, node.consensus.status().commit_index)
             tell_role(role, term, leader)
 
         def on_outcome(index: int, term: int, outcome: Outcome) -> None:
@@ -57,6 +63,10 @@ class Checks:
                     self._broken(f"{me} at {index}: {found}")
 
         applier.on_role_change, applier.on_outcome = on_role, on_outcome
+
+    def sent(self, node: Node, target: str, message: Message) -> None:
+        """A node sends a message to another."""
+        self._protocol.sent(node.config.node_id, target, message, node.consensus.journal)
 
     def look(self, processes: Mapping[str, tuple[Node, HostLoop]]) -> None:
         """Look at all nodes that are up, at once."""
@@ -72,11 +82,17 @@ class Checks:
             ):
                 self._broken(f"{me} went back: term, commit, applied {before[1:]} and then {now[1:]}")
             self._same_digest(me, status.applied.index, status.applied.digest)
+            if status.role is Role.LEADER:
+                commit = status.commit_index
+                self._protocol.leads(me, status.term, commit, node.consensus.journal.term_at(commit))
         self._logs_match(processes)
 
     def _applied(self, node: Node, me: str, index: int, term: int, outcome: Outcome) -> None:
         self.entries += 1
         self.highest_index = max(self.highest_index, index)
+        if index not in self._terms:
+            voters = [voter.id for voter in node.consensus.membership.voters]
+            self._protocol.committed(index, term, voters)
         if self._terms.setdefault(index, term) != term:
             self._broken(f"{me} applied entry {index} of term {term}, others of term {self._terms[index]}")
         for event in outcome.events:

@@ -208,6 +208,15 @@ class Disk:
             if store.crash(self.rng):
                 self.happened["unsynced_lost"] += 1
 
+    @property
+    def has_log(self) -> bool:
+        """Whether a node has ever run on it."""
+        return LOG_FOLDER in self._stores
+
+    def durable(self, folder: str) -> dict[str, Family]:
+        """What a crash would leave of a folder's engine at the least."""
+        return self._stores[folder].durable
+
     def flip_a_bit(self) -> str:
         """Damage one durable record; returns where, "" if there is none."""
         records = [

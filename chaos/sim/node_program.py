@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 import grpc.aio
 
@@ -20,6 +19,7 @@ from chaos.sim.worker import SimWorker
 from coordinator.api.server import add_services
 from coordinator.config import NodeConfig
 from coordinator.consensus.journal import FAMILIES
+from coordinator.consensus.messages import Message
 from coordinator.errors import CoordinatorError
 from coordinator.replica.node import Node
 from coordinator.replica.surroundings import Surroundings
@@ -27,11 +27,19 @@ from coordinator.replica.surroundings import Surroundings
 _STOP_GRACE_S: Final = 1.0
 _DISK_BYTES: Final = 1 << 40
 
-Observer = Callable[[Node, HostLoop], None]
+
+class Observer(Protocol):
+    """Whoever watches what nodes do."""
+
+    def observe(self, node: Node, process: HostLoop) -> None:
+        """A new node is about to start."""
+
+    def sent(self, node: Node, target: str, message: Message) -> None:
+        """A node sends a message to another."""
 
 
 class NodeProgram:
-    """Runs one node on its machine, again and again. `observe` is given each new node before it starts."""
+    """Runs one node on its machine, again and again."""
 
     def __init__(
         self,
@@ -40,7 +48,7 @@ class NodeProgram:
         disk: Disk,
         network: Network,
         weather: Weather,
-        observe: Observer,
+        observer: Observer,
     ) -> None:
         self.config = config
         self.machine = machine
@@ -51,7 +59,7 @@ class NodeProgram:
         """What the last process stopped itself for, if it did."""
         self._network = network
         self._weather = weather
-        self._observe = observe
+        self._observer = observer
         self._stopping: asyncio.Event | None = None
         machine.on_death.append(self._died)
 
@@ -78,7 +86,7 @@ class NodeProgram:
         try:
             node = Node(self.config, self._surroundings(process))
             self.node = node
-            self._observe(node, process)
+            self._observer.observe(node, process)
             await node.start()
             server = SimServer(self._network, process)
             add_services(node, cast(grpc.aio.Server, server))
@@ -108,6 +116,7 @@ class NodeProgram:
                 process=process,
                 network=self._network,
                 weather=self._weather,
+                tap=self._sent,
             ),
             worker=lambda _: SimWorker(process, disk.faults, rng),
             now=process.time,
@@ -115,6 +124,10 @@ class NodeProgram:
             rng=rng,
             free_bytes=lambda: 0 if disk.faults.full else _DISK_BYTES,
         )
+
+    def _sent(self, target: str, message: Message) -> None:
+        if self.node is not None:
+            self._observer.sent(self.node, target, message)
 
     def _died(self, process: HostLoop, silent: bool) -> None:
         self.node = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from pysyncobj.node import Node
@@ -58,7 +58,8 @@ class Weather:
 
 
 class SimLinks(Links):
-    """`weather` is what messages suffer beside what the network does."""
+    """`weather` is what messages suffer beside what the network does; `tap` is told of each message with its
+    target."""
 
     def __init__(
         self,
@@ -71,6 +72,7 @@ class SimLinks(Links):
         process: HostLoop,
         network: Network,
         weather: Weather,
+        tap: Callable[[str, Message], None],
     ) -> None:
         super().__init__(None, Node(me), [])
         self.me = me
@@ -79,6 +81,7 @@ class SimLinks(Links):
         self.process = process
         self.network = network
         self.weather = weather
+        self._tap = tap
         self.counters: Counter[str] = Counter()
         self.advertise = advertise
         self._port = listen
@@ -151,6 +154,7 @@ class SimLinks(Links):
         end = caller.end if caller is not None else None
         if end is None:
             return False
+        self._tap(node.id, content)
         if self._encoded[0] is not content:
             self._encoded = (content, frame(content))
         self._expose(end, self._encoded[1])
@@ -168,7 +172,7 @@ class SimLinks(Links):
             else:
                 end.send(data)
             if weather.strikes("message_doubled", harm.doubled):
-                end.send(data)
+                self.process.call_later(weather.rng.uniform(0.0, _LATE_S), end.send, data)
 
     # What the connections report.
 

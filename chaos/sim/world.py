@@ -39,7 +39,8 @@ class World:
         self.scheduler = Scheduler()
         self.trace = Trace(self.scheduler, keep_all=keep_trace)
         self.witness = Witness(lambda: self.scheduler.now)
-        self.checks = Checks(self.witness, self.trace)
+        self.disks: dict[str, Disk] = {}
+        self.checks = Checks(self.witness, self.trace, self.disks)
         self.network = Network(self.scheduler, self._chance("network"))
         self.weather = Weather(self._chance("weather"))
         self.machines: dict[str, Machine] = {}
@@ -128,9 +129,9 @@ class World:
 
     def _node(self, node_id: str) -> NodeProgram:
         machine = self._machine(node_id)
-        disk = Disk(node_id, self._chance(f"{node_id} disk"))
+        disk = self.disks[node_id] = Disk(node_id, self._chance(f"{node_id} disk"))
         config = _config(self.plan, node_id)
-        return NodeProgram(config, machine, disk, self.network, self.weather, self.checks.observe)
+        return NodeProgram(config, machine, disk, self.network, self.weather, self.checks)
 
     def _agent(self, name: str, endpoints: list[str]) -> AgentProgram:
         slots = self._chance(f"{name} slots").randint(1, 4)
