@@ -72,6 +72,7 @@ __all__ = [
     "IoNeeds",
     "KvEvent",
     "KvItem",
+    "MemberStatus",
     "ModelNeeds",
     "NodeStatus",
     "PermanentError",

@@ -14,6 +14,7 @@ from agent_sdk._channels import Node
 from agent_sdk._dag import Dag
 from agent_sdk._kv import AsyncKv
 from agent_sdk._leader import CALL_TIMEOUT_S, LeaderCalls
+from agent_sdk._members import AsyncMembers
 from agent_sdk._submit import Submission, SubmitSettings
 from agent_sdk._surroundings import Surroundings, this_machine
 from agent_sdk._watch import Watch
@@ -59,6 +60,7 @@ class AsyncClient:
         self._calls = LeaderCalls(endpoints, timeout_s, surroundings or this_machine())
         self._submit_settings = submit_settings or SubmitSettings()
         self.kv = AsyncKv(self._calls)
+        self.members = AsyncMembers(self._calls)
         """The replicated key-value space."""
 
     async def __aenter__(self) -> Self:

@@ -11,6 +11,7 @@ from agent_sdk._dag import Dag
 from agent_sdk._kv import Kv
 from agent_sdk._leader import CALL_TIMEOUT_S
 from agent_sdk._loop_thread import LoopThread
+from agent_sdk._members import Members
 from agent_sdk._submit import SubmitSettings
 from agent_sdk.types import (
     AgentStatus,
@@ -42,6 +43,7 @@ class Client:
         self._client = AsyncClient(endpoints, timeout_s=timeout_s, submit_settings=submit_settings)
         self._loop = LoopThread("quorumflow-client")
         self.kv = Kv(self._loop, self._client.kv)
+        self.members = Members(self._loop, self._client.members)
         """The replicated key-value space."""
 
     def __enter__(self) -> Self:

@@ -165,6 +165,8 @@ def node(view: operator_pb2.NodeView) -> types.NodeStatus:
         free_bytes=view.free_bytes,
         low_on_space=view.low_on_space,
         refuses_work=view.refuses_work,
+        kind=view.kind,
+        lag=view.lag,
         differs_at=view.differs_at,
     )
 

@@ -195,6 +195,8 @@ class NodeStatus:
     free_bytes: int = 0
     low_on_space: bool = False
     refuses_work: bool = False
+    kind: str = "voter"
+    lag: int = 0
     differs_at: int = 0
     term: int = 0
     commit_index: int = 0
@@ -217,6 +219,23 @@ class ClusterStatus:
     tasks: Mapping[str, int]
     unfinished_dags: int
     agents: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemberStatus:
+    """A member of the cluster: `kind` is voter or learner, `lag` how many entries of the leader's log it
+    lacks. A learner with `promote` becomes a voter by itself. `incarnation` names the data folder that it is
+    bound to, "" until the leader has met it."""
+
+    id: str
+    kind: str
+    raft_address: str
+    grpc_address: str
+    incarnation: str
+    promote: bool
+    leader: bool
+    lag: int
+    connected: bool
 
 
 @dataclass(frozen=True, slots=True)

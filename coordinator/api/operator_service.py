@@ -10,6 +10,7 @@ from typing import Final
 from coordinator import errors
 from coordinator.api import convert
 from coordinator.api.errors import streaming, unary
+from coordinator.api.membership import change_from_proto, kind_of, lag_of, members_to_proto
 from coordinator.consensus.port import Abstention, PeerStatus, Role, Status
 from coordinator.core.commands import DrainAgent
 from coordinator.core.model import STATES, Agent, AgentState, Drain, TaskState
@@ -42,7 +43,7 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
             leader_address=self._node.address_of(status.id),
             term=status.term,
             commit_index=status.commit_index,
-            nodes=[self._myself(status), *(self._peer(peer) for peer in status.peers)],
+            nodes=[self._myself(status), *(self._peer(status, peer) for peer in status.peers)],
             tasks=convert.counts_to_proto(counts),
             unfinished_dags=len(state.dags),
             agents=sum(agent.record.state is AgentState.CONNECTED for agent in state.agents.values()),
@@ -99,6 +100,26 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
             address=address,
         )
 
+    @unary
+    async def ListMembers(self, request: pb.ListMembersRequest) -> pb.MembersReply:
+        del request
+        await self._node.consensus.read_index()
+        return pb.MembersReply(members=members_to_proto(self._node.consensus.status()))
+
+    @unary
+    async def ChangeMembers(self, request: pb.ChangeMembersRequest) -> pb.MembersReply:
+        await self._node.consensus.change_membership(change_from_proto(request))
+        return pb.MembersReply(members=members_to_proto(self._node.consensus.status()))
+
+    @unary
+    async def TransferLeadership(self, request: pb.TransferLeadershipRequest) -> pb.TransferLeadershipReply:
+        consensus = self._node.consensus
+        if request.target == self._node.config.node_id and consensus.status().role is Role.LEADER:
+            return pb.TransferLeadershipReply(leader_id=request.target)
+        return pb.TransferLeadershipReply(
+            leader_id=await consensus.transfer_leadership(request.target or None)
+        )
+
     @streaming
     async def Backup(self, request: pb.BackupRequest) -> AsyncIterator[pb.BackupPart]:
         async for piece in self._node.backups.stream(request.at_least):
@@ -118,9 +139,10 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
             free_bytes=self._node.space.free,
             low_on_space=self._node.space.low,
             refuses_work=self._node.space.refuses,
+            kind=kind_of(status, status.id),
         )
 
-    def _peer(self, peer: PeerStatus) -> pb.NodeView:
+    def _peer(self, status: Status, peer: PeerStatus) -> pb.NodeView:
         heard = 0 <= peer.age_s < _SILENT_S
         return pb.NodeView(
             id=peer.id,
@@ -133,6 +155,8 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
             draining=peer.abstains is Abstention.DRAINED,
             low_on_space=peer.abstains is Abstention.NO_SPACE,
             differs_at=peer.differs_at,
+            kind=kind_of(status, peer.id),
+            lag=lag_of(status, peer),
         )
 
     def _agent(self, agent: Agent) -> pb.AgentView:

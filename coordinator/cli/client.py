@@ -13,6 +13,7 @@ from coordinator.cli import views
 from coordinator.cli.backups import backup, restore
 from coordinator.cli.exits import Exit
 from coordinator.cli.keys import kv
+from coordinator.cli.members import member
 from coordinator.cli.output import Format, note, print_json, print_record, print_table
 from coordinator.cli.program import Program
 from coordinator.cli.session import Session, root_options, session_options, stale_option
@@ -208,6 +209,7 @@ def explain(session: Session, dag_id: str, task_id: str) -> None:
 # --- the key-value space ------------------------------------------------------------------------------------
 
 main.add_command(kv)
+main.add_command(member)
 main.add_command(backup)
 main.add_command(restore)
 
@@ -244,7 +246,10 @@ def cluster_status(session: Session) -> None:
     if session.output is Format.TABLE:
         nodes = view.pop("nodes")
         print_record(view)
-        columns = ["id", "role", "grpc", "raft", "applied_index", "digest", "draining", "version", "alarms"]
+        columns = [
+            "id", "role", "kind", "grpc", "raft", "applied_index", "lag", "digest", "draining", "version",
+            "alarms",
+        ]  # fmt: skip
         print_table(nodes, columns)
     else:
         session.show(view)

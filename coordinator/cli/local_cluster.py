@@ -188,6 +188,10 @@ class LocalCluster:
         """Whether this node or agent runs."""
         return process_id in self._processes and self._processes[process_id].alive
 
+    def exit_code(self, process_id: str) -> int | None:
+        """With which code it has ended; None while it runs. Raises NotFound."""
+        return self._process(process_id).exit_code
+
     def log(self, process_id: str) -> Path:
         """The log file of this node or agent."""
         return self.directory / "logs" / f"{process_id}.log"
@@ -224,6 +228,21 @@ class LocalCluster:
     def kill_agent(self, agent_id: str) -> None:
         """SIGKILL, and wait until it is gone."""
         self._kill(agent_id)
+
+    def add_node(self, node_id: str) -> NodeEntry:
+        """Start one more node, which waits until it is made a member; returns at once."""
+        grpc, raft = free_ports(_HOST, 2)
+        data_dir = str(self.directory / "data" / node_id)
+        node = NodeEntry(node_id, 0, f"{_HOST}:{grpc}", f"{_HOST}:{raft}", data_dir)
+        self._layout.nodes.append(node)
+        self._start(node_id, [*self._node_arguments(node), "--set", "join=true"])
+        return node
+
+    def forget_node(self, node_id: str) -> None:
+        """A node was removed from the cluster and has ended, or will never run again."""
+        self._kill(node_id)
+        self._layout.nodes.remove(self.nodes[node_id])
+        _write(self.directory / "cluster.json", self._layout)
 
     def restart_node(self, node_id: str) -> None:
         """Start a node that has ended, with its state and addresses; returns at once. Raises WrongState."""

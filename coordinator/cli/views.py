@@ -18,6 +18,7 @@ from agent_sdk.types import (
     Explanation,
     KvEvent,
     KvItem,
+    MemberStatus,
     NodeStatus,
     TaskResult,
     TaskStatus,
@@ -121,6 +122,8 @@ def node(status: NodeStatus) -> View:
     return {
         "id": status.id,
         "role": status.role,
+        "kind": status.kind,
+        "lag": status.lag,
         "grpc": status.grpc_address,
         "raft": status.raft_address,
         "applied_index": status.applied_index,
@@ -128,6 +131,21 @@ def node(status: NodeStatus) -> View:
         "draining": status.draining,
         "version": status.version,
         "alarms": alarms(status),
+    }
+
+
+def member(status: MemberStatus) -> View:
+    """A member of the cluster; `lag` counts the entries that it lacks."""
+    return {
+        "id": status.id,
+        "kind": status.kind,
+        "leader": status.leader,
+        "connected": status.connected,
+        "lag": status.lag,
+        "promote": status.promote,
+        "raft": status.raft_address,
+        "grpc": status.grpc_address,
+        "incarnation": status.incarnation,
     }
 
 

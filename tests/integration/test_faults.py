@@ -16,6 +16,7 @@ from chaos.effects import effects_of
 from chaos.gathering import gather
 from chaos.recorder import Recorder
 from coordinator.cli.agent_spec import alike
+from coordinator.cli.exits import Exit
 from coordinator.cli.local_cluster import LocalCluster
 from tests.integration.conftest import WAIT_S, eventually_sync
 
@@ -184,13 +185,28 @@ def test_a_follower_that_missed_what_was_compacted_gets_a_snapshot(
     assert len(digests(caller)) == 1
 
 
-def test_a_follower_that_lost_its_disk_is_filled_again(mended: LocalCluster, caller: Client) -> None:
+def test_a_follower_that_lost_its_disk_is_filled_again_once_it_is_replaced(
+    mended: LocalCluster, caller: Client
+) -> None:
+    """What it promised is gone with the disk: under its old id it is refused, until its operator says so."""
     wiped = stop_a_follower(mended, caller)
     compact(caller)
     shutil.rmtree(mended.nodes[wiped].data_dir)
     mended.restart_node(wiped)
+    eventually_sync(lambda: not mended.alive(wiped), "it is refused and stops")
+    assert mended.exit_code(wiped) == Exit.REFUSED
+    assert f"coordctl member replace {wiped} {wiped}" in mended.log(wiped).read_text()
+    entry = mended.nodes[wiped]
+    caller.members.replace(wiped, wiped, entry.raft, entry.grpc)
+    mended.restart_node(wiped)
+    eventually_sync(lambda: kinds(caller)[wiped] == "voter", "it votes again")
     assert await_own(mended, caller, wiped).counters["snapshots_installed"] >= 1
     assert len(digests(caller)) == 1
+
+
+def kinds(client: Client) -> dict[str, str]:
+    """What each member is."""
+    return {member.id: member.kind for member in client.members.list()}
 
 
 def stop_a_follower(cluster: LocalCluster, client: Client) -> str:
