@@ -189,6 +189,7 @@ def test_13_a_snapshot_carries_the_configuration_at_its_index_and_not_a_later_on
 def test_13_a_crash_between_a_snapshots_installation_and_the_logs_reset_loses_no_configuration() -> None:
     bench = Bench()
     configuration = Configuration(8, 1, voters("a", "b", "d"))
+    bench.node.journal.set_vote(1, None)
     bench.node.journal.expect_base(Position(9, 1), configuration)
     installed = ListReplica()
     installed.applied = type(installed.applied)(9, 1, b"")

@@ -170,9 +170,13 @@ def test_the_restored_state_is_the_one_that_was_backed_up_and_the_old_nodes_stay
             for address in (leader, out.grpc):
                 eventually_sync(lambda at=address: refusals(client, at), f"{address} refuses the other")
             assert client.kv.put("key", b"other").version > 0
-            views = {node.id: node for node in client.cluster_status().nodes}
-            assert views[out.id].role == "unreachable"
+            eventually_sync(lambda: role_of(client, out.id) == "unreachable", "nobody takes it for a member")
             assert client.node_status(out.grpc).applied_index == index, "it got nothing of the new cluster"
+
+
+def role_of(client: Client, node_id: str) -> str:
+    """What the cluster sees the node as."""
+    return next(node.role for node in client.cluster_status().nodes if node.id == node_id)
 
 
 def refusals(client: Client, address: str) -> float:
