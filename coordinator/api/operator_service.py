@@ -19,6 +19,8 @@ from coordinator.replica.node import Node
 from quorumflow_proto.v1 import common_pb2, operator_pb2_grpc
 from quorumflow_proto.v1 import operator_pb2 as pb
 
+_VERSION: Final = version("quorumflow")
+
 _SILENT_S: Final = 1.0
 """A member not heard of for this long is shown as unreachable."""
 
@@ -134,7 +136,7 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
             applied_index=status.applied.index,
             digest=status.applied.digest.hex(),
             draining=self._node.draining,
-            version=version("quorumflow"),
+            version=_VERSION,
             last_log_index=status.last_index,
             free_bytes=self._node.space.free,
             low_on_space=self._node.space.low,
