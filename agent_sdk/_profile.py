@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import psutil
 
@@ -67,6 +68,7 @@ def machine_resources() -> Resources:
     return Resources(cores=psutil.cpu_count() or 1, memory_bytes=psutil.virtual_memory().total)
 
 
+@cache
 def sdk_version() -> str:
     """Of the installed distribution; "source" when run from a checkout."""
     try:

@@ -97,7 +97,8 @@ class HostLoop(asyncio.BaseEventLoop):
         """Have a callback run in the process; nothing happens if it is dead."""
         if not self.ended:
             self._ready.append(asyncio.Handle(callback, args, self))
-            self._arm()
+            if not self._running:
+                self._arm()
 
     def stall(self, seconds: float) -> None:
         """Nothing runs in the process for this long: it is stopped, or something blocks its loop."""
@@ -228,13 +229,14 @@ class HostLoop(asyncio.BaseEventLoop):
         """Wake up for the first thing there is to do, if that is sooner than what is planned."""
         if self.ended:
             return
-        if self._ready:
-            due = self.scheduler.now
-        elif self._timers:
-            due = self._began_s + (self._timers[0][0] - self._clock_began_s) / self._rate
-        else:
-            return
-        due = max(due, self._busy_until_s, self.scheduler.now)
+        due = max(self._busy_until_s, self.scheduler.now)
+        if not self._ready:
+            timers = self._timers
+            while timers and timers[0][2].cancelled():
+                heapq.heappop(timers)
+            if not timers:
+                return
+            due = max(due, self._began_s + (timers[0][0] - self._clock_began_s) / self._rate)
         if self._wake is not None and self._wake.action is not None:
             if self._wake.when <= due:
                 return
@@ -267,7 +269,7 @@ class HostLoop(asyncio.BaseEventLoop):
             events._set_running_loop(None)
             self._running = False
         if not self.ended:
-            took = (_ITERATION_S + _CALLBACK_S * count_ready) * self.rng.uniform(0.5, 1.5)
+            took = (_ITERATION_S + _CALLBACK_S * count_ready) * (0.5 + self.rng.random())
             self._busy_until_s = max(self._busy_until_s, self.scheduler.now + took)
             self._rearm()
 

@@ -127,6 +127,7 @@ def _quiet() -> Iterator[None]:
     logging.disable(logging.CRITICAL)
     hooks, unraisable = sys.get_asyncgen_hooks(), sys.unraisablehook
     gc.disable()
+    gc.freeze()
     sys.unraisablehook = _ignore
     sys.set_asyncgen_hooks(firstiter=None, finalizer=_finish_generator)
     try:
@@ -136,6 +137,7 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             gc.collect()
+        gc.unfreeze()
         sys.unraisablehook = unraisable
         gc.enable()
         logging.disable(logging.NOTSET)
