@@ -30,8 +30,6 @@ def missing(plan: Plan, *, existing: bool = False) -> str:
         reasons.append(Namespaces.missing())
         if Need.DELAY in plan.needs and not reasons[0]:
             reasons.append(Namespaces.missing_for_delay())
-    if Need.CLOCKS in plan.needs:
-        reasons.append(Clocks.missing())
     return "; ".join(filter(None, reasons))
 
 
