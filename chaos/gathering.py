@@ -29,6 +29,7 @@ def gather(client: Client, acknowledged: Mapping[str, int], recorder: Recorder, 
         endings=recorder.endings,
         lost_agents=frozenset(recorder.lost_agents),
         watch_problem=recorder.problem,
+        watch_gaps=recorder.gaps,
         effects=effects,
     )
 
@@ -43,7 +44,11 @@ def _find(client: Client, dag_id: str) -> DagStatus | None:
 def _await_events(recorder: Recorder, ended: set[tuple[str, str]]) -> None:
     """A watch may be a little behind a read."""
     deadline = time.monotonic() + _AGREEMENT_S
-    while not ended <= recorder.endings.keys() and not recorder.problem and time.monotonic() < deadline:
+    while (
+        not ended <= recorder.endings.keys()
+        and not (recorder.problem or recorder.gaps)
+        and time.monotonic() < deadline
+    ):
         time.sleep(_POLL_S)
 
 

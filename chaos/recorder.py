@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from agent_sdk import AgentEvent, Client, Event, QuorumflowError, TaskEvent
-from agent_sdk.errors import WrongState
+from agent_sdk.errors import RevisionCompacted, WrongState
 from agent_sdk.types import FINAL_STATES
 
 
@@ -22,9 +22,10 @@ class Sequel(NamedTuple):
 
 
 class Recorder:
-    """What the cluster has told since `start`. Read it freely from other threads; it only grows."""
+    """What the cluster has told since `start`. Read it freely from other threads; it only grows. Nodes keep
+    events in memory: where all of them die at once, `may_miss` lets it go on with what comes after."""
 
-    def __init__(self, endpoints: Sequence[str]) -> None:
+    def __init__(self, endpoints: Sequence[str], *, may_miss: bool = False) -> None:
         self.endings: Counter[tuple[str, str]] = Counter()
         """How often each task, as (DAG id, task id), was told to have ended."""
         self.assignments: list[Sequel] = []
@@ -35,6 +36,9 @@ class Recorder:
         """Agents that were declared lost at some time."""
         self.problem = ""
         """Why the events could not be followed to the end, if so."""
+        self.gaps = 0
+        """How often events were missed, where they may be."""
+        self._may_miss = may_miss
         self._client = Client(endpoints)
         self._assigned: dict[tuple[str, str, int], int] = {}
         self._thread = threading.Thread(target=self._follow, name="recorder", daemon=True)
@@ -58,14 +62,20 @@ class Recorder:
         return _first(self.beginnings, at_ms)
 
     def _follow(self) -> None:
-        try:
-            for event in self._client.watch(from_revision=self._revision):
-                self._take(event)
-        except WrongState:
-            # `stop` has closed the client.
-            return
-        except QuorumflowError as error:
-            self.problem = error.message
+        from_revision = self._revision
+        while True:
+            try:
+                for event in self._client.watch(from_revision=from_revision):
+                    self._take(event)
+            except WrongState:
+                # `stop` has closed the client.
+                return
+            except QuorumflowError as error:
+                if not (self._may_miss and isinstance(error, RevisionCompacted)):
+                    self.problem = error.message
+                    return
+                self.gaps += 1
+                from_revision = 0
 
     def _take(self, event: Event) -> None:
         if isinstance(event, AgentEvent):

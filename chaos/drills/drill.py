@@ -25,6 +25,7 @@ from chaos.drills.lookout import Lookout
 from chaos.drills.stage import existing_cluster, own_cluster
 from chaos.faults import Site
 from chaos.faults.base import await_event, now_ms
+from chaos.faults.processes import PowerCut
 from chaos.gathering import gather
 from chaos.harness.fleet import CAPABILITY
 from chaos.load.keys import KeyClients
@@ -98,7 +99,8 @@ class _Drill:
         self._plan = plan
         self._site = site
         self._seed = seed
-        self._recorder = Recorder(site.endpoints)
+        may_miss = any(isinstance(fault, PowerCut) for fault in plan.faults)
+        self._recorder = Recorder(site.endpoints, may_miss=may_miss)
         self._lookout = Lookout(site.endpoints)
         self._load = SteadyLoad(
             site.endpoints,

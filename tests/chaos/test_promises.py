@@ -96,6 +96,7 @@ SAME = "all nodes hold the same state"
         (ONCE, {"endings": Counter({X: 1})}, "not once: d/y"),
         (ONCE, {"tasks": [task("x", attempt(1, "a1"), attempt(2, "a2"))]}, "not once: d/x"),
         (ONCE, {"watch_problem": "no leader"}, "no leader"),
+        (ONCE, {"watch_gaps": 1, "endings": Counter({X: 2, Y: 0})}, "not once: d/x"),
         (RESTART, {"lost_agents": frozenset()}, "restarted: d/y"),
         (SAME, {"nodes": [node("n1"), node("n2", digest="bb")]}, "n1 at 9: aa, n2 at 9: bb"),
         (SAME, {"nodes": [node("n1"), node("n2", applied=8)]}, "n1 at 9: aa, n2 at 8: aa"),
@@ -104,6 +105,11 @@ SAME = "all nodes hold the same state"
 def test_a_spoiled_history_is_found_out(promise: str, spoiled: dict[str, Any], found: str) -> None:
     check = check_all(**spoiled)[promise]
     assert (check.held, check.found) == (False, found)
+
+
+def test_a_result_whose_event_was_missed_with_all_nodes_is_not_called_lost() -> None:
+    check = check_all(watch_gaps=2, endings=Counter({X: 1}))[ONCE]
+    assert (check.held, check.found) == (True, "2 results, events missed 2 times")
 
 
 def test_a_task_that_was_given_to_another_before_it_began_is_no_restart() -> None:
