@@ -46,6 +46,7 @@ from agent_sdk.types import (
     Explanation,
     KvEvent,
     KvItem,
+    MemberStatus,
     NodeStatus,
     Refusal,
     TaskEvent,
