@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from agent_sdk import builtin
-from agent_sdk._channels import parse_endpoints
+from agent_sdk._channels import AGENT_KEEPALIVE_MS, parse_endpoints
 from agent_sdk._dag import Resources
 from agent_sdk._executor import Handler
 from agent_sdk._profile import Profile, machine_resources
@@ -61,7 +61,7 @@ class Agent:
             raise InvalidRequest(
                 f"slots is {slots}, queue is {queue}; slots must be 1 or more, queue 0 or more"
             )
-        self._surroundings = surroundings or this_machine()
+        self._surroundings = surroundings or this_machine(AGENT_KEEPALIVE_MS)
         self._endpoints = parse_endpoints(endpoints)
         self._profile = Profile(
             agent_id=agent_id or f"{platform.node() or 'agent'}-{self._surroundings.new_id()[:8]}",

@@ -10,7 +10,7 @@ from typing import Final, Self
 import grpc.aio
 
 from agent_sdk import _encode, _views
-from agent_sdk._channels import Node
+from agent_sdk._channels import CLIENT_KEEPALIVE_MS, Node
 from agent_sdk._dag import Dag
 from agent_sdk._kv import AsyncKv
 from agent_sdk._leader import CALL_TIMEOUT_S, LeaderCalls
@@ -57,7 +57,7 @@ class AsyncClient:
         submit_settings: SubmitSettings | None = None,
         surroundings: Surroundings | None = None,
     ) -> None:
-        self._calls = LeaderCalls(endpoints, timeout_s, surroundings or this_machine())
+        self._calls = LeaderCalls(endpoints, timeout_s, surroundings or this_machine(CLIENT_KEEPALIVE_MS))
         self._submit_settings = submit_settings or SubmitSettings()
         self.kv = AsyncKv(self._calls)
         self.members = AsyncMembers(self._calls)

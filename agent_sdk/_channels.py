@@ -17,15 +17,18 @@ from quorumflow_proto.v1.operator_pb2_grpc import OperatorServiceStub
 MAX_MESSAGE_BYTES: Final = 64 << 20
 """What is taken from a node in one message; the node's own limit is lower."""
 
-KEEPALIVE_MS: Final = 1_000
-KEEPALIVE_TIMEOUT_MS: Final = 2_000
-"""A peer that is silent for the sum of both is given up. Nodes permit pings at this rate."""
+CLIENT_KEEPALIVE_MS: Final = 500
+AGENT_KEEPALIVE_MS: Final = 1_000
+"""A connection on which nothing came for so long is tried with a ping. Agents are many and mostly idle:
+theirs are rarer, for the leader's sake."""
+KEEPALIVE_TIMEOUT_MS: Final = 750
+"""A ping that is not answered for so long ends the connection. gRPC's own threads answer, however busy the
+peer's Python is: the silent have died, frozen or lost the network."""
 
 CONNECT_TIMEOUT_MS: Final = 1_000
 RECONNECT_LIMIT_MS: Final = 500
 
 _OPTIONS: Final = (
-    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
     # Where a ping's own timeout, 60 s by default, is longer, the one above has no effect (grpcio 1.85).
     ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),
@@ -45,9 +48,9 @@ _OPTIONS: Final = (
 OpenChannel = Callable[[str], grpc.aio.Channel]
 
 
-def open_channel(address: str) -> grpc.aio.Channel:
+def open_channel(address: str, keepalive_ms: int) -> grpc.aio.Channel:
     """A channel that connects to the node at `address` when it is first used."""
-    return grpc.aio.insecure_channel(address, options=_OPTIONS)
+    return grpc.aio.insecure_channel(address, options=(("grpc.keepalive_time_ms", keepalive_ms), *_OPTIONS))
 
 
 class Node:

@@ -11,6 +11,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import grpc.aio
@@ -30,10 +31,10 @@ class Surroundings(NamedTuple):
     rng: random.Random
 
 
-def this_machine() -> Surroundings:
-    """gRPC, the system's clocks and chance, and psutil."""
+def this_machine(keepalive_ms: int) -> Surroundings:
+    """gRPC with pings at such pauses, the system's clocks and chance, and psutil."""
     return Surroundings(
-        open_channel=open_channel,
+        open_channel=partial(open_channel, keepalive_ms=keepalive_ms),
         new_id=lambda: uuid.uuid4().hex,
         now_ns=time.perf_counter_ns,
         meter=LoadMeter,

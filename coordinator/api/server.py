@@ -35,6 +35,8 @@ from quorumflow_proto.v1 import (
 
 _log = structlog.get_logger(__name__)
 
+PERMITTED_PING_MS: Final = 250
+"""A peer that pings more often than this is cut off; clients of the SDK do so half as often."""
 _STOP_GRACE_S: Final = 1.0
 """How long calls in progress may take to end when the node stops."""
 
@@ -139,6 +141,6 @@ def _options(config: NodeConfig) -> list[tuple[str, int]]:
         ("grpc.http2.ping_timeout_ms", config.agents.keepalive_timeout_ms),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
-        ("grpc.http2.min_ping_interval_without_data_ms", 500),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 500),
+        ("grpc.http2.min_ping_interval_without_data_ms", PERMITTED_PING_MS),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", PERMITTED_PING_MS),
     ]

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from agent_sdk import Agent, AsyncClient
+from agent_sdk._channels import AGENT_KEEPALIVE_MS, CLIENT_KEEPALIVE_MS
+from coordinator.api.server import PERMITTED_PING_MS
 from quorumflow_proto.v1 import client_pb2, common_pb2
 from tests.sdk.conftest import Launch, NewNode
 from tests.sdk.scripted import STAY, Node
@@ -83,3 +85,9 @@ async def test_agent_and_client_leave_a_silent_node(
         wire.cut()
         assert (await (await other.session()).welcome(term=2)).last_epoch == 4
         assert (await waiting).state == "COMPLETED"
+
+
+@pytest.mark.parametrize("keepalive_ms", [CLIENT_KEEPALIVE_MS, AGENT_KEEPALIVE_MS])
+def test_nodes_permit_the_pings_that_find_it_out(keepalive_ms: int) -> None:
+    # Half as many as they permit: a ping may be sent early or be late, and is not punished for it.
+    assert keepalive_ms >= 2 * PERMITTED_PING_MS
