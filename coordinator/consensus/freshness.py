@@ -26,6 +26,10 @@ class Freshness:
         elif self._awaited is None or commit <= self._awaited[0]:
             self._awaited = (commit, now)
 
+    def term_ended(self) -> None:
+        """What the former leader named last may have been less than others had committed by then."""
+        self._awaited = None
+
     def applied(self, index: int, *, same_term: bool) -> None:
         """The state has moved on to `index`."""
         if self._awaited is not None and index >= self._awaited[0]:

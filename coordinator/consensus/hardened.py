@@ -428,12 +428,17 @@ class HardenedSyncObj(SyncObjSeam):
 
     # Roles.
 
-    def follow(self, term: int, *, leader: str | None = None, voted_for: str | None = None) -> None:
-        """Be a follower, and cease whatever belonged to another term or role."""
+    def set_vote(self, term: int, voted_for: str | None) -> None:
+        """As the base class; what belonged to an earlier term ends with it, whoever began the new one."""
         if term > self.term:
             self._election.close()
             self._follower.begin()
             self._receiver.abort()
+            self.freshness.term_ended()
+        super().set_vote(term, voted_for)
+
+    def follow(self, term: int, *, leader: str | None = None, voted_for: str | None = None) -> None:
+        """Be a follower, and cease whatever belonged to another role."""
         was_leader = self._leadership is not None
         super().follow(term, leader=leader, voted_for=voted_for)
         if was_leader:

@@ -54,3 +54,15 @@ def test_a_new_leader_does_not_know_yet_what_is_committed() -> None:
     assert age(bench) == 1, "entry 3 may have been acknowledged by the old one"
     bench.hear("c", append(2, (3, 1), empty(2), commit=4, seq=2))
     assert age(bench) == 0
+
+
+def test_what_a_former_leader_named_is_not_waited_for_any_more() -> None:
+    """It may have been deposed already, and more committed without it."""
+    bench = Bench()
+    bench.hear("a", append(1, (1, 0), empty(1), commit=2))
+    bench.clock += 1
+    bench.hear("a", append(1, (2, 1), commit=3, seq=2))
+    bench.clock += 1
+    bench.hear("c", append(2, (2, 1), empty(2), commit=9))
+    assert bench.node.applied_index == 3
+    assert age(bench) == 2, "not 1: entries up to 9 may have been committed by then"

@@ -9,6 +9,7 @@ from pysyncobj.node import Node
 from coordinator.consensus.journal import FAMILIES
 from coordinator.consensus.messages import (
     AppendEntries,
+    AppendReply,
     TimeoutNow,
     VoteReply,
     VoteRequest,
@@ -222,6 +223,40 @@ def test_committed_entries_are_applied_in_bounded_runs() -> None:
     bench.hear("a", append(1, (1, 0), *[command(1, b"%d" % value) for value in range(10)], commit=11))
     bench.settle()
     assert bench.replica.runs == [4, 4, 2]
+
+
+def lost_election() -> Bench:
+    """It has entries up to 10 from the leader of term 1, of which 9 and 10 are not committed, has stood
+    in term 2 itself, and not won."""
+    bench = Bench()
+    bench.hear("a", append(1, (1, 0), *[command(1, b"x")] * 9, commit=8, seq=500))
+    bench.transport._onMessageReceived(Node("a"), append(1, (10, 1), command(1, b"not synced"), seq=501))
+    bench.node.doTick()
+    bench.clock = bench.node.election_deadline + 1
+    bench.node.doTick()
+    bench.clock += bench.settings.election_recheck_s
+    bench.node.doTick()
+    bench.transport._onMessageReceived(Node("a"), VoteReply(1, 2, pre=True, granted=True))
+    bench.transport.take()
+    assert (bench.node.role, bench.node.term) == (Role.CANDIDATE, 2)
+    return bench
+
+
+def test_what_matched_the_leader_of_one_term_says_nothing_to_that_of_the_next() -> None:
+    """The winner's entry 9 is another one. Were it told of 10 matching entries, it would commit its own 9
+    with a node that does not have it; were it told of round 500, it would answer reads without a
+    majority."""
+    bench = lost_election()
+    answers = bench.hear("c", append(2, (8, 1), commit=8, seq=1))
+    assert [(to, reply.seq, reply.match) for to, reply in answers] == [("c", 1, 8)]
+    answers = bench.hear("c", append(2, (8, 1), empty(2), commit=8, seq=2))
+    assert [(to, reply.seq, reply.match) for to, reply in answers] == [("c", 2, 9)]
+    assert bench.log[-1] == (9, 2)
+
+
+def test_what_is_owed_to_the_leader_of_one_term_is_not_said_in_the_next() -> None:
+    bench = lost_election()
+    assert [sent for _, sent in bench.settle() if isinstance(sent, AppendReply)] == []
 
 
 # Reads.
