@@ -73,7 +73,7 @@ class End:
         if self.open:
             self.open = False
             self._network.forget(self)
-            self.process.post(self.on_closed)
+            self.process.post(self._notice_loss)
 
     def hang_up(self) -> None:
         """The process has died, and its kernel tells the other side."""
@@ -118,6 +118,10 @@ class End:
     def _refused(self) -> None:
         if self._network.is_open(self.peer.process.name, self.process.name):
             self.lost()
+
+    def _notice_loss(self) -> None:
+        # Looked up now: a process that was paused may learn of a connection and of its end at once.
+        self.on_closed()
 
     def _take(self, message: object) -> None:
         if self.open:
@@ -253,7 +257,15 @@ class Network:
         near.peer, far.peer = far, near
         self._ends[near] = self._ends[far] = None
         owner.post(accept, far)
-        self.scheduler.after(back_s, lambda: process.post(dialling.opened, near))
+        self.scheduler.after(back_s, lambda: _tell(dialling, near, f"{target} has closed the connection"))
+
+
+def _tell(dialling: Dialling, end: End, otherwise: str) -> None:
+    """The call is answered, unless the other side has died since."""
+    if end.open:
+        end.process.post(dialling.opened, end)
+    else:
+        end.process.post(dialling.failed, otherwise)
 
 
 def _ignore(*_: object) -> None:

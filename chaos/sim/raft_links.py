@@ -291,6 +291,7 @@ class _Caller:
             refusal = gate.judge(Credentials(self._peer, answer.incarnation, answer.place))
             if refusal is not None:
                 end.close()
+                self._again()
                 return
             self.end = end
             self._links.reached(self._peer)
