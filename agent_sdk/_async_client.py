@@ -60,8 +60,9 @@ class AsyncClient:
         self._calls = LeaderCalls(endpoints, timeout_s, surroundings or this_machine(CLIENT_KEEPALIVE_MS))
         self._submit_settings = submit_settings or SubmitSettings()
         self.kv = AsyncKv(self._calls)
-        self.members = AsyncMembers(self._calls)
         """The replicated key-value space."""
+        self.members = AsyncMembers(self._calls)
+        """Who belongs to the cluster."""
 
     async def __aenter__(self) -> Self:
         return self

@@ -71,6 +71,15 @@ class Checks:
         """A node sends a message to another."""
         self._protocol.sent(node.config.node_id, target, message, node.consensus.journal)
 
+    def wiped(self, node: str) -> None:
+        """A node has lost its disk."""
+        self._protocol.wiped(node)
+
+    @property
+    def configurations(self) -> int:
+        """How often the membership was changed, or nearly."""
+        return self._protocol.membership.changes
+
     def look(self, processes: Mapping[str, tuple[Node, HostLoop]]) -> None:
         """Look at all nodes that are up, at once."""
         for me, (node, process) in processes.items():
@@ -94,8 +103,7 @@ class Checks:
         self.entries += 1
         self.highest_index = max(self.highest_index, index)
         if index not in self._terms:
-            voters = [voter.id for voter in node.consensus.membership.voters]
-            self._protocol.committed(index, term, voters)
+            self._protocol.committed(index, term, node.consensus.journal)
         if self._terms.setdefault(index, term) != term:
             self._broken(f"{me} applied entry {index} of term {term}, others of term {self._terms[index]}")
         for event in outcome.events:

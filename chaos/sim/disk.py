@@ -217,6 +217,11 @@ class Disk:
         """What a crash would leave of a folder's engine at the least."""
         return self._stores[folder].durable
 
+    def wipe(self) -> None:
+        """Another disk, which is empty, is in its place."""
+        self._stores.clear()
+        self.current = None
+
     def flip_a_bit(self) -> str:
         """Damage one durable record; returns where, "" if there is none."""
         records = [

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from chaos.sim.machine import Machine
 from chaos.sim.plan import Fault
 from chaos.sim.raft_links import Harm
@@ -19,10 +21,10 @@ Undo = Callable[[], None]
 
 def strike(world: World, fault: Fault) -> Undo | None:
     """Bring the fault about; returns what ends it. None if it can do no harm now: its target is down, or
-    nobody leads."""
+    nobody leads; or if it would do more than the cluster can bear."""
     target = fault.target
-    if target == "leader":
-        target = world.leader() or ""
+    if target in ("leader", "newest"):
+        target = (world.leader() if target == "leader" else world.newest()) or ""
         if not target:
             return None
     return _STRIKES[fault.kind](world, target, fault)
@@ -196,15 +198,73 @@ def _disk_full(world: World, target: str, fault: Fault) -> Undo | None:
 
 
 def _bit_flip(world: World, target: str, fault: Fault) -> Undo | None:
-    """Only as many disks are damaged as the cluster can lose."""
     del fault
-    if len(world.damaged | {target}) > (len(world.nodes) - 1) // 2:
+    membership = world.membership()
+    if membership is None or not world.losses.bears(membership, lost=target):
         return None
     where = world.nodes[target].disk.flip_a_bit()
     if not where:
         return None
-    world.damaged.add(target)
+    world.losses.damaged.add(target)
     return _nothing
+
+
+# --- membership ---------------------------------------------------------------------------------------------
+
+
+def _member_add(world: World, target: str, fault: Fault) -> Undo | None:
+    """A new node, whose machine is started when the fault ends. It is promoted by itself, or by hand."""
+    del target
+    new = world.next_spare()
+    if new is None:
+        return None
+    world.operator.add(msgspec.structs.replace(new, promote=fault.amount > 0))
+    return world.bring_in(new.id)
+
+
+def _member_remove(world: World, target: str, fault: Fault) -> Undo | None:
+    del fault
+    membership = world.membership()
+    if membership is None or membership.get(target) is None:
+        return None
+    if not world.losses.bears(membership, leaving=target):
+        return None
+    world.operator.remove(target)
+    return _nothing
+
+
+def _member_replace(world: World, target: str, fault: Fault) -> Undo | None:
+    """A new node comes for one that works, or for one whose machine is lost for good."""
+    membership, lost = world.membership(), fault.amount > 0
+    if membership is None or membership.get(target) is None:
+        return None
+    if not world.losses.bears(membership, **{"lost" if lost else "leaving": target}):
+        return None
+    new = world.next_spare()
+    if new is None:
+        return None
+    if lost:
+        world.losses.damaged.add(target)
+        world.machines[target].crash(silent=True)
+    world.operator.replace(target, new)
+    return world.bring_in(new.id)
+
+
+def _member_wipe(world: World, target: str, fault: Fault) -> Undo | None:
+    """A node comes back under its id with an empty disk: with its old configuration, so that it takes itself
+    for a founder, or told to wait until it is added.
+
+    A founder is known for what it is only by those who know the folder that was bound to its id before.
+    """
+    membership, waits = world.membership(), fault.amount > 0
+    member = None if membership is None else membership.get(target)
+    if membership is None or member is None or not world.losses.bears(membership, lost=target):
+        return None
+    if not (member.incarnation if waits else world.all_know(target)):
+        return None
+    world.wipe(target, waits=waits)
+    world.operator.readmit(member)
+    return world.hold_down(target)
 
 
 # --- the load -----------------------------------------------------------------------------------------------
@@ -228,6 +288,10 @@ _STRIKES: Final[dict[str, Callable[[World, str, Fault], Undo | None]]] = {
     "stall": _pause,
     "clock_jump": _clock_jump,
     "transfer": _transfer,
+    "member_add": _member_add,
+    "member_remove": _member_remove,
+    "member_replace": _member_replace,
+    "member_wipe": _member_wipe,
     "isolate": _isolate,
     "halves": _halves,
     "bridge": _bridge,

@@ -8,6 +8,7 @@ import random
 from typing import Final, Protocol, cast
 
 import grpc.aio
+import msgspec
 
 from chaos.sim.disk import LOG_FOLDER, Disk
 from chaos.sim.host_loop import HostLoop
@@ -62,6 +63,12 @@ class NodeProgram:
         self._observer = observer
         self._stopping: asyncio.Event | None = None
         machine.on_death.append(self._died)
+
+    def wipe(self, *, waits: bool) -> None:
+        """Its disk is empty from now on. `waits`: it is told to join."""
+        self.machine.crash(silent=True)
+        self.disk.wipe()
+        self.config = msgspec.structs.replace(self.config, join=waits)
 
     def boot(self) -> None:
         """Start the node's process."""

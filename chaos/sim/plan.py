@@ -11,14 +11,15 @@ import msgspec
 LOAD_S: Final = 6.0
 """How long clients submit and faults come."""
 
+_SPARES: Final = 4
 _FIRST_FAULT_S: Final = 0.7
 _LONGEST_S: Final = 2.0
 
 
 class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
     """Something that goes wrong `at_s` seconds after the beginning, to `target`: a machine, "leader" for
-    whichever node leads then, or "a>b" for the way between two. It lasts for `lasts_s`; what `amount` means
-    depends on the kind."""
+    whichever node leads then, "newest" for the last that was added, or "a>b" for the way between two. It
+    lasts for `lasts_s`; what `amount` means depends on the kind."""
 
     at_s: float
     kind: str
@@ -33,10 +34,11 @@ class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """A world. `raft` overrules the node's consensus settings, `limits` and `agents_settings` the like."""
+    """A world. `raft` overrules the node's consensus settings. `spares` are machines for nodes to come."""
 
     seed: int
     nodes: int
+    spares: int
     agents: int
     clients: int
     pause_s: float
@@ -47,6 +49,11 @@ class Plan(msgspec.Struct, frozen=True):
     def node_ids(self) -> list[str]:
         """Of the first members."""
         return [f"n{number}" for number in range(1, self.nodes + 1)]
+
+    @property
+    def spare_ids(self) -> list[str]:
+        """Of nodes that may be added, in this order."""
+        return [f"n{number}" for number in range(self.nodes + 1, self.nodes + self.spares + 1)]
 
     @property
     def agent_ids(self) -> list[str]:
@@ -60,8 +67,8 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Kind(msgspec.Struct, frozen=True):
-    """A kind of fault: what it strikes ("node", "leader", "way", "agent", "client", "agent way"), the
-    range of how long it lasts in seconds, and the range of its amount."""
+    """A kind of fault: what it strikes ("node", "leader", "way", "agent", "client", "cluster"), the range
+    of how long it lasts in seconds, and the range of its amount."""
 
     strikes: str
     lasts_s: tuple[float, float] = (0.0, 0.0)
@@ -76,6 +83,10 @@ KINDS: Final[dict[str, Kind]] = {
     "stall": Kind("node", (0.02, 0.2)),
     "clock_jump": Kind("node", amount=(-600_000, 600_000)),
     "transfer": Kind("leader"),
+    "member_add": Kind("cluster", (0.0, 1.0), (0, 1)),
+    "member_remove": Kind("node"),
+    "member_replace": Kind("node", (0.0, 1.0), (0, 1)),
+    "member_wipe": Kind("node", (0.0, 1.0), (0, 1)),
     "isolate": Kind("node", (0.1, 3.0)),
     "halves": Kind("node", (0.1, 3.0)),
     "bridge": Kind("node", (0.1, 3.0)),
@@ -99,6 +110,9 @@ KINDS: Final[dict[str, Kind]] = {
 }
 """Every kind of fault that a schedule may hold."""
 
+JOINING: Final = frozenset({"member_add", "member_replace"})
+"""Those by which a node comes to a spare machine."""
+
 
 def draw(seed: int) -> Plan:
     """The world of this seed: a cluster, a mix of a few kinds of faults with weights of their own, and a
@@ -107,6 +121,7 @@ def draw(seed: int) -> Plan:
     bare = Plan(
         seed=seed,
         nodes=rng.choice((3, 3, 3, 5)),
+        spares=0,
         agents=rng.randint(2, 4),
         clients=rng.randint(1, 2),
         pause_s=rng.choice((0.2, 0.4, 0.8)),
@@ -114,6 +129,8 @@ def draw(seed: int) -> Plan:
         faults=(),
     )
     kinds = rng.sample(sorted(KINDS), rng.randint(2, 9))
+    if JOINING & set(kinds):
+        bare = msgspec.structs.replace(bare, spares=_SPARES)
     weights = [rng.expovariate(1.0) + 0.1 for _ in kinds]
     pause_s = rng.choice((0.15, 0.3, 0.6))
     faults: list[Fault] = []
@@ -152,10 +169,12 @@ def _fault(rng: random.Random, plan: Plan, kind: str, at_s: float) -> Fault:
 def _target(rng: random.Random, plan: Plan, strikes: str) -> str:
     if strikes == "leader":
         return "leader"
+    if strikes == "cluster":
+        return ""
     if strikes == "way":
         return ">".join(rng.sample(plan.node_ids, 2))
     candidates = {
-        "node": [*plan.node_ids, "leader"],
+        "node": [*plan.node_ids, "leader", *(["newest"] if plan.spares else [])],
         "agent": plan.agent_ids,
         "client": plan.client_ids,
     }

@@ -15,8 +15,9 @@ from typing import Final
 import msgspec
 
 from chaos.sim.disk import LOG_FOLDER, Disk, Family
+from chaos.sim.membership_checks import MembershipChecks
 from coordinator.consensus.journal import LOG, Base, Journal, VoteRecord
-from coordinator.consensus.messages import AppendReply, Message, VoteReply
+from coordinator.consensus.messages import AppendEntries, AppendReply, Message, VoteReply
 from coordinator.consensus.records import VOTE
 
 _INDEX: Final = struct.Struct(">Q")
@@ -55,6 +56,7 @@ class ProtocolChecks:
     """Fed with everything that nodes send and apply. `broken` is told of each rule that is broken."""
 
     def __init__(self, disks: Mapping[str, Disk], broken: Callable[[str], None]) -> None:
+        self.membership = MembershipChecks(broken)
         self._disks = disks
         self._broken = broken
         self._votes: dict[tuple[str, int], str] = {}
@@ -68,6 +70,12 @@ class ProtocolChecks:
             self._vote(source, target, message)
         elif isinstance(message, AppendReply):
             self._acknowledgement(source, message, journal)
+        elif isinstance(message, AppendEntries):
+            self.membership.sent(source, message, journal)
+
+    def wiped(self, node: str) -> None:
+        """It has forgotten what it acknowledged: the others must not rely on it any more."""
+        self._acknowledged.pop(node, None)
 
     def begins_to_lead(self, me: str, term: int, commit: int) -> None:
         """A node has been elected, at that commit index."""
@@ -81,11 +89,14 @@ class ProtocolChecks:
                 f"{me} leads term {term} and has committed {commit}, of term {commit_term}, by counting"
             )
 
-    def committed(self, index: int, term: int, voters: list[str]) -> None:
-        """Somebody has applied the entry, for the first time; `voters` decide."""
-        holders = [voter for voter in voters if self._holds(voter, index, term)]
-        if 2 * len(holders) <= len(voters):
-            self._broken(f"entry {index} of term {term} is applied, and on the disks of {holders} alone")
+    def committed(self, index: int, term: int, journal: Journal) -> None:
+        """Somebody with this log has applied the entry, for the first time."""
+        electorates = self.membership.may_decide(index, journal)
+        holders = {node for node in set().union(*electorates) if self._holds(node, index, term)}
+        if not any(2 * len(holders & voters) > len(voters) for voters in electorates):
+            self._broken(
+                f"entry {index} of term {term} is applied, and on the disks of {sorted(holders)} alone"
+            )
 
     def _vote(self, voter: str, candidate: str, reply: VoteReply) -> None:
         if not reply.granted or reply.pre:

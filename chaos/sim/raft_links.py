@@ -134,15 +134,16 @@ class SimLinks(Links):
         """As `Links.reach`."""
         self._peers = dict(peers)
         refused = {
-            peer
-            for peer, (_, credentials) in self._incoming.items()
-            if self.gate.judge(credentials) is not None
+            peer for peer, (_, credentials) in self._incoming.items() if not self.gate.keeps(credentials)
         }
         for peer in sorted(self._callers.keys() - peers.keys()):
             if peer in refused or peer not in self._incoming:
                 self._hang_up(peer)
         for peer in sorted(refused):
             self._incoming[peer][0].close()
+        for caller in self._callers.values():
+            if caller.end is not None and not self.gate.keeps(caller.credentials):
+                caller.break_off()
         if self._started:
             for peer, address in peers.items():
                 self._dial(peer, address)
@@ -250,6 +251,8 @@ class _Caller:
         self.address = address
         self.end: End | None = None
         """The connection that messages may be sent on, if there is one."""
+        self.credentials = Credentials(peer, "", (0, 0))
+        """What the peer last said of itself."""
         self._links = links
         self._peer = peer
         self._stopped = False
@@ -261,6 +264,12 @@ class _Caller:
             host, port = parse_address(self.address)
             dialling = Dialling(self._opened, self._failed)
             links.network.dial(links.process, host, str(port), dialling)
+
+    def break_off(self) -> None:
+        """Close the connection, and make another."""
+        if self.end is not None:
+            self.end.close()
+            self._closed()
 
     def stop(self) -> None:
         """Close, and dial no more."""
@@ -288,7 +297,8 @@ class _Caller:
         if isinstance(answer, Refused):
             gate.refused(self._peer, Refusal(answer.reason, answer.final))
         elif isinstance(answer, Welcome):
-            refusal = gate.judge(Credentials(self._peer, answer.incarnation, answer.place))
+            self.credentials = Credentials(self._peer, answer.incarnation, answer.place)
+            refusal = gate.judge(self.credentials)
             if refusal is not None:
                 end.close()
                 self._again()

@@ -84,12 +84,18 @@ def _demand_liveness(world: World) -> None:
 
 def _unsettled(world: World) -> str:
     """What has not come to its end yet; empty if everything has."""
-    running = world.running()
-    expected = set(world.nodes) - world.damaged
-    leader = world.leader()
-    if leader is None or not expected <= set(running):
-        return f"leader {leader}, running: {sorted(running)}"
-    state = running[leader][0].applier.state
+    leader, membership = world.leader(), world.membership()
+    if leader is None or membership is None or world.operator.busy:
+        return f"leader {leader}, members {membership}, changes under way: {world.operator.busy}"
+    expected = {member.id for member in membership} - world.losses.damaged
+    belonging = world.belonging()
+    if not expected <= belonging.keys() <= expected | world.losses.damaged:
+        return f"running: {sorted(belonging)}, members: {sorted(expected)}"
+    if behind := [
+        learner.id for learner in membership.learners if learner.promote and learner.id in expected
+    ]:
+        return f"not promoted: {behind}"
+    state = belonging[leader].applier.state
     lost = [dag for dag in world.witness.acknowledged if state.dag(dag) is None and dag not in state.finished]
     if lost:
         return f"acknowledged, and not there: {', '.join(lost)}"
@@ -99,12 +105,13 @@ def _unsettled(world: World) -> str:
         )
     if any(client.busy for client in world.clients.values()):
         return "clients wait for answers"
-    return unequal(node.consensus.status() for node, _ in running.values())
+    return unequal(node.consensus.status() for node in belonging.values())
 
 
 def _events(world: World) -> Counter[str]:
     """How often what was to be provoked has come about."""
     happened: Counter[str] = Counter(world.weather.struck)
+    happened["configurations"] = world.checks.configurations
     happened["entries_applied"] = world.checks.highest_index
     happened["dags_acknowledged"] = len(world.witness.acknowledged)
     happened["operations"] = len(world.witness.operations)

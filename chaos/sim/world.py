@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, deque
 from functools import partial
 from typing import Final
 
@@ -13,16 +13,19 @@ from chaos.sim.client_program import ClientProgram
 from chaos.sim.disk import Disk
 from chaos.sim.faults import Undo, strike
 from chaos.sim.host_loop import HostLoop
+from chaos.sim.losses import Losses
 from chaos.sim.machine import Machine
 from chaos.sim.network import Network
 from chaos.sim.node_program import NodeProgram
+from chaos.sim.operator_program import OperatorProgram
 from chaos.sim.plan import Fault, Plan
 from chaos.sim.raft_links import Weather
 from chaos.sim.scheduler import Scheduler
 from chaos.sim.trace import Trace
 from chaos.sim.witness import Witness
 from coordinator.config import Given, NodeConfig, build
-from coordinator.errors import LogCorrupt, StateCorrupt
+from coordinator.consensus.membership import Member, Membership
+from coordinator.errors import LogCorrupt, Removed, StateCorrupt
 from coordinator.replica.node import Node
 
 _LOOK_S: Final = 0.1
@@ -44,15 +47,19 @@ class World:
         self.network = Network(self.scheduler, self._chance("network"))
         self.weather = Weather(self._chance("weather"))
         self.machines: dict[str, Machine] = {}
-        self.damaged: set[str] = set()
-        """Nodes with a damaged disk: they must not be started again with it."""
+        self.losses = Losses()
+        self.retired: set[str] = set()
+        """Nodes that were told that they are members no more."""
         self.held_down: Counter[str] = Counter()
         """How many faults keep a machine's process from being started again."""
         self.struck: Counter[str] = Counter()
         """Faults that were brought about, by kind."""
         self._undoings: dict[int, Undo] = {}
         self.nodes = {node_id: self._node(node_id) for node_id in plan.node_ids}
-        endpoints = [config.config.myself.grpc for config in self.nodes.values()]
+        endpoints = [_member(node_id).grpc for node_id in (*plan.node_ids, *plan.spare_ids)]
+        self._spares = deque(plan.spare_ids)
+        self._added: list[str] = []
+        self.operator = OperatorProgram(self._machine("operator"), self.network, endpoints, self.losses)
         self.agents = {name: self._agent(name, endpoints) for name in plan.agent_ids}
         self.clients = {name: self._client(name, endpoints) for name in plan.client_ids}
 
@@ -85,6 +92,50 @@ class World:
             for name, program in self.nodes.items()
             if program.node is not None and program.machine.process is not None
         }
+
+    def newest(self) -> str | None:
+        """The last node that was added."""
+        return self._added[-1] if self._added else None
+
+    def membership(self) -> Membership | None:
+        """What the leader's log says of it, if that is committed."""
+        leader = self.leader()
+        if leader is None:
+            return None
+        consensus = self.running()[leader][0].consensus
+        configuration = consensus.journal.configuration
+        return configuration.membership if configuration.index <= consensus.status().commit_index else None
+
+    def all_know(self, node_id: str) -> bool:
+        """Whether every other node that runs or may run again has learned which folder is this one's."""
+        others = self.nodes.keys() - self.losses.damaged - self.retired - {node_id}
+        running = self.running()
+        return others <= running.keys() and all(
+            (known := running[other][0].consensus.membership.get(node_id)) is not None and known.incarnation
+            for other in others
+        )
+
+    def next_spare(self) -> Member | None:
+        """The node that is to run on the next spare machine; None if all are taken."""
+        return _member(self._spares.popleft()) if self._spares else None
+
+    def bring_in(self, node_id: str) -> Undo:
+        """Set up a spare machine; it is started by calling the returned."""
+        self._added.append(node_id)
+        self.nodes[node_id] = self._node(node_id)
+        return self.hold_down(node_id)
+
+    def wipe(self, node_id: str, *, waits: bool) -> None:
+        """A node loses what is on its disk; `waits` as in `NodeProgram.wipe`."""
+        self.losses.damaged.discard(node_id)
+        self.losses.wiped.add(node_id)
+        self.nodes[node_id].wipe(waits=waits)
+        self.checks.wiped(node_id)
+
+    def belonging(self) -> dict[str, Node]:
+        """The nodes that run and have a place in the cluster, as they believe: not those that wait to be
+        added."""
+        return {name: node for name, (node, _) in self.running().items() if node.members.voters}
 
     def hold_down(self, name: str) -> Undo:
         """Keep the operator from starting a machine's process again until the returned is called."""
@@ -141,7 +192,9 @@ class World:
         machine = self._machine(name)
         return ClientProgram(machine, self.network, self.witness, endpoints, pause_s=self.plan.pause_s)
 
-    def _program(self, name: str) -> NodeProgram | AgentProgram | ClientProgram:
+    def _program(self, name: str) -> NodeProgram | AgentProgram | ClientProgram | OperatorProgram:
+        if name == self.operator.machine.name:
+            return self.operator
         return self.nodes.get(name) or self.agents.get(name) or self.clients[name]
 
     def _strike(self, number: int, fault: Fault) -> None:
@@ -162,13 +215,17 @@ class World:
     def _died(self, name: str) -> None:
         """The operator looks after a process that has ended."""
         words = self.nodes[name].last_words if name in self.nodes else None
-        if isinstance(words, LogCorrupt | StateCorrupt) and name not in self.damaged:
+        if isinstance(words, LogCorrupt | StateCorrupt) and name not in self.losses.damaged:
             self.witness.break_promise(f"{name} found damage where there is none: {words}")
+        membership = self.membership()
+        if isinstance(words, Removed) and membership is not None and membership.get(name) is None:
+            self.retired.add(name)
         self.scheduler.after(_OPERATOR_S, partial(self._restart, name))
 
     def _restart(self, name: str) -> None:
         """Start a machine's process if it has none, and may have one."""
-        if self.machines[name].process is None and name not in self.damaged and self.held_down[name] == 0:
+        barred = name in self.losses.damaged or name in self.retired or self.held_down[name] > 0
+        if self.machines[name].process is None and not barred:
             self._program(name).boot()
 
     def _look(self) -> None:
@@ -179,8 +236,15 @@ class World:
         self.witness.break_promise(f"unexpected: {what}: {error!r}")
 
 
+def _member(node_id: str) -> Member:
+    return Member(node_id, f"{node_id}:7401", f"{node_id}:7400", promote=True)
+
+
 def _config(plan: Plan, node_id: str) -> NodeConfig:
-    members = ",".join(f"{name}={name}:7401/{name}:7400" for name in plan.node_ids)
+    """A node that is no founder waits to be added."""
+    known = [_member(name) for name in dict.fromkeys((*plan.node_ids, node_id))]
+    members = ",".join(f"{member.id}={member.raft}/{member.grpc}" for member in known)
     given: dict[str, object] = {"node_id": node_id, "cluster_nodes": members, "tls.mode": "off"}
+    given["join"] = node_id not in plan.node_ids
     given |= {f"raft.{name}": value for name, value in plan.raft.items()}
     return build({key: Given(value, "plan") for key, value in given.items()})

@@ -38,7 +38,10 @@ class Gate(Protocol):
         """What to say of it at the beginning of a link."""
 
     def judge(self, peer: Credentials) -> Refusal | None:
-        """Whether to let that node be at the other end of a link; None if it is welcome."""
+        """Whether to let that node be at the other end of a new link; None if it is welcome."""
+
+    def keeps(self, peer: Credentials) -> bool:
+        """Whether a link that was made with that node may stay."""
 
     def refused(self, peer: str, refusal: Refusal) -> None:
         """A peer does not let this node in."""

@@ -35,12 +35,16 @@ class Belonging:
 
     def judge(self, peer: Credentials) -> Refusal | None:
         """As `admission.Gate.judge`."""
-        node = self._node
-        refusal = objection(node.configuration, committed=node.configuration_committed, peer=peer)
+        refusal = self._objection(peer)
         if refusal is None and self.met.get(peer.node) != peer.incarnation:
             self.met[peer.node] = peer.incarnation
             self._wake()
         return refusal
+
+    def keeps(self, peer: Credentials) -> bool:
+        """As `admission.Gate.keeps`: not that of a member which has been replaced since, though it may be
+        the same node; whoever is there is met afresh."""
+        return self._objection(peer) is None and self.met.get(peer.node) == peer.incarnation
 
     def refused(self, peer: str, refusal: Refusal) -> None:
         """As `admission.Gate.refused`: one who knows better than this node ends its part."""
@@ -61,6 +65,10 @@ class Belonging:
         node = self._node
         if not node.belongs and node.configuration_committed and self._was_member():
             raise self._removed(f"see the configuration at entry {node.configuration.index} of the log")
+
+    def _objection(self, peer: Credentials) -> Refusal | None:
+        node = self._node
+        return objection(node.configuration, committed=node.configuration_committed, peer=peer)
 
     def _was_member(self) -> bool:
         """Whether the log, or this process, knows that this very data folder was a member. One that is being

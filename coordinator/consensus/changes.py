@@ -37,7 +37,7 @@ class Remove(msgspec.Struct, frozen=True):
 
 class Replace(msgspec.Struct, frozen=True):
     """A member leaves, and another comes as a learner that becomes a voter by itself. `new` may have the
-    id of `dead`: a wiped node comes back so."""
+    id of `dead`: a wiped node comes back so, bound to no data folder until it is met."""
 
     dead: str
     new: Add
@@ -134,7 +134,8 @@ def _removed(membership: Membership, member_id: str) -> Membership:
 
 
 def _replaced(membership: Membership, dead: str, new: Add, limit: int) -> Membership:
-    if membership.get(dead) is None or (dead == new.id and not membership.is_voter(dead)):
+    leaves = membership.get(dead)
+    if leaves is None or (dead == new.id and not leaves.incarnation and not membership.is_voter(dead)):
         if membership.get(new.id) is None:
             raise NotFound(f"there is no member {dead!r} to replace; there are {_names(membership)}")
         return _added(membership, new, limit)

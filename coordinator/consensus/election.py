@@ -102,9 +102,10 @@ class Election:
 
     def asked(self, candidate: str, request: VoteRequest) -> None:
         """Answer a candidate. The same request gets the same answer as often as it comes. A learner answers
-        too: it may have become a voter and not know it yet."""
+        too: it may have become a voter and not know it yet. Whoever waits to be added has not: its folder
+        may be that of a voter, wiped, whose votes are forgotten."""
         node = self._node
-        if not request.transfer and self._leader_is_live():
+        if not node.joined or (not request.transfer and self._leader_is_live()):
             granted = False
         elif request.pre:
             granted = request.term > node.term and self._is_up_to_date(request)

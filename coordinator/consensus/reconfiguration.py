@@ -126,12 +126,13 @@ class Reconfiguration:
                 "and an empty data folder, and see that it can be reached",
                 node=member_id,
             )
-        lag = self._leadership.lag(member_id)
-        if lag > limit:
+        lag, named_at = self._leadership.lag(member_id), self._node.configuration.index
+        # Without the entry that names its folder, it would not know that it may vote.
+        if lag > min(limit, self._node.journal.last.index - named_at):
             raise WrongState(
-                f"{member_id!r} cannot vote yet: it lacks {lag} entries, and {limit} are allowed (setting "
-                f"{setting}); wait until it has caught up, or let it be promoted then by itself: "
-                f"`coordctl member add {member_id} ... --promote`",
+                f"{member_id!r} cannot vote yet: it lacks {lag} entries; it must have entry {named_at}, "
+                f"which names it, and lack at most {limit} (setting {setting}); wait until it has caught up, "
+                f"or let it be promoted then by itself: `coordctl member add {member_id} ... --promote`",
                 node=member_id,
                 setting=setting,
                 limit=limit,

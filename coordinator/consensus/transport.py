@@ -142,11 +142,13 @@ class TcpTransport(Links):
     def reach(self, peers: Mapping[str, str]) -> None:
         """As `Links.reach`."""
         self._peers = dict(peers)
-        for link in list(self._incoming.values()):
-            if self.gate.judge(link.credentials) is not None:
+        links: list[Listener | Caller] = list(self._incoming.values())
+        links += [dialler.link for dialler in self._outgoing.values() if dialler.link is not None]
+        for link in links:
+            if not self.gate.keeps(link.credentials):
                 link.abort()
         for peer in self._outgoing.keys() - peers.keys():
-            if peer not in self._incoming or self.gate.judge(self._incoming[peer].credentials) is not None:
+            if peer not in self._incoming or not self.gate.keeps(self._incoming[peer].credentials):
                 self._hang_up(peer)
         if self._port is not None:
             for peer, address in peers.items():
@@ -347,6 +349,8 @@ class Caller(Link):
         super().__init__(owner.settings)
         self._owner = owner
         self._hello = hello
+        self.credentials = Credentials(hello.target, "", (0, 0))
+        """What the other side has said of itself in its welcome."""
         self.welcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -380,7 +384,8 @@ class Caller(Link):
             self._owner.gate.refused(target, Refusal(answer.reason, answer.final))
         elif isinstance(answer, Welcome):
             self._agreed()
-            refusal = self._owner.gate.judge(Credentials(target, answer.incarnation, answer.place))
+            self.credentials = Credentials(target, answer.incarnation, answer.place)
+            refusal = self._owner.gate.judge(self.credentials)
             if refusal is None:
                 self.welcome.set_result(None)
             else:

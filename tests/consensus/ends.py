@@ -45,15 +45,19 @@ class Noted(Counter[str]):
 
 
 class MembersOnly:
-    """A gate that lets in the members that it was told of."""
+    """A gate that lets in the members that it was told of, and keeps them but for those in `replaced`."""
 
     def __init__(self, me: str, members: tuple[str, ...]) -> None:
         self.members = set(members)
+        self.replaced: set[str] = set()
         self.credentials = Credentials(me, f"{me}1", (0, 1))
         self.refusals: list[tuple[str, Refusal]] = []
 
     def judge(self, peer: Credentials) -> Refusal | None:
         return None if peer.node in self.members else Refusal(f"{peer.node} is not a member", final=True)
+
+    def keeps(self, peer: Credentials) -> bool:
+        return peer.node in self.members - self.replaced
 
     def refused(self, peer: str, refusal: Refusal) -> None:
         self.refusals.append((peer, refusal))

@@ -11,9 +11,10 @@ from pysyncobj.node import Node
 from pysyncobj.transport import Transport
 
 from coordinator.consensus.admission import Credentials
+from coordinator.consensus.changes import Add, Change
 from coordinator.consensus.hardened import HardenedSyncObj
 from coordinator.consensus.journal import FAMILIES, Journal
-from coordinator.consensus.membership import Member, Membership
+from coordinator.consensus.membership import Member, Membership, to_payload
 from coordinator.consensus.messages import AppendEntries, AppendReply, Entry, EntryKind, Message, VoteReply
 from coordinator.consensus.port import SnapshotMeta
 from coordinator.consensus.settings import RaftSettings
@@ -174,6 +175,31 @@ def voters(*ids: str) -> Membership:
     return Membership(tuple(Member(one, f"{one}:raft", f"{one}:grpc") for one in ids))
 
 
+def add(member_id: str, *, promote: bool = False) -> Add:
+    """A new member with addresses made of its id."""
+    return Add(member_id, f"{member_id}:raft", f"{member_id}:grpc", promote)
+
+
+def config(term: int, membership: Membership) -> Entry:
+    """The entry of a configuration."""
+    return Entry(term, EntryKind.CONFIGURATION, to_payload(membership))
+
+
+def commit_by(bench: Bench, *peers: str) -> None:
+    """Let these peers acknowledge all there is."""
+    for peer in peers:
+        acknowledge(bench, peer)
+
+
+def made(bench: Bench, change: Change, *peers: str) -> int:
+    """Make a change, and have these peers acknowledge it."""
+    index, _ = bench.node.change_membership(change)
+    bench.settle()
+    commit_by(bench, *peers)
+    assert bench.node.commit_index >= index
+    return index
+
+
 def empty(term: int) -> Entry:
     """The entry that opens a term."""
     return Entry(term, EntryKind.EMPTY, b"")
@@ -245,6 +271,17 @@ def stock_elect(node: Any, *voters: str) -> None:
         stock_hear(node, voter, type="response_vote", term=node.raftCurrentTerm)
     node.doTick(0)
     assert node._isLeader()
+
+
+def stock_leading() -> Any:
+    """A stock leader "b" of three whose opening entry is committed and applied."""
+    stock = stock_node("b", "a", "c", dynamicMembershipChange=True)
+    stock_elect(stock, "a", "c")
+    stock_hear(stock, "a", type="next_node_idx", next_node_idx=3, reset=False, success=True)
+    for _ in range(3):
+        stock.doTick(0)
+    assert stock.raftLastApplied == 2
+    return stock
 
 
 def stock_command(node: Any, *arguments: Any) -> bytes:

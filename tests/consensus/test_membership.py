@@ -1,5 +1,5 @@
-"""Changes of the membership, rule by rule: one at a time, from the newest configuration of the log, with
-learners that do not count and members bound to their data folders (A3; defects 12, 13 and 14).
+"""Changes of the membership, rule by rule: one at a time, from the newest configuration of the log, and none
+that would leave no majority (A3; defects 12 and 13).
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from pysyncobj.node import Node
 
-from coordinator.consensus.admission import Credentials, Refusal
+from coordinator.consensus.admission import Credentials
 from coordinator.consensus.changes import Add, Change, Promote, Remove, Replace, Update
 from coordinator.consensus.journal import FAMILIES, Position
-from coordinator.consensus.membership import Configuration, Member, Membership, to_payload
+from coordinator.consensus.membership import Configuration, Member
 from coordinator.consensus.messages import (
     AppendEntries,
     AppendReply,
@@ -22,8 +22,6 @@ from coordinator.consensus.messages import (
     EntryKind,
     SnapshotChunk,
     TimeoutNow,
-    VoteReply,
-    VoteRequest,
 )
 from coordinator.consensus.settings import RaftSettings
 from coordinator.errors import AlreadyExists, LimitExceeded, NotFound, Removed, Unavailable, WrongState
@@ -31,51 +29,20 @@ from tests.consensus.lab import (
     NOTHING,
     Bench,
     acknowledge,
+    add,
     append,
     command,
+    commit_by,
+    config,
     leading,
+    made,
     stock_append,
-    stock_elect,
-    stock_hear,
+    stock_leading,
     stock_log,
     stock_node,
     voters,
 )
 from tests.consensus.memory import ListReplica, MemoryEngine
-
-
-def stock_leading() -> Any:
-    """A stock leader of three whose opening entry is committed and applied."""
-    stock = stock_node("b", "a", "c", dynamicMembershipChange=True)
-    stock_elect(stock, "a", "c")
-    stock_hear(stock, "a", type="next_node_idx", next_node_idx=3, reset=False, success=True)
-    for _ in range(3):
-        stock.doTick(0)
-    assert stock.raftLastApplied == 2
-    return stock
-
-
-def add(member_id: str, *, promote: bool = False) -> Add:
-    return Add(member_id, f"{member_id}:raft", f"{member_id}:grpc", promote)
-
-
-def config(term: int, membership: Membership) -> Entry:
-    return Entry(term, EntryKind.CONFIGURATION, to_payload(membership))
-
-
-def commit_by(bench: Bench, *peers: str) -> None:
-    for peer in peers:
-        acknowledge(bench, peer)
-
-
-def made(bench: Bench, change: Change, *peers: str) -> int:
-    """Make a change, and have these peers acknowledge it."""
-    index, _ = bench.node.change_membership(change)
-    bench.settle()
-    commit_by(bench, *peers)
-    assert bench.node.commit_index >= index
-    return index
-
 
 # 12: one change at a time.
 
@@ -207,89 +174,6 @@ def test_13_nothing_is_applied_before_the_configuration_is_durable() -> None:
     assert (bench.node.commit_index, bench.node.applied_index) == (3, 1)
     bench.settle()
     assert bench.node.applied_index == 3
-
-
-# 14: learners, and data folders that were wiped.
-
-
-def test_14_a_new_member_does_not_count_before_it_is_promoted() -> None:
-    stock = stock_leading()
-    stock.addNodeToCluster("x")
-    stock.doTick(0)
-    assert len(stock.otherNodes) + 1 == 4, "the library counts it in quorums from the first moment"
-
-    bench = leading()
-    made(bench, add("x"), "a")
-    bench.meet("x")
-    bench.node.propose(b"command")
-    bench.settle()
-    acknowledge(bench, "x")
-    assert bench.node.commit_index < bench.node.journal.last.index
-    acknowledge(bench, "a")
-    assert bench.node.commit_index == bench.node.journal.last.index
-
-
-def test_14_a_learner_votes_when_asked_and_never_stands() -> None:
-    bench = Bench()
-    members = voters("a", "c")
-    bench.hear("a", append(1, (1, 0), config(1, Membership(members.voters, voters("b").voters))))
-    sent = [one for _ in range(5) for _, one in bench.wait(1.0)]
-    assert not any(isinstance(one, VoteRequest) for one in sent)
-    (reply,) = [one for _, one in bench.hear("c", VoteRequest(2, 9, 1, pre=False, transfer=False))]
-    assert isinstance(reply, VoteReply)
-    assert reply.granted
-
-
-def test_14_a_wiped_node_is_refused_under_its_old_id() -> None:
-    """The stock library knows no identities: whoever calls from an address votes as before."""
-    bench = leading()
-    bench.meet("a", "c")
-    commit_by(bench, "a")
-    incarnations = {one.id: one.incarnation for one in bench.node.configuration.membership}
-    assert incarnations == {"a": "a1", "b": "b1", "c": "c1"}
-    wiped = Credentials("c", "c2", (0, 1))
-    refusal = bench.node.gate.judge(wiped)
-    assert refusal is not None
-    assert refusal.final
-    assert "coordctl member replace c c" in refusal.reason
-    assert bench.node.gate.judge(Credentials("c", "c1", (0, 1))) is None
-
-
-def test_14_a_wiped_node_comes_back_as_a_learner_with_nothing_acknowledged() -> None:
-    bench = leading()
-    bench.meet("a", "c")
-    commit_by(bench, "a", "c")
-    old_seq = 1
-    bench.clock += 0.59
-    acknowledge(bench, "a")
-    bench.clock += 0.3
-    acknowledge(bench, "a")
-    assert made(bench, Replace("c", add("c")), "a")
-    assert bench.members == ("ab", "c")
-    bench.hear("c", AppendReply(bench.node.term, old_seq, bench.node.journal.last.index, NOTHING))
-    assert bench.node.leadership is not None
-    assert bench.node.leadership.lag("c") == bench.node.journal.last.index, "an old folder's answer"
-
-
-def test_a_node_that_meets_a_refusal_which_is_final_stops() -> None:
-    bench = Bench()
-    bench.node.gate.refused("a", Refusal("b is bound to another data folder", final=False))
-    assert not bench.node.stopped
-    bench.node.gate.refused("a", Refusal("b is bound to another data folder", final=True))
-    (error,) = bench.replica.fatal
-    assert isinstance(error, Removed)
-    assert "a says: b is bound" in error.message
-
-
-def test_a_node_that_waits_to_be_added_bears_refusals_and_does_not_stand() -> None:
-    bench = Bench(joins=True)
-    bench.node.gate.refused("a", Refusal("b is not a member", final=True))
-    sent = [one for _ in range(5) for one in bench.wait(1.0)]
-    assert sent == []
-    assert not bench.node.stopped
-    assert bench.node.gate.judge(Credentials("a", "a1", (1, 5))) is None, "who knows more is welcome"
-    bench.hear("a", append(2, (1, 0), config(2, Membership(voters("a", "c").voters, voters("b").voters))))
-    assert bench.members == ("ac", "b")
 
 
 # Promotion.

@@ -78,6 +78,16 @@ async def test_25_each_side_dials_and_dials_again_after_a_cut(pair: tuple[End, E
     await b.until(lambda: bool(b.heard))
 
 
+async def test_links_with_a_member_that_was_replaced_are_made_anew(pair: tuple[End, End]) -> None:
+    """One that lost its power is still believed to be there: its link must not pass for its successor's."""
+    a, b = pair
+    a.gate.replaced.add("b")
+    before = a.links.count(("b", True)), b.links.count(("a", True))
+    a.transport.reach({"b": "127.0.0.1:0"})
+    await a.until(lambda: a.links.count(("b", True)) > before[0])
+    await b.until(lambda: b.links.count(("a", True)) > before[1])
+
+
 async def test_a_peer_that_dies_is_noticed_on_the_incoming_side(pair: tuple[End, End]) -> None:
     a, b = pair
     a.transport.abort()

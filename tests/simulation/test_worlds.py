@@ -9,11 +9,25 @@ import sys
 from pathlib import Path
 
 import msgspec
+import pytest
 
-from chaos.sim.plan import draw
+from chaos.sim.plan import Fault, Plan, draw
 from chaos.sim.run import run
 
 ROOT = Path(__file__).parents[2]
+
+
+def changing() -> Plan:
+    """A world in which a node joins, another is wiped, one is lost and replaced, and the leader is removed,
+    with a partition in between."""
+    faults = (
+        Fault(1.0, "member_add", lasts_s=0.3, amount=1),
+        Fault(1.8, "both_ways", "n1>n3", lasts_s=0.5),
+        Fault(2.2, "member_wipe", "n1", lasts_s=0.4),
+        Fault(3.6, "member_replace", "n2", lasts_s=0.2, amount=1),
+        Fault(5.0, "member_remove", "leader"),
+    )
+    return msgspec.structs.replace(draw(1), nodes=3, spares=2, faults=faults)
 
 
 def test_without_faults_everything_submitted_comes_to_its_end() -> None:
@@ -24,13 +38,23 @@ def test_without_faults_everything_submitted_comes_to_its_end() -> None:
     assert result.events["attempts_begun"] > result.events["dags_acknowledged"] > 10
 
 
-def test_the_same_seed_gives_the_same_trace_in_every_process() -> None:
-    digests = {_digest(hash_seed) for hash_seed in ("0", "1", "2")}
+def test_nodes_come_and_go_and_every_promise_holds() -> None:
+    """A3: each change comes about, the configuration that stands in the end has a leader and everything."""
+    result = run(changing())
+    assert result.violations == []
+    assert set(result.faults) == {fault.kind for fault in changing().faults}
+    assert result.events["configurations"] >= 10, "of each change, with folders bound and learners promoted"
+    assert any("stops: REMOVED" in line for line in result.last_events)
+
+
+@pytest.mark.parametrize("world", ["draw(4)", "changing()"])
+def test_the_same_seed_gives_the_same_trace_in_every_process(world: str) -> None:
+    digests = {_digest(world, hash_seed) for hash_seed in ("0", "1", "2")}
     assert len(digests) == 1
 
 
-def _digest(hash_seed: str) -> str:
-    program = "from chaos.sim.plan import draw; from chaos.sim.run import run; print(run(draw(4)).digest)"
+def _digest(world: str, hash_seed: str) -> str:
+    program = f"from tests.simulation.test_worlds import *; print(run({world}).digest)"
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=ROOT,

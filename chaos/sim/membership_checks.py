@@ -1,0 +1,68 @@
+"""What must hold of configurations: a leader has one that is not committed at the most, and each differs
+from the one before it by one voter (Ongaro's thesis, section 4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from coordinator.consensus.journal import Journal
+from coordinator.consensus.membership import Configuration, Membership
+from coordinator.consensus.messages import AppendEntries
+
+
+class MembershipChecks:
+    """Fed with what leaders send. `broken` is told of each rule that is broken."""
+
+    def __init__(self, broken: Callable[[str], None]) -> None:
+        self._broken = broken
+        self._seen: dict[tuple[int, int], Configuration] = {}
+
+    @property
+    def changes(self) -> int:
+        """How many configurations there were, committed or not, beside the first."""
+        return max(0, len(self._seen) - 1)
+
+    def sent(self, leader: str, message: AppendEntries, journal: Journal) -> None:
+        """A leader with this log has handed a message to its links."""
+        newest = journal.configuration
+        if newest.place not in self._seen:
+            self._seen[newest.place] = newest
+            if newest.index > journal.base.index:
+                self._compare(leader, journal.configuration_at(newest.index - 1).membership, newest)
+        if newest.term == message.term:
+            self._was_allowed(leader, message, journal)
+
+    def may_decide(self, index: int, journal: Journal) -> list[set[str]]:
+        """The voters of every configuration by which the entry may have been committed, as the log of
+        one who applied it has it: the one in force there, or a later one."""
+        there = journal.configuration_at(index)
+        later = [one for one in (journal.configuration, *self._seen.values()) if one.index > there.index]
+        return [{voter.id for voter in one.membership.voters} for one in (there, *later)]
+
+    def _was_allowed(self, leader: str, message: AppendEntries, journal: Journal) -> None:
+        """The newest configuration is the leader's own."""
+        newest = journal.configuration
+        before = journal.configuration_at(newest.index - 1)
+        if message.commit < before.index:
+            self._broken(
+                f"{leader} leads term {message.term} with two configurations that are not committed, at "
+                f"{before.index} and {newest.index}; committed is {message.commit}"
+            )
+        if journal.term_at(message.commit) not in (None, message.term):
+            self._broken(
+                f"{leader} changes the membership with entry {newest.index}, and has committed nothing of "
+                f"its term {message.term} yet"
+            )
+
+    def _compare(self, leader: str, before: Membership, newest: Configuration) -> None:
+        after = newest.membership
+        old = {voter.id: voter.incarnation for voter in before.voters}
+        new = {voter.id: voter.incarnation for voter in after.voters}
+        if len(old.keys() ^ new.keys()) > 1:
+            self._broken(
+                f"{leader} changes more than one voter with entry {newest.index}: {sorted(old)} become "
+                f"{sorted(new)}"
+            )
+        for voter in sorted(old.keys() & new.keys()):
+            if old[voter] not in ("", new[voter]):
+                self._broken(f"{leader} gives voter {voter} another data folder with entry {newest.index}")

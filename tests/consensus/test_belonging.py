@@ -1,0 +1,170 @@
+"""Who belongs to the cluster: learners do not count, a member is the one data folder that it is bound to, and
+whoever has been removed stops (A3; defect 14)."""
+
+from __future__ import annotations
+
+import pytest
+
+from coordinator.consensus.admission import Credentials, Refusal
+from coordinator.consensus.changes import Promote, Replace
+from coordinator.consensus.membership import Member, Membership
+from coordinator.consensus.messages import (
+    AppendReply,
+    VoteReply,
+    VoteRequest,
+)
+from coordinator.errors import Removed, WrongState
+from tests.consensus.lab import (
+    NOTHING,
+    Bench,
+    acknowledge,
+    add,
+    append,
+    commit_by,
+    config,
+    leading,
+    made,
+    stock_leading,
+    voters,
+)
+
+
+def test_14_a_new_member_does_not_count_before_it_is_promoted() -> None:
+    stock = stock_leading()
+    stock.addNodeToCluster("x")
+    stock.doTick(0)
+    assert len(stock.otherNodes) + 1 == 4, "the library counts it in quorums from the first moment"
+
+    bench = leading()
+    made(bench, add("x"), "a")
+    bench.meet("x")
+    bench.node.propose(b"command")
+    bench.settle()
+    acknowledge(bench, "x")
+    assert bench.node.commit_index < bench.node.journal.last.index
+    acknowledge(bench, "a")
+    assert bench.node.commit_index == bench.node.journal.last.index
+
+
+def test_14_a_learner_votes_when_asked_and_never_stands() -> None:
+    bench = Bench()
+    members = voters("a", "c")
+    bench.hear("a", append(1, (1, 0), config(1, Membership(members.voters, voters("b").voters))))
+    sent = [one for _ in range(5) for _, one in bench.wait(1.0)]
+    assert not any(isinstance(one, VoteRequest) for one in sent)
+    (reply,) = [one for _, one in bench.hear("c", VoteRequest(2, 9, 1, pre=False, transfer=False))]
+    assert isinstance(reply, VoteReply)
+    assert reply.granted
+
+
+def test_14_a_node_that_waits_to_be_added_does_not_vote() -> None:
+    """A candidate whose log ends before the configuration that binds a member to its folder would take the
+    vote of the folder that came after it, and elect a leader without what the lost one had acknowledged."""
+    bench = Bench(joins=True)
+    for request in (
+        VoteRequest(5, 9, 4, pre=True, transfer=False),
+        VoteRequest(5, 9, 4, pre=False, transfer=False),
+        VoteRequest(5, 9, 4, pre=False, transfer=True),
+    ):
+        (reply,) = [one for _, one in bench.hear("a", request)]
+        assert isinstance(reply, VoteReply)
+        assert not reply.granted
+    assert bench.node.voted_for is None
+
+
+def test_14_a_learner_is_not_promoted_before_it_has_the_configuration_that_names_it() -> None:
+    """Its vote would be missed: without it, it does not know that it was added."""
+    bench = leading()
+    made(bench, add("x", promote=True), "a")
+    bench.meet("x")
+    commit_by(bench, "a")
+    named_at = bench.node.configuration.index
+    acknowledge(bench, "x", match=named_at - 1)
+    assert bench.members == ("abc", "x")
+    with pytest.raises(WrongState, match=f"must have entry {named_at}, which names it"):
+        bench.node.change_membership(Promote("x"))
+    acknowledge(bench, "x", match=named_at)
+    assert bench.members == ("abcx", "")
+
+
+def test_14_a_wiped_node_is_refused_under_its_old_id() -> None:
+    """The stock library knows no identities: whoever calls from an address votes as before."""
+    bench = leading()
+    bench.meet("a", "c")
+    commit_by(bench, "a")
+    incarnations = {one.id: one.incarnation for one in bench.node.configuration.membership}
+    assert incarnations == {"a": "a1", "b": "b1", "c": "c1"}
+    wiped = Credentials("c", "c2", (0, 1))
+    refusal = bench.node.gate.judge(wiped)
+    assert refusal is not None
+    assert refusal.final
+    assert "coordctl member replace c c" in refusal.reason
+    assert bench.node.gate.judge(Credentials("c", "c1", (0, 1))) is None
+
+
+def test_14_a_wiped_node_comes_back_as_a_learner_with_nothing_acknowledged() -> None:
+    bench = leading()
+    bench.meet("a", "c")
+    commit_by(bench, "a", "c")
+    old_seq = 1
+    bench.clock += 0.59
+    acknowledge(bench, "a")
+    bench.clock += 0.3
+    acknowledge(bench, "a")
+    assert made(bench, Replace("c", add("c")), "a")
+    assert bench.members == ("ab", "c")
+    bench.hear("c", AppendReply(bench.node.term, old_seq, bench.node.journal.last.index, NOTHING))
+    assert bench.node.leadership is not None
+    assert bench.node.leadership.lag("c") == bench.node.journal.last.index, "an old folder's answer"
+
+
+def test_14_a_replaced_folder_is_not_met_again_by_a_link_that_outlives_it() -> None:
+    """A machine that lost its power leaves links that look alive; its successor would be refused for ever."""
+    bench = leading()
+    bench.meet("a", "c")
+    commit_by(bench, "a", "c")
+    gate, wiped = bench.node.gate, Credentials("c", "c1", (0, 1))
+    assert gate.keeps(wiped)
+    bench.clock += 0.59
+    acknowledge(bench, "a")
+    bench.clock += 0.3
+    acknowledge(bench, "a")
+    made(bench, Replace("c", add("c")), "a")
+    assert not gate.keeps(wiped)
+    assert gate.judge(Credentials("c", "c2", (0, 0))) is None
+    bench.settle()
+    commit_by(bench, "a")
+    (learner,) = bench.node.configuration.membership.learners
+    assert learner.incarnation == "c2"
+
+
+def test_14_a_learner_that_was_wiped_can_be_replaced_by_itself_too() -> None:
+    bench = leading()
+    commit_by(bench, "a", "c")
+    made(bench, add("x"), "a")
+    bench.meet("x")
+    commit_by(bench, "a", "c")
+    assert made(bench, Replace("x", add("x")), "a") == bench.node.configuration.index
+    assert bench.node.configuration.membership.learners == (Member("x", "x:raft", "x:grpc", promote=True),)
+    assert made(bench, Replace("x", add("x")), "a") == bench.node.configuration.index, "a repetition"
+
+
+def test_a_node_that_meets_a_refusal_which_is_final_stops() -> None:
+    bench = Bench()
+    bench.node.gate.refused("a", Refusal("b is bound to another data folder", final=False))
+    assert not bench.node.stopped
+    bench.node.gate.refused("a", Refusal("b is bound to another data folder", final=True))
+    (error,) = bench.replica.fatal
+    assert isinstance(error, Removed)
+    assert "a says: b is bound" in error.message
+
+
+def test_a_node_that_waits_to_be_added_bears_refusals_and_does_not_stand() -> None:
+    bench = Bench(joins=True)
+    bench.node.gate.refused("a", Refusal("b is not a member", final=True))
+    sent = [one for _ in range(5) for one in bench.wait(1.0)]
+    assert sent == []
+    assert not bench.node.stopped
+    assert bench.node.gate.judge(Credentials("a", "a1", (1, 5))) is None, "who knows more is welcome"
+    bench.hear("a", append(2, (1, 0), config(2, Membership(voters("a", "c").voters, voters("b").voters))))
+    assert bench.members == ("ac", "b")
