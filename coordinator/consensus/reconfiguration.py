@@ -39,8 +39,8 @@ class Reconfiguration:
         """
         self._refuse_while_busy()
         node, present = self._node, self._node.configuration.membership
-        if isinstance(change, Replace) and change.dead == change.new.id and self._lives(change.dead):
-            return node.configuration.index
+        if isinstance(change, Replace) and change.dead == change.new.id and present.is_voter(change.dead):
+            self._refuse_living(change.dead)
         following = changed(present, change, limit=node.settings.max_members)
         if following is present:
             return node.configuration.index
@@ -137,6 +137,17 @@ class Reconfiguration:
                 setting=setting,
                 limit=limit,
                 value=lag,
+            )
+
+    def _refuse_living(self, member_id: str) -> None:
+        """Who has just died cannot be told from who was replaced already: doing nothing would be wrong for
+        the one, and replacing it for the other."""
+        if self._lives(member_id):
+            raise WrongState(
+                f"{member_id!r} lives: it was heard within {self._node.settings.election_max_s} s. If it has "
+                "just died, repeat this in a moment; `coordctl member list` tells whether it is replaced "
+                "already",
+                node=member_id,
             )
 
     def _refuse_without_majority(self, following: Membership) -> None:

@@ -79,6 +79,7 @@ class TcpTransport(Links):
         self._stopped: list[Dialler] = []
         self._incoming: dict[str, Listener] = {}
         self._unidentified: set[Listener] = set()
+        self._refused: dict[str, str] = {}
         self._port: ListeningPort | None = None
         self._look: asyncio.TimerHandle | None = None
         self._encoded: tuple[object, bytes] = (None, b"")
@@ -214,12 +215,24 @@ class TcpTransport(Links):
         """A peer has said who it is, and where it listens. An older connection of its own is of no use any
         more."""
         self._unidentified.discard(link)
+        self._refused.pop(peer, None)
         former = self._incoming.pop(peer, None)
         self._incoming[peer] = link
         if former is not None:
             former.abort()
         if peer not in self._peers:
             self._dial(peer, address)
+
+    def peer_refused(self, peer: str, reason: str) -> None:
+        """Somebody who calls himself this is not let in. That is logged when it changes, not at every
+        attempt."""
+        self.counters["handshakes_refused"] += 1
+        if self._refused.get(peer) == reason:
+            return
+        if len(self._refused) >= self.settings.max_members:
+            self._refused.clear()
+        self._refused[peer] = reason
+        log.warning("refusing connections from %r: %s", peer, reason)
 
     def link_closed(self, link: Listener) -> None:
         """An incoming connection is gone. If it was its peer's present one, consensus must know at once."""
@@ -326,8 +339,7 @@ class Listener(Link):
         objection = self._owner.objection(self._certificate, hello.node)
         refusal = Refusal(objection, final=False) if objection else self._owner.check(hello)
         if refusal is not None:
-            self._owner.counters["handshakes_refused"] += 1
-            log.warning("refusing a connection from %r: %s", hello.node, refusal.reason)
+            self._owner.peer_refused(hello.node, refusal.reason)
             self.write(frame(Refused(refusal.reason, refusal.final)))
             if self._transport is not None:
                 self._transport.close()
@@ -396,6 +408,8 @@ class Caller(Link):
     def _refuse(self, reason: str) -> None:
         if not self.welcome.done():
             self.welcome.set_exception(ConnectionRefusedError(reason))
+            # A dialler that was stopped meanwhile does not ask, and asyncio would complain of it.
+            self.welcome.exception()
         self.abort()
 
 

@@ -305,6 +305,7 @@ def test_changes_may_be_repeated() -> None:
         (Add("x", "a:raft", "x:grpc"), AlreadyExists, "address of 'a'"),
         (Update("a", "c:raft", ""), AlreadyExists, "address of 'c'"),
         (Replace("a", add("c")), WrongState, "coordctl member remove a"),
+        (Replace("c", add("c")), WrongState, r"lives: .* repeat this in a moment"),
         (add("x"), LimitExceeded, r"raft\.max_members"),
     ],
 )
