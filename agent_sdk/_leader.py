@@ -26,8 +26,12 @@ from agent_sdk.errors import (
     Unavailable,
     from_rpc_error,
 )
+from quorumflow_proto.v1 import operator_pb2
 
 FIRST_PAUSE_S: Final = 0.02
+INQUIRY_NS: Final = 10_000_000_000
+"""A client that goes on calling asks this often who belongs to the cluster."""
+INQUIRY_TIMEOUT_S: Final = 5.0
 CALL_TIMEOUT_S: Final = 30.0
 
 Reply = TypeVar("Reply")
@@ -40,12 +44,12 @@ class Leader:
     agent."""
 
     def __init__(self, endpoints: str | Iterable[str]) -> None:
-        self._endpoints = parse_endpoints(endpoints)
+        self._configured = self._endpoints = parse_endpoints(endpoints)
         self.address = self._endpoints[0]
 
     def learn(self, endpoints: Iterable[str]) -> None:
-        """Endpoints that a node has named: asked after those that were configured."""
-        self._endpoints = tuple(dict.fromkeys((*self._endpoints, *filter(None, endpoints))))
+        """The endpoints that a node has named last: asked after those that were configured."""
+        self._endpoints = tuple(dict.fromkeys((*self._configured, *filter(None, endpoints))))
 
     def redirect(self, address: str) -> None:
         """A node says who leads."""
@@ -136,6 +140,9 @@ class LeaderCalls:
         self._rng = surroundings.rng
         self._leader = Leader(endpoints)
         self._timeout_s = timeout_s
+        self._now_ns = surroundings.now_ns
+        self._inquired_ns = self._now_ns()
+        self._inquiry: asyncio.Task[None] | None = None
 
     def pursuit(self) -> Pursuit:
         """A new chase with this client's time limit, for calls that stream."""
@@ -148,9 +155,12 @@ class LeaderCalls:
         while True:
             node = pursuit.node
             try:
-                return await attempt(node, pursuit.left_s)
+                reply = await attempt(node, pursuit.left_s)
             except grpc.aio.AioRpcError as error:
                 failure = from_rpc_error(error)
+            else:
+                self.stay_informed(node)
+                return reply
             await pursuit.failed(node.address, failure)
 
     async def direct(self, address: str, attempt: Call[Reply]) -> Reply:
@@ -161,6 +171,25 @@ class LeaderCalls:
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from error
 
+    def stay_informed(self, node: Node) -> None:
+        """The leader has answered, at `node`. Now and then it is asked who else belongs to the cluster: a
+        client may outlive every node that it was told of at first."""
+        if self._now_ns() - self._inquired_ns >= INQUIRY_NS:
+            self._inquired_ns = self._now_ns()
+            self._inquiry = asyncio.create_task(self._inquire(node))
+
     async def close(self) -> None:
         """Close every channel."""
+        if self._inquiry is not None:
+            self._inquiry.cancel()
         await self.nodes.close()
+
+    async def _inquire(self, node: Node) -> None:
+        try:
+            reply = await node.operator.ListMembers(
+                operator_pb2.ListMembersRequest(), timeout=INQUIRY_TIMEOUT_S
+            )
+        except grpc.aio.AioRpcError:
+            # It leads no more, or is gone. What was known still serves; the next inquiry is not far.
+            return
+        self._leader.learn(member.grpc_address for member in reply.members)

@@ -40,6 +40,7 @@ async def replies(calls: LeaderCalls, stream: Callable[[Node], Stream[Reply]]) -
         try:
             async for reply in call:
                 pursuit.progressed()
+                calls.stay_informed(node)
                 yield reply
         except grpc.aio.AioRpcError as error:
             failure = from_rpc_error(error)

@@ -12,6 +12,9 @@ import grpc
 import pytest
 
 from agent_sdk import AsyncClient, Client, Dag, DagEvent, DagStatus, SubmitSettings, Task, TaskEvent
+from agent_sdk._channels import CLIENT_KEEPALIVE_MS
+from agent_sdk._leader import INQUIRY_NS
+from agent_sdk._surroundings import this_machine
 from agent_sdk.errors import (
     DagCycle,
     DeadlineExceeded,
@@ -90,6 +93,22 @@ async def test_a_redirect_to_a_dead_leader_does_not_end_the_search(node: Node, u
     node.script.on("GetDag", not_leader(unused_address), not_leader(unused_address), not_leader(), RUNNING)
     async with AsyncClient(node.address) as client:
         assert (await client.get("d1")).state == "RUNNING"
+
+
+async def test_a_client_outlives_every_node_that_it_was_told_of(new_node: NewNode) -> None:
+    first, later = await new_node(), await new_node()
+    here = operator_pb2.MembersReply(members=[operator_pb2.MemberView(id="n4", grpc_address=later.address)])
+    first.script.on("ListMembers", here)
+    first.script.on("GetDag", RUNNING, RUNNING, UNAVAILABLE)
+    later.script.on("GetDag", COMPLETED)
+    now_ns = iter([0, INQUIRY_NS - 1, INQUIRY_NS, INQUIRY_NS])
+    around = this_machine(CLIENT_KEEPALIVE_MS)._replace(now_ns=lambda: next(now_ns, INQUIRY_NS))
+    async with AsyncClient([first.address], surroundings=around) as client:
+        await client.get("d1")
+        assert not first.script.calls["ListMembers"]
+        await client.get("d1")
+        assert (await client.get("d1")).state == "COMPLETED"
+    assert len(first.script.calls["ListMembers"]) == 1
 
 
 async def test_two_nodes_that_name_each_other_are_asked_until_one_leads(new_node: NewNode) -> None:
