@@ -83,7 +83,7 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """See the module. `summary` is one line for people; `duration_s` bounds the time in which faults are
-    struck."""
+    struck, `elections` how often a node may stand for election in it."""
 
     name: str
     summary: str
@@ -93,6 +93,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     tracks: list[Track] = []
     schedule: list[Timed] = []
     limits: list[Limit] = []
+    elections: Annotated[int, Meta(ge=0)] | None = None
     duration_s: Annotated[float, Meta(gt=0, le=7 * 86_400)] = 60.0
 
     @property

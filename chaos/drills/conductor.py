@@ -139,11 +139,12 @@ class Conductor:
     def _await_recovery(self, wound: Wound, healed_ms: int) -> None:
         """Until all nodes that were hit have what was committed when they were healed."""
         target = self._site.client.cluster_status().commit_index
+        nodes = wound.whole or wound.nodes
 
         def caught_up() -> bool:
-            return all(self._lookout.applied(node, healed_ms) >= target for node in wound.nodes)
+            return all(self._lookout.applied(node, healed_ms) >= target for node in nodes)
 
-        await_event(f"{', '.join(wound.nodes)} catch up with entry {target}", caught_up)
+        await_event(f"{', '.join(nodes)} catch up with entry {target}", caught_up)
 
     def _incident(
         self,

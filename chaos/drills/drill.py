@@ -16,6 +16,8 @@ from chaos.drills.incident import Incident
 from chaos.drills.judging import (
     all_answered,
     all_overcome,
+    elections,
+    few_elections,
     linearizable,
     never_diverged,
     one_leader_per_term,
@@ -55,6 +57,7 @@ class Outcome:
     tasks: int
     completions_ms: list[int]
     leaders: list[tuple[int, int, str]]
+    elections: int
 
     @property
     def held(self) -> bool:
@@ -101,7 +104,7 @@ class _Drill:
         self._seed = seed
         may_miss = any(isinstance(fault, PowerCut) for fault in plan.faults)
         self._recorder = Recorder(site.endpoints, may_miss=may_miss)
-        self._lookout = Lookout(site.endpoints)
+        self._lookout = Lookout(lambda: site.endpoints)
         self._load = SteadyLoad(
             site.endpoints,
             pause_s=1 / plan.load.submissions_per_s,
@@ -140,7 +143,7 @@ class _Drill:
         return Outcome(
             plan=self._plan,
             seed=self._seed,
-            nodes=self._site.nodes,
+            nodes=self._nodes(conductor.incidents),
             began_ms=began_ms,
             ended_ms=ended_ms,
             incidents=conductor.incidents,
@@ -150,7 +153,13 @@ class _Drill:
             tasks=len(evidence.tasks),
             completions_ms=sorted(task.ended_ms for task in evidence.tasks if task.ended_ms),
             leaders=self._lookout.leaders(),
+            elections=elections(self._lookout.sightings),
         )
+
+    def _nodes(self, incidents: Sequence[Incident]) -> list[str]:
+        """All that there were, those that were replaced included."""
+        struck = (node for one in incidents for node in one.nodes)
+        return sorted({*struck, *self._site.nodes}, key=lambda node: (len(node), node))
 
     def _await_agents(self) -> None:
         expected = set(self._site.fleet.alive)
@@ -172,6 +181,10 @@ class _Drill:
                 continue
         return gather(self._site.client, acknowledged, self._recorder, self._site.fleet.effects)
 
+    def _elections(self) -> list[Check]:
+        allowed = self._plan.elections
+        return [] if allowed is None else [few_elections(elections(self._lookout.sightings), allowed)]
+
     def _judge(self, evidence: Evidence, incidents: Sequence[Incident]) -> list[Check]:
         sightings = self._lookout.sightings
         return [
@@ -181,5 +194,6 @@ class _Drill:
             one_leader_per_term(sightings),
             never_diverged(sightings),
             all_overcome(incidents),
+            *self._elections(),
             *(check for limit in self._plan.limits for check in within(incidents, limit)),
         ]

@@ -39,6 +39,17 @@ def one_leader_per_term(sightings: Sequence[Sighting]) -> Check:
     return Check("one leader per term", not wrong, found)
 
 
+def elections(sightings: Sequence[Sighting]) -> int:
+    """How many elections nodes stood for while they were watched: each begins a term."""
+    terms = [seen.node.term for seen in sightings]
+    return max(terms) - min(terms) if terms else 0
+
+
+def few_elections(found: int, allowed: int) -> Check:
+    """No more of them than the plan allows."""
+    return Check(f"at most {allowed} elections" if allowed else "no election", found <= allowed, str(found))
+
+
 def linearizable(judgements: Sequence[Judgement], operations: Sequence[Operation]) -> Check:
     """What clients of the key-value space saw can be ordered, key by key; undecided is not held."""
     wrong = [str(one) for one in judgements if one.verdict is not Verdict.LINEARIZABLE]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from agent_sdk import AsyncClient, NodeStatus, QuorumflowError
@@ -23,12 +23,12 @@ class Sighting(NamedTuple):
 
 
 class Lookout:
-    """Asks in a thread of its own from `start` until `stop`. `sightings` may be read meanwhile; it only
-    grows."""
+    """Asks in a thread of its own from `start` until `stop` those that `endpoints` names at the time.
+    `sightings` may be read meanwhile; it only grows."""
 
-    def __init__(self, endpoints: Sequence[str]) -> None:
+    def __init__(self, endpoints: Callable[[], Sequence[str]]) -> None:
         self.sightings: list[Sighting] = []
-        self._endpoints = list(endpoints)
+        self._endpoints = endpoints
         self._last: dict[str, Sighting] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._look()), name="lookout", daemon=True)
@@ -56,13 +56,17 @@ class Lookout:
         return changes
 
     async def _look(self) -> None:
+        known: set[str] = set()
         async with asyncio.TaskGroup() as looks:
-            for endpoint in self._endpoints:
-                looks.create_task(self._look_at(endpoint))
+            while not self._stopping.is_set():
+                for endpoint in set(self._endpoints()) - known:
+                    looks.create_task(self._look_at(endpoint))
+                    known.add(endpoint)
+                await asyncio.sleep(_PAUSE_S)
 
     async def _look_at(self, endpoint: str) -> None:
         async with AsyncClient([endpoint], timeout_s=_TIMEOUT_S) as client:
-            while not self._stopping.is_set():
+            while not self._stopping.is_set() and endpoint in self._endpoints():
                 asked_ms = now_ms()
                 try:
                     seen = Sighting(asked_ms, await client.node_status(endpoint))

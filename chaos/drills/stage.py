@@ -49,7 +49,7 @@ def own_cluster(plan: Plan, directory: Path, seed: int) -> Iterator[Site]:
             )
         )
         yield Site(
-            endpoints=cluster.endpoints,
+            known_endpoints=cluster.endpoints,
             client=stack.enter_context(Client(cluster.endpoints)),
             fleet=_fleet(plan, directory, cluster.endpoints, stack),
             rng=_rng(seed),
@@ -65,7 +65,7 @@ def existing_cluster(plan: Plan, directory: Path, endpoints: Sequence[str], seed
     """A cluster that others run, with the drill's agents beside theirs."""
     with contextlib.ExitStack() as stack:
         yield Site(
-            endpoints=endpoints,
+            known_endpoints=endpoints,
             client=stack.enter_context(Client(endpoints)),
             fleet=_fleet(plan, directory, endpoints, stack),
             rng=_rng(seed),

@@ -44,9 +44,9 @@ class Need(enum.Enum):
 @dataclass
 class Site:
     """Where faults strike. What is None is beyond the drill's reach, as for a cluster that it did not
-    start."""
+    start. `known_endpoints` are those that clients and agents are given."""
 
-    endpoints: Sequence[str]
+    known_endpoints: Sequence[str]
     client: Client
     fleet: Fleet
     rng: random.Random
@@ -56,6 +56,11 @@ class Site:
     disks: Disks | None = None
     struck: dict[str, int] = field(default_factory=dict)
     """How often each node was a target."""
+
+    @property
+    def endpoints(self) -> Sequence[str]:
+        """The gRPC addresses of the nodes that there are now."""
+        return self.known_endpoints if self.cluster is None else self.cluster.endpoints
 
     @property
     def nodes(self) -> list[str]:
@@ -108,12 +113,13 @@ class Wound:
     """What a fault did. `at_ms` is when (Unix ms), `nodes` and `agents` whom it hit; `leader` whether the
     leader lost its majority or its life by it, `majority` whether a majority of nodes that work stays
     connected. What is asked after `in_effect_ms` (by default `at_ms`) meets it. `heal` undoes it, and may be
-    called once."""
+    called once; then `whole` (by default `nodes`) have to catch up."""
 
     at_ms: int
     in_effect_ms: int = 0
     heal: Callable[[], None]
     nodes: tuple[str, ...] = ()
+    whole: tuple[str, ...] = ()
     agents: tuple[str, ...] = ()
     leader: bool = False
     majority: bool = True

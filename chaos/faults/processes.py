@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import signal
+import time
 from typing import ClassVar
 
-from chaos.faults.base import Fault, Need, Seconds, Site, Wound, now_ms
+from chaos.faults.base import Fault, Milliseconds, Need, Periodic, Seconds, Site, Wound, now_ms
 
 
 class Kill(Fault, tag="kill", frozen=True, kw_only=True):
@@ -47,6 +48,35 @@ class Freeze(Fault, tag="freeze", frozen=True, kw_only=True):
             leader=node == leader,
             heal=lambda: site.processes.signal(node, signal.SIGCONT),
         )
+
+
+class Stall(Fault, tag="stall", frozen=True, kw_only=True):
+    """SIGSTOP to a node for at most `longest_ms`, then to another, again and again: machines that are too
+    busy for a moment. Healed by letting all of them run."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.PROCESSES})
+
+    target: str = "any"
+    longest_ms: Milliseconds = 200.0
+    every_ms: Milliseconds = 300.0
+    hold_s: tuple[Seconds, Seconds] = (10.0, 10.0)
+
+    def strike(self, site: Site) -> Wound:
+        """See `Fault`."""
+        at_ms = now_ms()
+        stalling = Periodic(lambda _: self._stall(site), self.every_ms / 1000)
+        return Wound(
+            at_ms=at_ms,
+            nodes=tuple(site.nodes),
+            note=f"up to {self.longest_ms:g} ms, every {self.every_ms:g} ms",
+            heal=stalling.stop,
+        )
+
+    def _stall(self, site: Site) -> None:
+        node = site.choose(self.target)
+        site.processes.signal(node, signal.SIGSTOP)
+        time.sleep(site.rng.uniform(self.longest_ms / 4, self.longest_ms) / 1000)
+        site.processes.signal(node, signal.SIGCONT)
 
 
 class Restart(Fault, tag="restart", frozen=True, kw_only=True):

@@ -38,6 +38,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "checks": [check._asdict() for check in outcome.checks],
         "incidents": [asdict(incident) for incident in outcome.incidents],
         "leaders": outcome.leaders,
+        "elections": outcome.elections,
         "workflows": len(outcome.acknowledged),
         "tasks": outcome.tasks,
         "problems": outcome.problems,

@@ -67,6 +67,7 @@ def _figures(outcome: Outcome) -> str:
         ("workflows accepted", f"{len(outcome.acknowledged):,}"),
         ("tasks completed", f"{len(outcome.completions_ms):,}"),
         ("duration", clock((outcome.ended_ms - outcome.began_ms) // 1000)),
+        ("elections", str(outcome.elections)),
         ("leader lost to next write", _pair([one.acknowledged_ms for one in of_leader])),
         ("leader lost to next assignment", _pair([one.assigned_ms for one in of_leader])),
     ]

@@ -32,7 +32,8 @@ def show(console: Console, outcome: Outcome) -> None:
     for check in outcome.checks:
         word = "held  " if check.held else "BROKEN"
         console.print(f"{word}  {check.promise}: {check.found}", markup=False, soft_wrap=True)
-    console.print(f"{len(outcome.acknowledged)} workflows, {outcome.tasks} tasks, seed {outcome.seed}")
+    done = f"{len(outcome.acknowledged)} workflows, {outcome.tasks} tasks, {outcome.elections} elections"
+    console.print(f"{done}, seed {outcome.seed}")
     for problem in outcome.problems[:_PROBLEMS]:
         console.print(problem, markup=False, soft_wrap=True)
 

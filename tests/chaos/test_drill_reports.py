@@ -19,6 +19,8 @@ from chaos.drills.incident import Incident
 from chaos.drills.judging import (
     all_answered,
     all_overcome,
+    elections,
+    few_elections,
     linearizable,
     never_diverged,
     one_leader_per_term,
@@ -68,6 +70,7 @@ def outcome(**values: Any) -> DrillOutcome:
         "problems": [],
         "tasks": 5,
         "completions_ms": [BEGAN_MS + 600],
+        "elections": 1,
         "leaders": [(BEGAN_MS, 1, "n1"), (BEGAN_MS + 1_100, 2, "n2")],
     }
     return DrillOutcome(**(given | values))
@@ -86,6 +89,7 @@ def outcome(**values: Any) -> DrillOutcome:
             never_diverged([sighting("n1"), sighting("n2"), sighting("n2", index=6, digest="e")]),
             never_diverged([sighting("n1"), sighting("n2", digest="e")]),
         ),
+        (few_elections(2, 2), few_elections(1, 0)),
         (
             linearizable([Judgement("k", Verdict.LINEARIZABLE)], []),
             linearizable([Judgement("k", Verdict.UNDECIDED)], []),
@@ -101,6 +105,12 @@ def test_operations_without_an_answer_are_counted() -> None:
     unknown = Operation("r0", "get", "k", (), 0.0)
     known = Operation("r0", "get", "k", (), 0.0, 1.0, Outcome.OK)
     assert "2 operations, 1 of them without" in linearizable([], [unknown, known]).found
+
+
+def test_terms_without_a_leader_count_as_elections_too() -> None:
+    assert elections([]) == 0
+    assert elections([sighting("n1", term=4), sighting("n2", term=4, role="leader")]) == 0
+    assert elections([sighting("n1", term=4), sighting("n2", term=6), sighting("n1", term=5)]) == 2
 
 
 def test_limits_look_at_the_faults_that_they_are_about() -> None:

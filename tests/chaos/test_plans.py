@@ -60,6 +60,7 @@ def test_every_plan_that_ships_can_be_used(name: str) -> None:
         ("nodes: 5", "nodes: 0", r">= 1, at cluster\.nodes"),
         ("raft.heartbeat_s", "raft.heart_s", r"sets 'raft\.heart_s' at cluster\.settings"),
         ("duration_s: 10", "duration_s: 2", r"strikes at 3 s and ends at 2 s"),
+        ("duration_s: 10", "elections: -1", r">= 0, at elections"),
         ("measure: assigned", "measure: begunn", r"'begunn', at limits\[0\]\.measure"),
         ("tracks:", "trucks:", r"unknown field `trucks`, at the top"),
     ],

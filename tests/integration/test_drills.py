@@ -13,7 +13,9 @@ from chaos.drills.drill import run
 from chaos.drills.incident import Incident
 
 
-@pytest.mark.parametrize(("name", "rounds"), [("leader-kill", 2), ("isolated-leader", 2), ("agents-lost", 2)])
+@pytest.mark.parametrize(
+    ("name", "rounds"), [("leader-kill", 2), ("isolated-leader", 2), ("agents-lost", 2), ("replace-node", 1)]
+)
 def test_a_short_drill(name: str, rounds: int, tmp_path: Path) -> None:
     plan = catalogue.find(name)
     tracks = [msgspec.structs.replace(track, rounds=rounds) for track in plan.tracks]
