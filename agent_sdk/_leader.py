@@ -88,6 +88,7 @@ class Pursuit:
         self._until = None if self._timeout_s is None else asyncio.get_running_loop().time() + self._timeout_s
         self._backoff.reset()
         self._redirected = False
+        self._last: tuple[str, QuorumflowError] | None = None
 
     @property
     def node(self) -> Node:
@@ -103,16 +104,23 @@ class Pursuit:
         """The node at `address` failed the try: return when the next one is due. Raises `failure` if no
         repetition can cure it, QueueFull or DeadlineExceeded if the time would be over before the next
         try."""
+        if isinstance(failure, DeadlineExceeded):
+            # The last try was broken off: what it was made for is in the answer before it.
+            raise self._too_late(*(self._last or (address, failure)))
+        self._last = address, failure
         pause = self._pause_s(address, failure)
         if pause >= self.left_s:
-            if isinstance(failure, QueueFull):
-                raise failure
-            raise DeadlineExceeded(
-                f"no leader served the call within {self._timeout_s} s; the last answer, from {address}: "
-                f"{failure}",
-                fields={"endpoint": address, "last_reason": failure.reason},
-            ) from failure
+            raise failure if isinstance(failure, QueueFull) else self._too_late(address, failure)
         await asyncio.sleep(pause)
+
+    def _too_late(self, address: str, failure: QuorumflowError) -> DeadlineExceeded:
+        error = DeadlineExceeded(
+            f"no leader served the call within {self._timeout_s} s; the last answer, from {address}: "
+            f"{failure}",
+            fields={"endpoint": address, "last_reason": failure.reason},
+        )
+        error.__cause__ = failure
+        return error
 
     def _pause_s(self, address: str, failure: QuorumflowError) -> float:
         if isinstance(failure, QueueFull):

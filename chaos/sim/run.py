@@ -8,7 +8,7 @@ import sys
 import warnings
 from asyncio import events
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ import structlog
 from chaos.sim.checks import unequal
 from chaos.sim.plan import LOAD_S, Plan
 from chaos.sim.world import World
+from coordinator.replica.node import Node
 
 LEADER_S: Final = 5.0
 """After the last fault somebody must lead within this time,"""
@@ -89,8 +90,9 @@ def _unsettled(world: World) -> str:
         return f"leader {leader}, members {membership}, changes under way: {world.operator.busy}"
     expected = {member.id for member in membership} - world.losses.damaged
     belonging = world.belonging()
-    if not expected <= belonging.keys() <= expected | world.losses.damaged:
-        return f"running: {sorted(belonging)}, members: {sorted(expected)}"
+    strays = _strays(belonging, expected, world.losses.damaged)
+    if not expected <= belonging.keys() or strays:
+        return f"running: {sorted(belonging)}, members: {sorted(expected)}, should have stopped: {strays}"
     if behind := [
         learner.id for learner in membership.learners if learner.promote and learner.id in expected
     ]:
@@ -105,7 +107,16 @@ def _unsettled(world: World) -> str:
         )
     if any(client.busy for client in world.clients.values()):
         return "clients wait for answers"
-    return unequal(node.consensus.status() for node in belonging.values())
+    return unequal(belonging[name].consensus.status() for name in sorted(expected))
+
+
+def _strays(belonging: Mapping[str, Node], expected: set[str], damaged: set[str]) -> list[str]:
+    """Nodes that have no place in the cluster any more and know of somebody who would tell them so."""
+    return [
+        name
+        for name, node in belonging.items()
+        if name not in expected | damaged and any(member.id in expected for member in node.members)
+    ]
 
 
 def _events(world: World) -> Counter[str]:

@@ -7,6 +7,8 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from agent_sdk import Client
+from agent_sdk.errors import NotFound
 from agent_sdk.types import MemberStatus
 from coordinator.cli import views
 from coordinator.cli.output import Format, print_json, print_table
@@ -69,6 +71,7 @@ def promote(session: Session, node_id: str) -> None:
 def remove(session: Session, node_id: str) -> None:
     """Remove a node, be it the leader. It stops by itself once it hears of it."""
     with session.client() as client:
+        _known(client, node_id)
         _show(session, client.members.remove(node_id))
 
 
@@ -85,11 +88,9 @@ def replace(session: Session, dead: str, new: str, raft: str | None, grpc: str |
     NEW may be DEAD itself, whose disk was wiped or exchanged.
     """
     with session.client() as client:
-        known = {one.id: one for one in client.members.list()}
-        former = known.get(dead) or known.get(new)
-        if former is not None:
-            raft, grpc = raft or former.raft_address, grpc or former.grpc_address
-        _show(session, client.members.replace(dead, new, raft or "", grpc or ""))
+        former = _known(client, dead, new)
+        there = raft or former.raft_address, grpc or former.grpc_address
+        _show(session, client.members.replace(dead, new, *there))
 
 
 @member.command()
@@ -114,6 +115,18 @@ def transfer(session: Session, target: str) -> None:
     """Hand leadership to TARGET, or to the most caught-up voter."""
     with session.client() as client:
         session.show({"leader": client.members.transfer(target)})
+
+
+def _known(client: Client, *node_ids: str) -> MemberStatus:
+    """The first of these that is a member. Raises NotFound: the name is misspelt, or all is done already."""
+    members = {one.id: one for one in client.members.list()}
+    for node_id in node_ids:
+        if node_id in members:
+            return members[node_id]
+    raise NotFound(
+        f"there is no member {node_ids[0]!r}; there are {', '.join(members)}. If it was one, it has left",
+        fields={"node": node_ids[0]},
+    )
 
 
 def _show(session: Session, members: Iterable[MemberStatus]) -> None:

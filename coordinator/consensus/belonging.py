@@ -64,7 +64,10 @@ class Belonging:
         """Raises Removed once this node does not belong to the cluster any more."""
         node = self._node
         if not node.belongs and node.configuration_committed and self._was_member():
-            raise self._removed(f"see the configuration at entry {node.configuration.index} of the log")
+            raise self._removed(
+                f"it was removed by entry {node.configuration.index} of the log. To have it back, begin with "
+                f"an empty data folder and join=true, and `coordctl member add {node.me}`"
+            )
 
     def _objection(self, peer: Credentials) -> Refusal | None:
         node = self._node
@@ -77,8 +80,4 @@ class Belonging:
 
     def _removed(self, why: str) -> Removed:
         me = self._node.me
-        return Removed(
-            f"{me} does not belong to the cluster any more, and stops: {why}. To have it back, begin with an "
-            f"empty data folder and join=true, and `coordctl member add {me}`",
-            node=me,
-        )
+        return Removed(f"{me} does not belong to the cluster any more, and stops: {why}", node=me)

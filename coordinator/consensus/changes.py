@@ -137,7 +137,11 @@ def _replaced(membership: Membership, dead: str, new: Add, limit: int) -> Member
     leaves = membership.get(dead)
     if leaves is None or (dead == new.id and not leaves.incarnation and not membership.is_voter(dead)):
         if membership.get(new.id) is None:
-            raise NotFound(f"there is no member {dead!r} to replace; there are {_names(membership)}")
+            raise NotFound(
+                f"there is no member {dead!r} to replace; there are {_names(membership)}. "
+                f"`coordctl member add {new.id}` adds a node in nobody's place",
+                node=dead,
+            )
         return _added(membership, new, limit)
     new = msgspec.structs.replace(new, promote=True)
     present = membership.get(new.id)
@@ -172,7 +176,11 @@ def _without(members: tuple[Member, ...], member_id: str) -> tuple[Member, ...]:
 def _require(membership: Membership, member_id: str) -> Member:
     member = membership.get(member_id)
     if member is None:
-        raise NotFound(f"there is no member {member_id!r}; there are {_names(membership)}", node=member_id)
+        raise NotFound(
+            f"there is no member {member_id!r}; there are {_names(membership)}. "
+            f"`coordctl member add {member_id}` adds it",
+            node=member_id,
+        )
     return member
 
 
@@ -180,7 +188,11 @@ def _refuse_taken(membership: Membership, member_id: str, raft: str, grpc: str) 
     for member in membership:
         for address in (raft, grpc):
             if member.id != member_id and address in (member.raft, member.grpc):
-                raise AlreadyExists(f"{address} is the address of {member.id!r} already", address=address)
+                raise AlreadyExists(
+                    f"{address} is the address of {member.id!r} already; give {member_id!r} another, or "
+                    f"put it in the other's place: `coordctl member replace {member.id} {member_id}`",
+                    address=address,
+                )
 
 
 def _names(membership: Membership) -> str:

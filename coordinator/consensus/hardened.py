@@ -132,7 +132,7 @@ class HardenedSyncObj(SyncObjSeam):
 
     def begin_transfer(self, target: str | None) -> str:
         """Let `target`, or whoever is most caught up, take over; returns its id. Raises NotLeader,
-        WrongState."""
+        NotFound, WrongState."""
         chosen = self._leading().begin_transfer(target)
         self._wake()
         return chosen

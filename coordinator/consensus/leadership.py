@@ -26,7 +26,15 @@ from coordinator.consensus.progress import Progress, Stage
 from coordinator.consensus.reads import ReadDone, ReadQueue
 from coordinator.consensus.seam import SyncObjSeam
 from coordinator.consensus.snapshots import SnapshotSender
-from coordinator.errors import LimitExceeded, NotLeader, QueueFull, StateDiverged, WrongState
+from coordinator.errors import (
+    CoordinatorError,
+    LimitExceeded,
+    NotFound,
+    NotLeader,
+    QueueFull,
+    StateDiverged,
+    WrongState,
+)
 
 _Number = TypeVar("_Number", int, float)
 
@@ -278,16 +286,17 @@ class Leadership:
         has every entry.
 
         Raises:
+            NotFound: the target is no member.
             WrongState: there is nobody to take over, or the target is not a voter or cannot be reached.
         """
         reachable = [peer_id for peer_id in self._node.other_voters if self._node.connected(peer_id)]
         if target is not None and target not in reachable:
-            raise WrongState(
-                f"{target} cannot take over: it is not another voter of this cluster, or not connected",
-                target=target,
-            )
+            raise self._cannot_lead(target)
         if not reachable:
-            raise WrongState("there is no other voter connected that could take over leadership")
+            raise WrongState(
+                "there is no other voter connected that could take over leadership; see `coordctl member "
+                "list`, and start one or add and promote one"
+            )
         self.transfer_to = target or self._most_caught_up(reachable)
         return self.transfer_to
 
@@ -322,6 +331,25 @@ class Leadership:
         )
 
     # Inside.
+
+    def _cannot_lead(self, target: str) -> CoordinatorError:
+        membership = self._members
+        if membership.get(target) is None:
+            names = ", ".join(sorted(member.id for member in membership))
+            return NotFound(f"{target!r} cannot take over: there are {names}", node=target)
+        if not membership.is_voter(target):
+            return WrongState(
+                f"{target!r} cannot take over: it is a learner. `coordctl member promote {target}` makes it "
+                "a voter once it has caught up",
+                target=target,
+            )
+        if target == self._node.me:
+            return WrongState(f"{target!r} leads already", target=target)
+        return WrongState(
+            f"{target!r} cannot take over: it is not connected. See that it runs and can be reached, or name "
+            "another voter, or none",
+            target=target,
+        )
 
     def _by_majority(self, of_peers: list[_Number], own: _Number) -> _Number:
         """The highest value that a majority of the voters has reached. This node's `own` counts if it is a

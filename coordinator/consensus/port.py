@@ -164,7 +164,8 @@ class Consensus(Protocol):
 
         Raises:
             NotLeader: this node does not lead.
-            WrongState: nobody is caught up, or the target is not a member.
+            NotFound: the target is not a member.
+            WrongState: nobody can take over, or the target does not vote, is not connected, or was too slow.
         """
 
     async def change_membership(self, change: Change) -> Membership:

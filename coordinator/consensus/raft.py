@@ -145,7 +145,7 @@ class RaftConsensus:
         return await answer
 
     async def transfer_leadership(self, target: str | None = None) -> str:
-        """As `port.Consensus.transfer_leadership`; returns who leads then. Raises NotLeader, WrongState."""
+        """As `port.Consensus.transfer_leadership`; returns who leads then."""
         self._require_leader()
         chosen = self._node.begin_transfer(target)
         try:
@@ -258,10 +258,8 @@ class RaftConsensus:
         self._role_changed()
 
     def _peers(self) -> dict[str, str]:
-        """The members to keep links to: a learner needs none to other learners."""
-        membership = self.membership
-        wanted = membership if membership.is_voter(self._me) else membership.voters
-        return {member.id: member.raft for member in wanted if member.id != self._me}
+        """The members to keep links to, and where."""
+        return {member.id: member.raft for member in self.membership.reached_by(self._me)}
 
     # What the rest needs.
 

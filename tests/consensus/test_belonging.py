@@ -159,6 +159,12 @@ def test_a_node_that_meets_a_refusal_which_is_final_stops() -> None:
     assert "a says: b is bound" in error.message
 
 
+@pytest.mark.parametrize(("node_id", "reached"), [("a", "bxy"), ("x", "ab"), ("removed", "abxy")])
+def test_whom_a_node_keeps_links_to(node_id: str, reached: str) -> None:
+    membership = Membership(voters("a", "b").voters, voters("x", "y").voters)
+    assert "".join(member.id for member in membership.reached_by(node_id)) == reached
+
+
 def test_a_node_that_waits_to_be_added_bears_refusals_and_does_not_stand() -> None:
     bench = Bench(joins=True)
     bench.node.gate.refused("a", Refusal("b is not a member", final=True))
