@@ -44,7 +44,9 @@ class Belonging:
     def keeps(self, peer: Credentials) -> bool:
         """As `admission.Gate.keeps`: not that of a member which has been replaced since, though it may be
         the same node; whoever is there is met afresh."""
-        return self._objection(peer) is None and self.met.get(peer.node) == peer.incarnation
+        member = self._node.configuration.membership.get(peer.node)
+        replaced = member is not None and self.met.get(peer.node) != peer.incarnation
+        return not replaced and self._objection(peer) is None
 
     def refused(self, peer: str, refusal: Refusal) -> None:
         """As `admission.Gate.refused`: one who knows better than this node ends its part."""
@@ -70,8 +72,15 @@ class Belonging:
             )
 
     def _objection(self, peer: Credentials) -> Refusal | None:
-        node = self._node
-        return objection(node.configuration, committed=node.configuration_committed, peer=peer)
+        """A configuration that is not committed may yet be undone, by a leader that it leaves out, and
+        one that removes the leader is committed by that leader: until then both count, it and the one
+        before (Ongaro's thesis, section 4.2.2)."""
+        node, committed = self._node, self._node.configuration_committed
+        refusal = objection(node.configuration, committed=committed, peer=peer)
+        if refusal is not None and not committed:
+            former = node.journal.configuration_at(node.commit_index)
+            refusal = objection(former, committed=False, peer=peer)
+        return refusal
 
     def _was_member(self) -> bool:
         """Whether the log, or this process, knows that this very data folder was a member. One that is being

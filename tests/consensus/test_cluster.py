@@ -11,11 +11,13 @@ import msgspec
 import pytest
 import uvloop
 
+from coordinator.consensus.changes import Change, Remove
+from coordinator.consensus.membership import Membership
 from coordinator.consensus.port import Abstention, Role
 from coordinator.consensus.settings import RaftSettings
-from coordinator.errors import LimitExceeded, NotLeader, QueueFull, StartFailed, WrongState
+from coordinator.errors import LimitExceeded, NotLeader, QueueFull, StartFailed, Unavailable, WrongState
 from tests.consensus.conftest import MakeCluster
-from tests.consensus.loopback import Cluster, WatchedReplica, number
+from tests.consensus.loopback import PATIENCE_S, Cluster, WatchedReplica, number
 
 
 async def test_a_single_node_leads_itself_and_keeps_what_it_acknowledged(make_cluster: MakeCluster) -> None:
@@ -158,6 +160,29 @@ async def test_leadership_is_handed_over_without_an_election_timeout(make_cluste
     await cluster.write(b"after")
     with pytest.raises(WrongState):
         await cluster.nodes[target].transfer_leadership("nobody")
+
+
+async def changed(cluster: Cluster, leader: str, change: Change) -> Membership:
+    """Make a change as soon as the leader has heard everybody and is through with changes of its own."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            try:
+                return await cluster.nodes[leader].change_membership(change)
+            except (Unavailable, WrongState):
+                await cluster.write(b"meanwhile")
+
+
+async def test_a_leader_commits_its_own_removal_and_hands_over(make_cluster: MakeCluster) -> None:
+    """The others go by the configuration without it from the moment that they have it, and must go on taking
+    what it sends."""
+    cluster = make_cluster(3, None)
+    await cluster.start()
+    leader = await cluster.led()
+    others = [node for node in cluster.ids if node != leader]
+    membership = await changed(cluster, leader, Remove(leader))
+    assert [voter.id for voter in membership.voters] == others
+    await cluster.until(lambda: any(cluster.nodes[node].status().role is Role.LEADER for node in others))
+    assert sum(cluster.nodes[node].status().counters.get("transfers_received", 0) for node in others) == 1
 
 
 async def test_a_node_that_abstains_is_passed_over_and_leads_again_when_it_may(

@@ -278,6 +278,22 @@ def test_the_removed_are_strangers_and_those_who_know_more_are_not() -> None:
     assert bench.node.gate.judge(Credentials("new", "n1", later)) is None
 
 
+def test_who_is_left_out_by_a_configuration_that_is_not_committed_may_still_come() -> None:
+    """It may be the leader that undoes it, and would never reach a node that does not let it in."""
+    bench = leading()
+    bench.meet("a", "c")
+    commit_by(bench, "a", "c")
+    index, _ = bench.node.change_membership(Remove("c"))
+    assert bench.members == ("ab", "")
+    assert bench.node.gate.keeps(Credentials("c", "c1", (0, 1)))
+    assert bench.node.gate.judge(Credentials("c", "c1", (0, 1))) is None
+    refusal = bench.node.gate.judge(Credentials("z", "z1", (0, 1)))
+    assert refusal is not None
+    assert not refusal.final
+    bench.hear("c", append(2, (index - 1, 1), Entry(2, EntryKind.EMPTY, b"")))
+    assert bench.members == ("abc", "")
+
+
 # Repeating, and what contradicts.
 
 
