@@ -15,7 +15,15 @@ from coordinator.consensus.changes import Change, Remove
 from coordinator.consensus.membership import Membership
 from coordinator.consensus.port import Abstention, Role
 from coordinator.consensus.settings import RaftSettings
-from coordinator.errors import LimitExceeded, NotLeader, QueueFull, StartFailed, Unavailable, WrongState
+from coordinator.errors import (
+    LimitExceeded,
+    NotFound,
+    NotLeader,
+    QueueFull,
+    StartFailed,
+    Unavailable,
+    WrongState,
+)
 from tests.consensus.conftest import MakeCluster
 from tests.consensus.loopback import PATIENCE_S, Cluster, WatchedReplica, number
 
@@ -158,8 +166,10 @@ async def test_leadership_is_handed_over_without_an_election_timeout(make_cluste
     assert cluster.nodes[target].status().role is Role.LEADER
     assert cluster.nodes[target].status().counters["transfers_received"] == 1
     await cluster.write(b"after")
-    with pytest.raises(WrongState):
+    with pytest.raises(NotFound, match="there are n1, n2, n3"):
         await cluster.nodes[target].transfer_leadership("nobody")
+    with pytest.raises(WrongState, match="leads already"):
+        await cluster.nodes[target].transfer_leadership(target)
 
 
 async def changed(cluster: Cluster, leader: str, change: Change) -> Membership:
