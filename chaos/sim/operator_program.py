@@ -79,14 +79,17 @@ class OperatorProgram:
         self._begin(f"replaces {former} by {new.id}", work)
 
     def readmit(self, member: Member) -> None:
-        """Put a node whose disk was wiped in the place of itself. `member` is what it was: while the leader
-        still believes that it lives, nothing comes of it."""
+        """Put a node whose disk was wiped in the place of itself. `member` is what it was: a look at the
+        list tells whether that is done, which the refusal of a repetition does not."""
 
-        def replaced(listed: Listed) -> bool:
-            return all(one.incarnation != member.incarnation for one in listed if one.id == member.id)
+        async def replace(client: AsyncClient) -> Listed:
+            listed = await client.members.list()
+            if any(one.id == member.id and one.incarnation == member.incarnation for one in listed):
+                listed = await client.members.replace(member.id, *_place(member))
+            return listed
 
         async def work() -> None:
-            await self._settle(lambda client: client.members.replace(member.id, *_place(member)), replaced)
+            await self._settle(replace)
             self._losses.wiped.discard(member.id)
 
         self._begin(f"readmits {member.id}", work)
@@ -116,15 +119,14 @@ class OperatorProgram:
     async def _settle(
         self,
         change: Callable[[AsyncClient], Awaitable[Listed]],
-        done: Callable[[Listed], bool] = bool,
         hopeless: Callable[[], bool] = lambda: False,
     ) -> None:
         """Ask until the answer is that it is done, or that there is nothing to do it to."""
         while not hopeless():
             assert self._client is not None
             try:
-                if done(await change(self._client)):
-                    return
+                await change(self._client)
+                return
             except NotFound as refusal:
                 self.machine.trace.note(self.machine.name, f"is told: {refusal.message}")
                 return
