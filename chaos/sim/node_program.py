@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import Final, Protocol, cast
+from typing import Final, Protocol
 
-import grpc.aio
 import msgspec
 
 from chaos.sim.disk import LOG_FOLDER, Disk
@@ -17,6 +16,7 @@ from chaos.sim.network import Network
 from chaos.sim.raft_links import SimLinks, Weather
 from chaos.sim.rpc_server import SimServer
 from chaos.sim.worker import SimWorker
+from coordinator.api.methods import Methods
 from coordinator.api.server import add_services
 from coordinator.config import NodeConfig
 from coordinator.consensus.journal import FAMILIES

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from typing import Any, NoReturn
 
 import grpc
@@ -14,10 +14,10 @@ import grpc.aio
 from chaos.sim.host_loop import HostLoop
 from chaos.sim.network import End, Network
 from chaos.sim.rpc_frames import PORT, Begin, Cancel, Data, HalfClose, Inbox, Metadata, Status
-from coordinator.api.malformed import MalformedMessages
+from coordinator.api.methods import Methods
 
 
-class _Details:
+class _Details(grpc.HandlerCallDetails):
     """`grpc.HandlerCallDetails`."""
 
     invocation_metadata: Metadata = ()
@@ -31,23 +31,15 @@ class _Aborted(Exception):
 
 
 class SimServer:
-    """Serves one process. Register services, then `start`."""
+    """Serves one process."""
 
-    def __init__(self, network: Network, process: HostLoop) -> None:
+    def __init__(self, network: Network, process: HostLoop, methods: Methods) -> None:
         self._network = network
         self._process = process
-        self._generic: list[grpc.GenericRpcHandler] = []
-        self._malformed = MalformedMessages()
+        self._methods = methods
         self._serving: dict[asyncio.Task[None], None] = {}
         self._ends: dict[End, None] = {}
         self._stopping = False
-
-    def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
-        """Called by the generated code."""
-        self._generic += handlers
-
-    def add_registered_method_handlers(self, service: str, handlers: object) -> None:
-        """Called by the generated code; the generic handlers know the same methods."""
 
     async def start(self) -> None:
         """Take connections."""
@@ -109,11 +101,7 @@ class SimServer:
                 served.say(grpc.StatusCode.UNKNOWN, f"Unexpected {type(error)}: {error}")
 
     async def _serve(self, served: _Served) -> None:
-        async def find(details: Any) -> Any:
-            found = (handlers.service(details) for handlers in self._generic)
-            return next((one for one in found if one is not None), None)
-
-        handler: Any = await self._malformed.intercept_service(find, _Details(served.begin.method))
+        handler: Any = self._methods.service(_Details(served.begin.method))
         if handler is None:
             served.code, served.details = grpc.StatusCode.UNIMPLEMENTED, "Method not found!"
             return

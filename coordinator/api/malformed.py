@@ -6,7 +6,6 @@ they pass on a `Malformed`, and `intact` refuses it where errors are mapped.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import grpc
@@ -44,28 +43,8 @@ def intact(message: _Message) -> _Message:
     return message
 
 
-class MalformedMessages(grpc.aio.ServerInterceptor):
-    """Has every method meet a `Malformed` where a message cannot be read."""
-
-    def __init__(self) -> None:
-        self._handlers: dict[str, _Handler] = {}
-
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> _Handler | None:
-        """The method's handler with a deserializer that does not raise; None if there is no such method."""
-        method = handler_call_details.method
-        if method not in self._handlers:
-            found = await continuation(handler_call_details)
-            if found is None:
-                return None
-            self._handlers[method] = _tolerant(method, found)
-        return self._handlers[method]
-
-
-def _tolerant(method: str, handler: _Handler) -> _Handler:
+def tolerant(method: str, handler: _Handler) -> _Handler:
+    """The method's handler with a deserializer that does not raise."""
     kind, make = _KINDS[handler.request_streaming, handler.response_streaming]
     deserialize = handler.request_deserializer
 

@@ -16,7 +16,7 @@ from coordinator.addresses import format_address, parse_address
 from coordinator.api.agent_service import AgentService
 from coordinator.api.client_service import ClientService
 from coordinator.api.kv_service import KvService
-from coordinator.api.malformed import MalformedMessages
+from coordinator.api.methods import Methods
 from coordinator.api.operator_service import OperatorService
 from coordinator.api.watching import Watching
 from coordinator.config import NodeConfig
@@ -48,9 +48,9 @@ class Addresses(NamedTuple):
     raft: str
 
 
-def add_services(node: Node, server: grpc.aio.Server) -> None:
-    """Have `server` answer everything that a node is asked."""
-    watching = Watching(node)
+def add_services(node: Node, methods: Methods) -> None:
+    """Have `methods` answer everything that a node is asked."""
+    watching, server = Watching(node), methods.server
     client_pb2_grpc.add_ClientServiceServicer_to_server(ClientService(node, watching), server)
     kv_pb2_grpc.add_KvServiceServicer_to_server(KvService(node, watching), server)
     agent_pb2_grpc.add_AgentServiceServicer_to_server(AgentService(node), server)
@@ -63,10 +63,11 @@ class Server:
     def __init__(self, config: NodeConfig) -> None:
         self.node = Node(config)
         self._config = config
-        self._grpc = grpc.aio.server(interceptors=[MalformedMessages()], options=_options(config))
+        self._grpc = grpc.aio.server(options=_options(config))
         self._health = health.aio.HealthServicer()
-        add_services(self.node, self._grpc)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        methods = Methods()
+        add_services(self.node, methods)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, methods.server)
         names = [
             module.DESCRIPTOR.services_by_name[name].full_name
             for module, name in (
@@ -77,6 +78,7 @@ class Server:
                 (health_pb2, "Health"),
             )
         ]
+        self._grpc.add_generic_rpc_handlers((methods,))
         reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], self._grpc)
 
     async def start(self) -> Addresses:
