@@ -95,8 +95,9 @@ class NodeProgram:
             self.node = node
             self._observer.observe(node, process)
             await node.start()
-            server = SimServer(self._network, process)
-            add_services(node, cast(grpc.aio.Server, server))
+            methods = Methods()
+            add_services(node, methods)
+            server = SimServer(self._network, process, methods)
             await server.start()
             node.failed.add_done_callback(lambda _: stopping.set())
             await stopping.wait()
@@ -125,7 +126,7 @@ class NodeProgram:
                 weather=self._weather,
                 tap=self._sent,
             ),
-            worker=lambda _: SimWorker(process, disk.faults, rng),
+            worker=lambda *_: SimWorker(process, disk.faults, rng),
             now=process.time,
             wall_ms=self.machine.wall_ms,
             rng=rng,

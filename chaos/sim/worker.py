@@ -49,6 +49,10 @@ class SimWorker:
         scheduler.at(begin_s + took_s * self._rng.random(), happen)
         scheduler.at(self._free_at_s, finish)
 
+    def run_if_brief(self, work: Work) -> bool:
+        del work
+        return False
+
     async def close(self) -> None:
         await self._idle.wait()
 

@@ -91,7 +91,7 @@ class Follower:
         """Name the terms of what is here in that place: with them the leader finds the true conflict in one
         round trip. What is committed matches, so that only its last entry is of interest."""
         node = self._node
-        last = min(message.prev_index, node.journal.last.index)
+        last = min(message.prev_index, node.journal.last_index)
         runs = node.journal.runs(node.commit_index, last, node.settings.max_refusal_runs)
         return AppendRefusal(node.term, message.seq, message.prev_index, last, runs, node.replica.applied)
 

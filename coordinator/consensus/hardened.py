@@ -21,7 +21,7 @@ from coordinator.consensus.divergence import Finding, diverged
 from coordinator.consensus.election import Election
 from coordinator.consensus.follower import Follower
 from coordinator.consensus.freshness import Freshness
-from coordinator.consensus.journal import Journal, Position, SyncTicket
+from coordinator.consensus.journal import Journal, Position
 from coordinator.consensus.leadership import Leadership
 from coordinator.consensus.messages import (
     AppendEntries,
@@ -42,6 +42,7 @@ from coordinator.consensus.reconfiguration import Reconfiguration
 from coordinator.consensus.seam import SyncObjSeam
 from coordinator.consensus.settings import RaftSettings
 from coordinator.consensus.snapshots import SnapshotReceiver
+from coordinator.consensus.syncing import LogSync
 from coordinator.consensus.worker import Worker
 from coordinator.errors import (
     ApplyFailed,
@@ -84,8 +85,6 @@ class HardenedSyncObj(SyncObjSeam):
             LogCorrupt, StateCorrupt: log and state do not fit together.
         """
         _match_log_to_state(journal, replica)
-        self._syncer = syncer
-        self._syncing = False
         self._wake = wake
         self._reconfigured = reconfigured
         self._fatal: Exception | None = None
@@ -106,6 +105,7 @@ class HardenedSyncObj(SyncObjSeam):
         self._follower = Follower(self)
         self.freshness = Freshness()
         self._receiver = SnapshotReceiver(self, flusher, self._finish, self._installed)
+        self._log_sync = LogSync(self, syncer, self._finish)
         self._compaction = Compaction(self, flusher, self._finish, self._needed_after)
         self._told = (Role.FOLLOWER, journal.term, self.leader)
         self._told_configuration = (self.configuration, self.configuration_committed)
@@ -263,18 +263,19 @@ class HardenedSyncObj(SyncObjSeam):
         self._tell_configuration()
         if self._leadership is not None:
             self._leadership.replicate(now)
-        self._start_sync()
-        self._apply()
+        if self._log_sync.begin() and self._leadership is not None and self._leadership.advance_commit():
+            self._wake()
         if self._leadership is None:
             self._follower.answer()
         else:
             self._leadership.answer_reads()
+        self._apply()
         self._compaction.consider()
 
     def _check_deadlines(self, now: float) -> None:
         if self._leadership is None:
             self._election.check(now)
-        elif now > self._leadership.quorum_lost_s():
+        elif now > self._leadership.quorum_lost_s(now):
             self.counters["quorum_lost"] += 1
             self.follow(self.term)
 
@@ -301,20 +302,6 @@ class HardenedSyncObj(SyncObjSeam):
         if standing != self._told_configuration:
             self._told_configuration = standing
             self._reconfigured()
-
-    def _start_sync(self) -> None:
-        if self._syncing or self.journal.durable_index == self.journal.last.index:
-            return
-        self._syncing = True
-        ticket = self.journal.begin_sync()
-        self._syncer.run(self.journal.sync, lambda error: self._finish(lambda: self._synced(ticket, error)))
-
-    def _synced(self, ticket: SyncTicket, error: Exception | None) -> None:
-        self._syncing = False
-        if error is not None:
-            raise error
-        self.journal.finish_sync(ticket)
-        self.counters["syncs"] += 1
 
     def _apply(self) -> None:
         """Hand the next run of committed entries to the state machine: once, whatever comes of it. While the

@@ -32,7 +32,7 @@ def claim(engine: Engine, journal: Journal, *, cluster: str, node: str, rng: ran
     """
     found = records.find(engine, _KEY, Identity)
     if found is None:
-        if journal.term > 0 or journal.last.index > FIRST_INDEX:
+        if journal.term > 0 or journal.last_index > FIRST_INDEX:
             raise records.unreadable(_KEY, "it is missing, yet the log is not empty")
         return _make(engine, Identity(cluster, node, f"{rng.getrandbits(64):016x}"))
     for what, theirs, ours in (("cluster", found.cluster, cluster), ("node", found.node, node)):

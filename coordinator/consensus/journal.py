@@ -127,6 +127,11 @@ class Journal:
         return Position(self._last_index, self._terms.last)
 
     @property
+    def last_index(self) -> int:
+        """The index of the newest entry, or of the base of an empty log."""
+        return self._last_index
+
+    @property
     def durable_index(self) -> int:
         """Every entry up to it survives a crash."""
         return self._durable_index

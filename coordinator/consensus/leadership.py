@@ -55,6 +55,7 @@ class Leadership:
         self._transfer_offered_s = -math.inf
         self._commit_news_s = math.inf
         """When followers must have heard of the commit index at the latest."""
+        self._quorum_lost_s = -math.inf
         self._reads = ReadQueue(node.settings.max_waiting_reads)
         self._comparison = Comparison(node.settings.election_max_s)
         self._stops: StateDiverged | None = None
@@ -62,12 +63,13 @@ class Leadership:
         self._uncommitted: deque[tuple[int, int]] = deque()
         self._uncommitted_bytes = 0
         node.journal.append([Entry(node.term, EntryKind.EMPTY, b"")])
-        self.opening_index = node.journal.last.index
+        self.opening_index = node.journal.last_index
 
     def reconfigure(self) -> None:
         """The node goes by another configuration: follow who came and who left."""
         node, settings = self._node, self._node.settings
         former, self._members = self._members, node.configuration.membership
+        self._quorum_lost_s = -math.inf
         for peer_id in list(self._peers):
             if not self._members.continues(former, peer_id):
                 self._peers.pop(peer_id).drop_snapshot(installed=False)
@@ -77,7 +79,7 @@ class Leadership:
         for peer_id in node.peers:
             if peer_id not in self._peers:
                 progress = Progress(
-                    node.journal.last.index + 1,
+                    node.journal.last_index + 1,
                     window_messages=settings.window_messages,
                     window_bytes=settings.window_bytes,
                 )
@@ -98,7 +100,7 @@ class Leadership:
             )
         self._refuse_beyond(
             "max_uncommitted_entries",
-            node.journal.last.index - node.commit_index + 1,
+            node.journal.last_index - node.commit_index + 1,
             node.settings.max_uncommitted_entries,
         )
         self._refuse_beyond(
@@ -109,7 +111,7 @@ class Leadership:
                 f"leadership is being handed to {self.transfer_to}; retry in a moment", retry_after_ms=50
             )
         node.journal.append([Entry(node.term, EntryKind.COMMAND, payload)])
-        index = node.journal.last.index
+        index = node.journal.last_index
         self._uncommitted.append((index, size))
         self._uncommitted_bytes += size
         return index
@@ -118,7 +120,7 @@ class Leadership:
         """Append a configuration; returns its index. Who may, `reconfiguration` decides."""
         node = self._node
         node.journal.append([Entry(node.term, EntryKind.CONFIGURATION, to_payload(membership))])
-        return node.journal.last.index
+        return node.journal.last_index
 
     def hears(self, peer_id: str) -> bool:
         """Whether a follower has answered within one election timeout."""
@@ -131,7 +133,7 @@ class Leadership:
 
     def lag(self, peer_id: str) -> int:
         """How many entries a follower lacks."""
-        return self._node.journal.last.index - self._peers[peer_id].progress.match
+        return self._node.journal.last_index - self._peers[peer_id].progress.match
 
     def read(self, done: ReadDone) -> None:
         """Call `done` with an index once a linearizable read may be served from it. Raises QueueFull."""
@@ -140,7 +142,7 @@ class Leadership:
     def answer_reads(self) -> None:
         """Confirm the reads whose round a majority has answered. Until the term's own entry is committed,
         the commit index may lag behind what earlier leaders acknowledged."""
-        if self._node.commit_index >= self.opening_index:
+        if self._reads.asked and self._node.commit_index >= self.opening_index:
             self._reads.confirm(
                 self._by_majority([peer.heard_seq for peer in self._other_voters()], self._seq),
                 self._node.commit_index,
@@ -155,7 +157,7 @@ class Leadership:
             return
         self._heard(peer_id, reply.applied, min(reply.seq, self._seq))
         peer.abstains = reply.abstains
-        peer.progress.acknowledged(reply.seq, min(reply.match, self._node.journal.last.index))
+        peer.progress.acknowledged(reply.seq, min(reply.match, self._node.journal.last_index))
 
     def append_refusal(self, peer_id: str, refusal: AppendRefusal) -> None:
         """A follower's log differs, or ends, before the place where it was to go on."""
@@ -201,25 +203,29 @@ class Leadership:
 
     # What follows from it.
 
-    def advance_commit(self) -> None:
-        """Commit what a majority holds durably. Only an entry of this term commits by counting; those
-        before it follow."""
+    def advance_commit(self) -> bool:
+        """Commit what a majority holds durably; returns whether that is more than before. Only an entry of
+        this term commits by counting; those before it follow."""
         node = self._node
         index = self._by_majority(
             [peer.progress.match for peer in self._other_voters()], node.journal.durable_index
         )
         if index <= node.commit_index or node.journal.term_at(index) != node.term:
-            return
+            return False
         node.commit_to(index)
         self._commit_news_s = min(self._commit_news_s, node.now() + node.settings.commit_notice_s)
         while self._uncommitted and self._uncommitted[0][0] <= index:
             self._uncommitted_bytes -= self._uncommitted.popleft()[1]
+        return True
 
-    def quorum_lost_s(self) -> float:
+    def quorum_lost_s(self, now: float) -> float:
         """When this node must step down, unless more followers are heard until then: a majority, itself
-        included, has to be heard within one election timeout."""
-        heard = [peer.heard_s for peer in self._other_voters()]
-        return self._by_majority(heard, math.inf) + self._node.settings.election_max_s
+        included, has to be heard within one election timeout. Hearing only moves it away, so it is worked
+        out anew once what was last found has passed."""
+        if now >= self._quorum_lost_s:
+            heard = [peer.heard_s for peer in self._other_voters()]
+            self._quorum_lost_s = self._by_majority(heard, math.inf) + self._node.settings.election_max_s
+        return self._quorum_lost_s
 
     def replicate(self, now: float) -> None:
         """Send every follower what it may have now: entries, chunks of a snapshot, or a heartbeat when one
@@ -245,17 +251,13 @@ class Leadership:
         """When a tick has something to do though nothing happens."""
         if self._stops is not None:
             return self._node.now()
-        beats = [
-            peer.tried_s + self._node.settings.heartbeat_s
-            for peer_id, peer in self._peers.items()
-            if self._node.connected(peer_id)
-        ]
-        chunks = [
-            peer.snapshot.next_due_s()
-            for peer_id, peer in self._peers.items()
-            if peer.snapshot is not None and self._node.connected(peer_id)
-        ]
-        return min([*beats, *chunks, self._commit_news_s, self.quorum_lost_s()])
+        due = min(self._commit_news_s, self._quorum_lost_s)
+        for peer_id, peer in self._peers.items():
+            if self._node.connected(peer_id):
+                due = min(due, peer.tried_s + self._node.settings.heartbeat_s)
+                if peer.snapshot is not None:
+                    due = min(due, peer.snapshot.next_due_s())
+        return due
 
     def compare_states(self, now: float) -> None:
         """See whether all states are one. Raises StateDiverged if it is this node that must stop; the verdict
@@ -416,9 +418,9 @@ class Leadership:
             return self._send_chunk(peer_id, peer, now)
         if peer.progress.next <= self._node.journal.base.index:
             return self._begin_snapshot(peer_id, peer, now)
-        if peer.progress.may_send() and peer.progress.next <= self._node.journal.last.index:
+        if peer.progress.may_send() and peer.progress.next <= self._node.journal.last_index:
             return self._send_append(peer_id, peer, now, with_entries=True)
-        if self.transfer_to == peer_id and peer.progress.match == self._node.journal.last.index:
+        if self.transfer_to == peer_id and peer.progress.match == self._node.journal.last_index:
             self._offer_leadership(peer_id, now)
         return False
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -52,14 +53,14 @@ class RaftConsensus:
         engine: Engine,
         replica: Replica,
         links: Links,
-        worker: Callable[[str], Worker] = ThreadWorker,
+        worker: Callable[[str, float], Worker] = ThreadWorker,
         settings: RaftSettings | None = None,
         now: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
     ) -> None:
         """Open the log. `founders` are the members of a new cluster, the same on all of them: they count at
         the first start of an empty log, and an empty membership waits to be added. `worker` makes the
-        workers that sync the log and flush the state, by their names.
+        workers that sync the log and flush the state: named, and told how many seconds count as brief.
 
         Raises:
             StartFailed: the log is that of another cluster or node.
@@ -70,10 +71,11 @@ class RaftConsensus:
         self._now = now
         chance = rng or random.Random()  # noqa: S311 - jitter, not a secret
         self._links = links
-        self._syncer = worker(f"sync {me}")
-        self._flusher = worker(f"flush {me}")
+        self._syncer = worker(f"sync {me}", self._settings.brief_sync_s)
+        self._flusher = worker(f"flush {me}", 0.0)
         self._tick_asked = False
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_s = math.inf
         self._running = False
         self._role_waiters: list[asyncio.Future[None]] = []
         journal = _journal(engine, founders, self._settings)
@@ -204,7 +206,7 @@ class RaftConsensus:
             term=node.term,
             leader=node.leader,
             commit_index=node.commit_index,
-            last_index=node.journal.last.index,
+            last_index=node.journal.last_index,
             first_index=node.journal.base.index + 1,
             durable_index=node.journal.durable_index,
             applied=node.replica.applied,
@@ -231,13 +233,20 @@ class RaftConsensus:
         self._set_timer()
 
     def _set_timer(self) -> None:
+        """Deadlines mostly move away, and a tick in vain now and then costs less than a new timer at every
+        tick: one that is early enough stays."""
+        deadline = self._node.next_deadline()
+        if not self._running or deadline == math.inf or (self._timer and self._timer_s <= deadline):
+            return
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
-        deadline = self._node.next_deadline()
-        if self._running and deadline != float("inf"):
-            delay = max(0.0, deadline - self._now())
-            self._timer = asyncio.get_running_loop().call_later(delay, self._wake)
+        delay = max(0.0, deadline - self._now())
+        self._timer_s = deadline
+        self._timer = asyncio.get_running_loop().call_later(delay, self._timer_fired)
+
+    def _timer_fired(self) -> None:
+        self._timer = None
+        self._wake()
 
     def _halt(self) -> None:
         """Tick no more."""

@@ -31,6 +31,11 @@ class ReadQueue:
             )
         self._waiting.append(done)
 
+    @property
+    def asked(self) -> bool:
+        """Whether a round of messages is under way for reads."""
+        return bool(self._asked)
+
     def wants_round(self) -> bool:
         """Whether a round of messages should go out now."""
         return bool(self._waiting) and not self._asked

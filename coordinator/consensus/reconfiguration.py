@@ -26,6 +26,8 @@ class Reconfiguration:
         self._node = node
         self._leadership = leadership
         self._met = met
+        self._all_bound: tuple[Membership, dict[str, str]] | None = None
+        """Members, and whom this node has met, of whom it is known that there is nobody left to bind."""
         self._leaves_until_s = math.inf
         """When a leader that is no member any more has tried for long enough to hand over."""
 
@@ -82,9 +84,13 @@ class Reconfiguration:
 
     def _bound(self, membership: Membership) -> Membership:
         """A node that has met nobody need not be told from another folder."""
-        if all(self._node.me == node_id for node_id in self._met):
+        if self._all_bound == (membership, self._met):
             return membership
-        return bound(membership, self._met)
+        alone = all(self._node.me == node_id for node_id in self._met)
+        following = membership if alone else bound(membership, self._met)
+        if following is membership:
+            self._all_bound = (membership, dict(self._met))
+        return following
 
     def _promoted(self, membership: Membership) -> Membership:
         for learner in membership.learners:

@@ -39,7 +39,7 @@ class _LogFace(PySyncObjJournal):
         self._journal = journal
 
     def __len__(self) -> int:
-        return self._journal.last.index - self._journal.base.index
+        return self._journal.last_index - self._journal.base.index
 
     def __getitem__(self, item: int) -> tuple[bytes, int, int]:
         if item != -1:
@@ -82,6 +82,7 @@ class SyncObjSeam(SyncObj):
         self.abstains = Abstention.NONE
         """Whether this node leaves it to others to stand for election; it votes all the same."""
         self._nodes: dict[str, Node] = {}
+        self._linked: set[str] = set()
         self.adopt_configuration()
         super().__init__(
             Node(me),
@@ -186,9 +187,17 @@ class SyncObjSeam(SyncObj):
     def election_deadline(self, at: float) -> None:
         self._SyncObj__raftElectionDeadline = at
 
+    def _SyncObj__onNodeConnected(self, node: Node) -> None:  # noqa: N802
+        super()._SyncObj__onNodeConnected(node)
+        self._linked.add(node.id)
+
+    def _SyncObj__onNodeDisconnected(self, node: Node) -> None:  # noqa: N802
+        super()._SyncObj__onNodeDisconnected(node)
+        self._linked.discard(node.id)
+
     def connected(self, peer: str) -> bool:
         """Whether messages to `peer` have a way to go."""
-        return self._node(peer) in self._SyncObj__connectedNodes
+        return peer in self._linked
 
     def send(self, peer: str, message: Message) -> bool:
         """Give a message to the transport; False if it is lost already."""

@@ -26,12 +26,12 @@ from coordinator.storage.state_home import FolderHome, StateHome
 
 class Surroundings(NamedTuple):
     """`now` gives monotonic seconds, `wall_ms` Unix time in milliseconds; `worker` makes a worker by its
-    name; `free_bytes` says how much more the disks take."""
+    name and what is brief to it; `free_bytes` says how much more the disks take."""
 
     open_log: Callable[[], Engine]
     open_home: Callable[[], StateHome]
     links: Links
-    worker: Callable[[str], Worker]
+    worker: Callable[[str, float], Worker]
     now: Callable[[], float]
     wall_ms: Callable[[], int]
     rng: random.Random

@@ -130,13 +130,19 @@ def _apply(families: dict[str, dict[bytes, bytes]], operations: Sequence[Operati
 
 
 class ManualWorker:
-    """A Worker whose work waits until the test lets it happen."""
+    """A Worker whose work waits until the test lets it happen, unless all of it is `brief`."""
 
     def __init__(self) -> None:
+        self.brief = False
         self._jobs: deque[tuple[Callable[[], None], Callable[[Exception | None], None]]] = deque()
 
     def run(self, work: Callable[[], None], done: Callable[[Exception | None], None]) -> None:
         self._jobs.append((work, done))
+
+    def run_if_brief(self, work: Callable[[], None]) -> bool:
+        if self.brief:
+            work()
+        return self.brief
 
     def __len__(self) -> int:
         return len(self._jobs)

@@ -1,0 +1,46 @@
+"""Making the log durable, one sync at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from coordinator.consensus.journal import SyncTicket
+from coordinator.consensus.seam import SyncObjSeam
+from coordinator.consensus.worker import Worker
+
+
+class LogSync:
+    """Syncs what has been written: at once while the disk is quick, else beside the event loop."""
+
+    def __init__(
+        self, node: SyncObjSeam, syncer: Worker, finish: Callable[[Callable[[], None]], None]
+    ) -> None:
+        """`finish` runs a step on the event loop as one of the node's own events."""
+        self._node = node
+        self._syncer = syncer
+        self._finish = finish
+        self._under_way = False
+
+    def begin(self) -> bool:
+        """Sync if there is something to sync and no other is under way; returns whether it is over already.
+        Raises StorageFault."""
+        journal = self._node.journal
+        if self._under_way or journal.durable_index == journal.last_index:
+            return False
+        ticket = journal.begin_sync()
+        if self._syncer.run_if_brief(journal.sync):
+            self._synced(ticket)
+            return True
+        self._under_way = True
+        self._syncer.run(journal.sync, lambda error: self._finish(lambda: self._end(ticket, error)))
+        return False
+
+    def _end(self, ticket: SyncTicket, error: Exception | None) -> None:
+        self._under_way = False
+        if error is not None:
+            raise error
+        self._synced(ticket)
+
+    def _synced(self, ticket: SyncTicket) -> None:
+        self._node.journal.finish_sync(ticket)
+        self._node.counters["syncs"] += 1
