@@ -24,7 +24,9 @@ from tests.consensus.lab import (
     config,
     leading,
     made,
+    stock_hear,
     stock_leading,
+    stock_node,
     voters,
 )
 
@@ -89,6 +91,13 @@ def test_14_a_learner_is_not_promoted_before_it_has_the_configuration_that_names
 
 def test_14_a_wiped_node_is_refused_under_its_old_id() -> None:
     """The stock library knows no identities: whoever calls from an address votes as before."""
+    granted = []
+    for candidate in "ab":
+        wiped_each_time = stock_node("c", "a", "b")
+        stock_hear(wiped_each_time, candidate, type="request_vote", term=1, last_log_index=1, last_log_term=0)
+        granted += [(to, sent["term"]) for to, sent in wiped_each_time.t.take()]
+    assert granted == [("a", 1), ("b", 1)], "two votes of one node in one term"
+
     bench = leading()
     bench.meet("a", "c")
     commit_by(bench, "a")

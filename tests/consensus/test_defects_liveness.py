@@ -140,6 +140,12 @@ def test_23_an_exception_is_not_swallowed_and_there_is_no_thread(monkeypatch: py
     monkeypatch.setattr(node, "_onTick", fails)
     node._autoTickThread()
     assert len(ticks) == 3, "the library goes on ticking after every exception"
+    creator = threading.Thread()
+    creator.start()
+    creator.join()
+    node._SyncObj__mainThread = creator
+    node._autoTickThread()
+    assert len(ticks) == 3, "and not at all once the thread that made the node has ended"
 
     threads = threading.active_count()
     bench = Bench()

@@ -9,23 +9,21 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from pysyncobj.node import Node
 
 from coordinator.consensus.framing import FrameError, frame, message
 from coordinator.consensus.journal import LOG, VOTE, Journal
-from coordinator.consensus.membership import founding
 from coordinator.consensus.messages import (
     AppendRefusal,
     AppendReply,
-    SnapshotAck,
-    SnapshotChunk,
-    Verdict,
     VoteReply,
     VoteRequest,
 )
@@ -38,6 +36,7 @@ from tests.consensus.lab import (
     append,
     command,
     empty,
+    leading,
     stock,
     stock_append,
     stock_command,
@@ -52,7 +51,6 @@ from tests.consensus.lab import (
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 
 stock_journal: Any = importlib.import_module("pysyncobj.journal")
-stock_serializer: Any = importlib.import_module("pysyncobj.serializer")
 
 
 def reopened(bench: Bench) -> Journal:
@@ -345,6 +343,35 @@ def test_15_a_vote_counts_once() -> None:
     assert bench.node.leadership is not None
 
 
+def test_16_a_leader_that_is_cut_off_answers_no_reads_and_steps_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(stock, "monotonicTime", lambda: clock[0])
+    former, present = stock_node("a", "b", "c"), stock_node("b", "a", "c")
+    stock_elect(former, "b", "c")
+    stock_append(present, "a", 1, (1, 0))
+    for peer in "bc":
+        former.t._onNodeDisconnected(Node(peer))
+    stock_elect(present, "c")
+    present.put("new")
+    present.doTick(0)
+    stock_hear(present, "c", type="next_node_idx", next_node_idx=4, reset=False, success=True)
+    clock[0] += 29
+    for node in (former, present):
+        node.doTick(0)
+    assert (former.raftCurrentTerm, present.raftCurrentTerm) == (1, 2)
+    assert (former._isLeader(), present._isLeader()) == (True, True), "the library lets both lead for 30 s"
+    assert (former.hits, present.hits) == ([], ["new"]), "and reads are of the local state, whoever leads"
+
+    bench = leading()
+    told: list[int | Exception] = []
+    bench.node.read_index(told.append)
+    bench.settle()
+    assert told == []
+    bench.wait(bench.settings.election_max_s + 0.001)
+    assert [type(answer) for answer in told] == [NotLeader]
+    assert bench.node.leadership is None
+
+
 def test_17_the_fate_of_a_proposal_is_known() -> None:
     node = stock_node("b", "a", "c")
     stock_append(node, "a", 1, (1, 0), (STOCK_NO_OP, 2, 1), commit=2)
@@ -374,47 +401,17 @@ def test_17_the_fate_of_a_proposal_is_known() -> None:
     assert bench.node.journal.term_at(replaced[0]) != replaced[1]
 
 
-def test_18_a_snapshot_replaces_the_state() -> None:
-    consumer = stock.SyncObjConsumer()
-    consumer.old = 1
-    consumer._deserialize({"new": 2})
-    assert (consumer.old, consumer.new) == (1, 2), "the library merges into what was there"
-
-    bench = Bench()
-    bench.hear("a", append(1, (1, 0), command(1, b"gone"), commit=2))
-    content = msgspec.msgpack.encode([b"from", b"elsewhere"])
-    bench.hear("a", chunk(content, SnapshotMeta(9, 1, b"digest")))
-    ack = bench.install()[-1][1]
-    assert isinstance(ack, SnapshotAck)
-    assert ack.verdict is Verdict.INSTALLED
-    assert bench.replica.commands == [b"from", b"elsewhere"]
-    assert (bench.node.journal.base.index, bench.log, bench.node.commit_index) == (9, [], 9)
-
-
-def chunk(data: bytes, meta: SnapshotMeta, *, crc: int | None = None, transfer: int = 1) -> SnapshotChunk:
-    zlib = importlib.import_module("zlib")
-    checksum = zlib.crc32(data) if crc is None else crc
-    configuration = founding(voters("a", "b", "c"))
-    return SnapshotChunk(1, transfer, 0, meta, checksum, True, data, configuration)
-
-
-def test_03_an_older_snapshot_rolls_nothing_back() -> None:
-    bench = Bench()
-    bench.hear("a", append(1, (1, 0), command(1, b"x"), command(1, b"y"), commit=3))
-    ack = bench.hear("a", chunk(msgspec.msgpack.encode([b"x"]), SnapshotMeta(2, 1, b"")))[-1][1]
-    assert ack.verdict is Verdict.KNOWN
-    assert (bench.replica.commands, bench.log) == ([b"x", b"y"], [(2, 1), (3, 1)])
-
-
-@pytest.mark.parametrize("crc", [None, 1], ids=["content", "checksum"])
-def test_04_a_snapshot_that_does_not_verify_is_refused(crc: int | None) -> None:
-    bench = Bench()
-    bench.hear("a", append(1, (1, 0), command(1, b"x"), commit=2))
-    answers = bench.hear("a", chunk(b"garbage", SnapshotMeta(9, 1, b""), crc=crc)) + bench.install()
-    assert answers[-1][1].verdict is Verdict.REFUSED
-    assert (bench.replica.commands, bench.node.commit_index) == ([b"x"], 2)
-    bench.hear("a", chunk(msgspec.msgpack.encode([b"ok"]), SnapshotMeta(9, 1, b""), transfer=2))
-    assert bench.install()[-1][1].verdict is Verdict.INSTALLED
+def test_26_a_full_disk_is_the_end_of_the_librarys_process(tmp_path: Path) -> None:
+    """Ours is tried on a full disk as a whole node, in `tests/integration/test_storage_faults.py`."""
+    mount = f'mount -t tmpfs -o size=64k none "{tmp_path}"'
+    command = (
+        "import sys; from pysyncobj.journal import FileJournal as J; J(sys.argv[1]).add(bytes(1 << 17), 1, 1)"
+    )
+    python = f'exec "{sys.executable}" -c "{command}" "{tmp_path}/journal"'
+    tried = subprocess.run(["unshare", "-rm", "sh", "-c", f"{mount} || exit 77; {python}"], check=False)
+    if tried.returncode in (1, 77):
+        pytest.skip("only who may make name spaces can mount a small tmpfs")
+    assert tried.returncode == -signal.SIGBUS, "no error that could be handled: the mapped file has no block"
 
 
 def test_26_a_disk_that_fails_stops_the_node_and_nothing_is_promised(

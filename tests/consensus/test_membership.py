@@ -128,7 +128,18 @@ def test_13_a_configuration_outlives_the_compaction_of_its_entry() -> None:
 
 
 def test_13_a_snapshot_carries_the_configuration_at_its_index_and_not_a_later_one() -> None:
-    """The stock library overrides the log's membership with that of the snapshot's sender."""
+    """The stock library sends the membership of the moment, which takes the place of the log's."""
+    stock = stock_leading()
+    del stock.t
+    stock.addNodeToCluster("x")
+    stock.forceLogCompaction()
+    stock.doTick(0)
+    stock.doTick(0)
+    _, last, _, members = stock._SyncObj__serializer.deserialize()
+    assert (last[1], "x" in {node.id for node in members}) == (2, True), (
+        "it was added by entry 3, not committed"
+    )
+
     bench = leading(settings=RaftSettings(compact_after_entries=10, keep_entries=2))
     made(bench, add("x"), "a")
     for value in range(20):

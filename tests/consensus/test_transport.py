@@ -95,7 +95,7 @@ async def test_a_peer_that_dies_is_noticed_on_the_incoming_side(pair: tuple[End,
     assert not b.transport.send(Node("a"), TimeoutNow(1)) or ("a", False) in b.links
 
 
-async def test_a_full_buffer_refuses_the_message(pair: tuple[End, End]) -> None:
+async def test_32_a_full_buffer_refuses_the_message(pair: tuple[End, End]) -> None:
     a, _ = pair
     big = AppendEntries(1, 1, 1, 1, 1, [Entry(1, EntryKind.COMMAND, b"x" * 50_000)])
     sent = [a.transport.send(Node("b"), big) for _ in range(1000)]
@@ -119,8 +119,20 @@ async def test_a_message_that_no_peer_would_take_does_not_cost_the_connection(
 async def test_24_names_are_resolved_at_every_attempt_and_off_the_loop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config: Any = importlib.import_module("pysyncobj.config")
-    assert config.SyncObjConf().dnsCacheTime == 600.0, "the library keeps a stale address for ten minutes"
+    resolver: Any = importlib.import_module("pysyncobj.dns_resolver")
+    conf = importlib.import_module("pysyncobj.config").SyncObjConf()
+    theirs = resolver.DnsCachingResolver(conf.dnsCacheTime, conf.dnsFailCacheTime)
+    known = iter([("10.0.0.1", 0), ("10.0.0.2", 0)])
+    threads: list[int] = []
+
+    def moves(*arguments: object) -> list[tuple[object, ...]]:
+        threads.append(threading.get_ident())
+        return [(socket.AF_INET, None, None, None, next(known))]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", moves)
+        assert [theirs.resolve("a-node"), theirs.resolve("a-node")] == ["10.0.0.1", "10.0.0.1"]
+    assert threads == [threading.get_ident()], "the library asks in its tick, and once in ten minutes"
 
     asked: list[int] = []
     often = threading.Event()
