@@ -80,6 +80,11 @@ class Checks:
         """How often the membership was changed, or nearly."""
         return self._protocol.membership.changes
 
+    @property
+    def last_term_led(self) -> int:
+        """The newest term in which there was a leader."""
+        return max(self._leaders, default=0)
+
     def look(self, processes: Mapping[str, tuple[Node, HostLoop]]) -> None:
         """Look at all nodes that are up, at once."""
         for me, (node, process) in processes.items():

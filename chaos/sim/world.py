@@ -98,11 +98,14 @@ class World:
         return self._added[-1] if self._added else None
 
     def membership(self) -> Membership | None:
-        """What the leader's log says of it, if that is committed."""
+        """What the leader's log says of it, if that is committed. One that was replaced and does not know it
+        yet cannot tell."""
         leader = self.leader()
         if leader is None:
             return None
         consensus = self.running()[leader][0].consensus
+        if consensus.status().term < self.checks.last_term_led:
+            return None
         configuration = consensus.journal.configuration
         return configuration.membership if configuration.index <= consensus.status().commit_index else None
 

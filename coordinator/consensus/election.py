@@ -69,7 +69,7 @@ class Election:
             self.postpone()
             return
         self._node.leader = None
-        if self._node.votes:
+        if self._node.may_stand:
             self.stand(pre=True)
         else:
             self.postpone()

@@ -110,7 +110,7 @@ class SyncObjSeam(SyncObj):
         """Whether it has got a configuration at all, and does not wait to be added."""
         self.belongs = membership.get(self.me) is not None
         self.votes = self.me in self.voters
-        """Whether this node counts, and may stand for election."""
+        """Whether this node counts."""
         self.quorum = majority(len(self.voters))
         """How many voters make a majority."""
 
@@ -118,6 +118,15 @@ class SyncObjSeam(SyncObj):
     def configuration_committed(self) -> bool:
         """Whether the newest configuration can not be replaced by the one before it any more."""
         return self.configuration.index <= self.commit_index
+
+    @property
+    def may_stand(self) -> bool:
+        """Whether this node may stand for election: as a voter, or as one whose removal is not committed. It
+        may be the only one to know of that, so that the voters, whose logs end before it, cannot elect
+        another; it does not count itself (Ongaro's thesis, section 4.2.2)."""
+        if self.votes or self.configuration_committed:
+            return self.votes
+        return self.journal.configuration_at(self.commit_index).membership.is_voter(self.me)
 
     @property
     def term(self) -> int:

@@ -22,6 +22,8 @@ from coordinator.consensus.messages import (
     EntryKind,
     SnapshotChunk,
     TimeoutNow,
+    VoteReply,
+    VoteRequest,
 )
 from coordinator.consensus.settings import RaftSettings
 from coordinator.errors import AlreadyExists, LimitExceeded, NotFound, Removed, Unavailable, WrongState
@@ -253,6 +255,42 @@ def test_a_removed_leader_steps_down_though_nobody_takes_over() -> None:
         if not bench.replica.fatal:
             commit_by(bench, "a", "c")
     assert isinstance(bench.replica.fatal[0], Removed)
+
+
+def test_a_leader_whose_removal_nobody_has_got_is_elected_again_to_commit_it() -> None:
+    """Its log is the longest, so that none of those who are left could be elected. It does not vote for
+    itself, and its time as a leader ends with what it stood for."""
+    bench = leading()
+    commit_by(bench, "a", "c")
+    index, _ = bench.node.change_membership(Remove("b"))
+    bench.settle()
+    bench.wait(1.0)
+    assert bench.node.leadership is None
+    bench.clock = bench.node.election_deadline
+    sent = bench.settle() + bench.wait(bench.settings.election_recheck_s)
+    assert {(peer, message.last_index) for peer, message in sent if isinstance(message, VoteRequest)} == {
+        ("a", index),
+        ("c", index),
+    }
+    for pre in (True, False):
+        asked = bench.node.term + pre
+        bench.hear("a", VoteReply(bench.node.term, asked, pre, granted=True))
+        assert bench.node.leadership is None, "one of two"
+        bench.hear("c", VoteReply(bench.node.term, asked, pre, granted=True))
+    assert bench.node.leadership is not None
+    commit_by(bench, "a", "c")
+    assert bench.node.commit_index > index
+    bench.wait(bench.settings.transfer_timeout_s * 1.1)
+    assert isinstance(bench.replica.fatal[0], Removed)
+
+
+def test_who_is_removed_for_good_does_not_stand() -> None:
+    bench = leading()
+    commit_by(bench, "a", "c")
+    index = made(bench, Remove("b"), "a", "c")
+    bench.node.follow(bench.node.term)
+    assert bench.node.commit_index >= index
+    assert not bench.node.may_stand
 
 
 def test_a_removal_that_would_leave_no_living_majority_is_refused() -> None:
