@@ -98,10 +98,11 @@ class Server:
         return Addresses(format_address(host, port), raft)
 
     async def stop(self) -> None:
-        """Hand over what can be handed over, then close."""
+        """Hand over what can be handed over, have everybody told, then close."""
         await self._health.enter_graceful_shutdown()
-        await self.node.stop()
+        await self.node.leave()
         await self._grpc.stop(_STOP_GRACE_S)
+        self.node.close()
 
 
 async def run_node(config: NodeConfig, *, on_ready: Callable[[Addresses], None] | None = None) -> None:

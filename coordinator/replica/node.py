@@ -100,11 +100,21 @@ class Node:
         return format_address(host, self.consensus.bound_port)
 
     async def stop(self) -> None:
-        """Hand leadership over if somebody can take it, then close everything."""
+        """Leave, then close."""
+        await self.leave()
+        self.close()
+
+    async def leave(self) -> None:
+        """Hand leadership over if somebody can take it, and take part no longer. Whoever waits for an answer
+        is told to ask another node; what was applied may still be read."""
         self.draining = True
         self.space.stop()
         await self.consensus.stop()
         self.leadership.stop()
+
+    def close(self) -> None:
+        """Close the databases. Holds the event loop for as long as the disk takes, which may be seconds on
+        one that fails."""
         for close in (self._log_engine.close, self._store.close):
             try:
                 close()

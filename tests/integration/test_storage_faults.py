@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import msgspec
 import pytest
 
@@ -26,6 +27,8 @@ from coordinator.core.outcome import Table
 from coordinator.errors import StateCorrupt
 from coordinator.storage.engine import RocksEngine
 from coordinator.storage.layout import FAMILIES, PLACES, decode
+from quorumflow_proto.v1 import client_pb2
+from quorumflow_proto.v1.client_pb2_grpc import ClientServiceStub
 from tests.integration.conftest import WAIT_S, StartCluster, eventually_sync, serve
 
 MIB = 1 << 20
@@ -328,3 +331,26 @@ async def test_damage_that_is_met_when_it_is_read_stops_the_node(data: Path) -> 
     with pytest.raises(StateCorrupt, match="is damaged"):
         await asyncio.wait_for(server.node.failed, WAIT_S)
     await server.stop()
+
+
+# A disk that takes its time.
+
+
+async def test_nobody_waits_for_a_node_that_closes_its_databases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"node_id": "n1", "data_dir": str(tmp_path), "grpc_port": 0, "raft_port": 0}
+    server = Server(build({key: Given(value, DEFAULT) for key, value in given.items()}))
+    addresses = await server.start()
+    really_close, answers = server.node.close, list[grpc.StatusCode]()
+
+    def close() -> None:
+        # The event loop stands still meanwhile, as it does while a failing disk is closed.
+        with grpc.insecure_channel(addresses.grpc) as channel, pytest.raises(grpc.RpcError) as refused:
+            ClientServiceStub(channel).GetDag(client_pb2.GetDagRequest(dag_id="d"), timeout=2)
+        answers.append(refused.value.code())
+        really_close()
+
+    monkeypatch.setattr(server.node, "close", close)
+    await server.stop()
+    assert answers == [grpc.StatusCode.UNAVAILABLE]
