@@ -21,6 +21,10 @@ from chaos.report.timeline import timeline
 _STYLE: Final = Path(__file__).with_name("style.css")
 _WORST_SHOWN_MS: Final = 3_000
 """A bar as long as its cell."""
+_LEAST_SHOWN: Final = 0.08
+"""The share of it below which a bar would be a speck."""
+_FOLDED: Final = 60
+"""More faults than this are listed when the reader asks for them."""
 _PROBLEMS: Final = 20
 _HEADINGS: Final = ("next write", "next assignment", "next beginning", "longest pause", "caught up")
 _LEGEND: Final = (
@@ -40,10 +44,10 @@ def page(outcome: Outcome, surroundings: str) -> str:
 <style>{_STYLE.read_text()}</style></head><body><main>
 {_head(outcome)}
 {_figures(outcome)}
-<section><h2>What happened</h2>{timeline(outcome)}{_LEGEND}</section>
+<section><h2>What happened</h2><div class="wide">{timeline(outcome)}</div>{_LEGEND}</section>
 <section><h2>Promises</h2>{_promises(outcome.checks)}{_problems(outcome.problems)}</section>
-<section><h2>What each kind of fault cost</h2>{_kinds(outcome.incidents)}</section>
-<section><h2>Every fault</h2>{_faults(outcome)}</section>
+<section><h2>What each kind of fault cost, median and worst</h2>{_kinds(outcome.incidents)}</section>
+<section>{_faults(outcome)}</section>
 <section><details><summary>The plan</summary><pre>{escape(_plan(outcome))}</pre></details></section>
 <footer>{escape(surroundings)}</footer>
 </main></body></html>
@@ -64,12 +68,13 @@ def _figures(outcome: Outcome) -> str:
     of_leader = [one for one in outcome.incidents if one.hit_leader and one.majority]
     figures = [
         ("faults", str(len(outcome.incidents))),
+        ("duration", clock((outcome.ended_ms - outcome.began_ms) // 1000)),
         ("workflows accepted", f"{len(outcome.acknowledged):,}"),
         ("tasks completed", f"{len(outcome.completions_ms):,}"),
-        ("duration", clock((outcome.ended_ms - outcome.began_ms) // 1000)),
+        ("client calls failed", str(len(outcome.problems))),
         ("elections", str(outcome.elections)),
-        ("leader lost to next write", _pair([one.acknowledged_ms for one in of_leader])),
-        ("leader lost to next assignment", _pair([one.assigned_ms for one in of_leader])),
+        ("leader lost to next write, median and worst", _pair([one.acknowledged_ms for one in of_leader])),
+        ("leader lost to next assignment, median and worst", _pair([one.assigned_ms for one in of_leader])),
     ]
     cells = "".join(
         f"<div><b>{escape(value)}</b><span>{escape(name)}</span></div>" for name, value in figures
@@ -102,15 +107,17 @@ def _kinds(incidents: Sequence[Incident]) -> str:
         cells = "".join(f'<td class="number">{_pair(column)}</td>' for column in columns)
         rows.append(f'<tr><td>{escape(kind)}</td><td class="number">{len(those)}</td>{cells}</tr>')
     head = "".join(f"<th>{name}</th>" for name in ("fault", "times", *_HEADINGS))
-    table = f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
-    return f'{table}<p class="quiet">Median and worst.</p>'
+    return f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
 
 
 def _faults(outcome: Outcome) -> str:
     rows = "".join(_fault(outcome, one) for one in outcome.incidents)
     names = ("at", "fault", "on", "held for", *_HEADINGS, "leader")
     head = "".join(f"<th>{name}</th>" for name in names)
-    return f'<div class="wide"><table class="faults"><tr>{head}</tr>{rows}</table></div>'
+    table = f'<div class="wide"><table class="faults"><tr>{head}</tr>{rows}</table></div>'
+    if len(outcome.incidents) <= _FOLDED:
+        return f"<h2>Every fault</h2>{table}"
+    return f"<details><summary>Every fault</summary>{table}</details>"
 
 
 def _fault(outcome: Outcome, one: Incident) -> str:
@@ -131,12 +138,17 @@ def _bar(value: int | None) -> str:
     if value is None:
         return '<td class="number quiet">-</td>'
     share = min(1.0, value / _WORST_SHOWN_MS)
-    return f'<td class="number bar" style="--share:{share:.3f}">{_ms(value)}</td>'
+    bar = f' bar" style="--share:{share:.3f}' if share >= _LEAST_SHOWN else ""
+    return f'<td class="number{bar}">{_ms(value)}</td>'
 
 
 def _pair(values: Sequence[int | None]) -> str:
-    found = summary([value for value in values if value is not None])
-    return "-" if found is None else f"{_ms(found[0])} · {_ms(found[1])}"
+    """Median and worst; one alone is both."""
+    known = [value for value in values if value is not None]
+    found = summary(known)
+    if found is None:
+        return "-"
+    return _ms(found[1]) if len(known) == 1 else f"{_ms(found[0])} · {_ms(found[1])}"
 
 
 def _ms(value: float | None) -> str:

@@ -39,7 +39,8 @@ def show(console: Console, outcome: Outcome) -> None:
 
 
 def _table(incidents: list[Incident]) -> Table:
-    table = Table("fault", "times", *MEASURES, "recovered", title="ms: median, worst", box=SIMPLE)
+    names = ("write", "assigned", "begun", "pause", "recovered")
+    table = Table("fault", "times", *names, title="ms: median, worst", box=SIMPLE, padding=0)
     for kind in sorted({one.fault for one in incidents}):
         those = [one for one in incidents if one.fault == kind]
         columns = [[one.measured(measure) for one in those] for measure in MEASURES]

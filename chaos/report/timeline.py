@@ -39,7 +39,9 @@ def timeline(outcome: Outcome) -> str:
     parts += _latency(outcome, axis, latency_top)
     bottom = latency_top + _CHART
     strikes = [
-        svg.line(axis.x(one.at_ms), 14, axis.x(one.at_ms), bottom, "strike") for one in outcome.incidents
+        svg.line(axis.x(one.at_ms), 14, axis.x(one.at_ms), bottom, "strike")
+        for one in outcome.incidents
+        if one.hit_leader
     ]
     label = "Time line of leaders, faults, throughput and the time of every answer"
     return svg.drawing(bottom + 28, [axis.grid(8, bottom), *strikes, *parts], label)
@@ -91,17 +93,28 @@ def _throughput(outcome: Outcome, axis: TimeAxis, top: float) -> list[str]:
     width_ms = max(_SHORTEST_BIN_MS, math.ceil((axis.until_ms - axis.from_ms) / _BINS))
     tasks = _rate(outcome.completions_ms, axis, width_ms)
     writes = _rate((one.at_ms for one in outcome.acknowledged), axis, width_ms)
-    highest = max([rate for _, rate in (*tasks, *writes)], default=1.0) or 1.0
+    highest = _round_up(max([rate for _, rate in (*tasks, *writes)], default=1.0))
     bottom = top + _CHART
 
     def points(series: list[tuple[float, float]]) -> list[tuple[float, float]]:
         return [(axis.x(at_ms), bottom - rate / highest * (_CHART - 14)) for at_ms, rate in series]
 
     return [
-        *_scale("per second", top, [(0.0, bottom), (highest, bottom - _CHART + 14)], "{:.0f}"),
+        *_scale(
+            "per second",
+            top,
+            [(highest * share, bottom - share * (_CHART - 14)) for share in (0.0, 0.5, 1.0)],
+            "{:g}",
+        ),
         svg.area(points(tasks), bottom, "tasks"),
         svg.area(points(writes), bottom, "writes"),
     ]
+
+
+def _round_up(rate: float) -> float:
+    """The next number that reads well on a scale: 1, 2, 3, 4, 6 or 8 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(max(rate, 1.0)))
+    return next(step * power for step in (1, 2, 3, 4, 6, 8, 10) if step * power >= rate)
 
 
 def _rate(moments: Iterable[int], axis: TimeAxis, width_ms: int) -> list[tuple[float, float]]:
