@@ -139,9 +139,11 @@ class RocksEngine:
         families: Sequence[str],
         *,
         damage: type[LogCorrupt | StateCorrupt] = LogCorrupt,
+        replayed: bool = False,
         write_buffer_bytes: int = 32 << 20,
     ) -> None:
-        """Open or create the database in `path`.
+        """Open or create the database in `path`. `replayed`: what a crash takes from its end is written
+        again by the caller, so that it goes on from the last moment at which nothing before was missing.
 
         Raises:
             StartFailed: the folder cannot be made, or another process holds it.
@@ -150,14 +152,16 @@ class RocksEngine:
         """
         self.path = path
         self._damage = damage
-        options = _options(write_buffer_bytes)
+        options = _options(write_buffer_bytes, replayed)
         try:
             path.mkdir(parents=True, exist_ok=True)
             if not (path / _POINTER).exists() and any(path.glob("*.sst")):
                 # RocksDB would take it for a new folder, and clear it.
                 raise self._damaged(f"{_POINTER} is missing")
             self._db = Rdict(
-                str(path), options, column_families={name: _options(write_buffer_bytes) for name in families}
+                str(path),
+                options,
+                column_families={name: _options(write_buffer_bytes, replayed) for name in families},
             )
         except OSError as error:
             raise StartFailed(
@@ -263,13 +267,16 @@ class RocksEngine:
         )
 
 
-def _options(write_buffer_bytes: int) -> Options:
+def _options(write_buffer_bytes: int, replayed: bool) -> Options:
     options = Options(raw_mode=True)
     options.create_if_missing(True)
     options.create_missing_column_families(True)
     # A torn last record is what a crash leaves; damage anywhere else must not be mistaken for the end of
-    # the log.
-    options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())
+    # the log. Where nothing is synced, a crash may also take the end of one file and leave the next, and
+    # the end is before the gap.
+    options.set_wal_recovery_mode(
+        DBRecoveryMode.point_in_time() if replayed else DBRecoveryMode.tolerate_corrupted_tail_records()
+    )
     options.set_paranoid_checks(True)
     options.set_write_buffer_size(write_buffer_bytes)
     # A family that is written to rarely would keep every file of the write-ahead log from being deleted.

@@ -72,7 +72,7 @@ class FolderHome:
             ) from error
 
     def open(self, folder: str, families: Sequence[str]) -> Engine:
-        return RocksEngine(self._root / folder, families, damage=StateCorrupt)
+        return RocksEngine(self._root / folder, families, damage=StateCorrupt, replayed=True)
 
     def folders(self) -> list[str]:
         return sorted(path.name for path in self._root.iterdir() if path.is_dir())

@@ -1,4 +1,5 @@
-"""The journal on real RocksDB files: what survives, and that damage is named instead of served (A4, H3)."""
+"""The journal and the state's engine on real RocksDB files: what survives, and that damage is named instead
+of served (A4, H3)."""
 
 from __future__ import annotations
 
@@ -9,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from coordinator.consensus.journal import FAMILIES, VOTE, Journal
-from coordinator.errors import LogCorrupt, StartFailed
+from coordinator.errors import LogCorrupt, StartFailed, StateCorrupt
 from coordinator.storage.engine import RocksEngine
+from coordinator.storage.state_home import FolderHome
 from tests.consensus.lab import command, voters
 
 MARK = random.Random(1).randbytes(100)
@@ -97,6 +99,31 @@ def test_unreadable_votes_are_not_no_votes(tmp_path: Path) -> None:
     engine.close()
     with pytest.raises(LogCorrupt, match="vote"):
         opened(tmp_path)
+
+
+def test_a_state_ends_where_the_first_of_its_writes_is_missing(tmp_path: Path) -> None:
+    """Nothing of it is synced: when a machine loses its power, the end of one file of the write-ahead log
+    may be gone, and the file after it be there. A state without some writes in its middle would look like
+    any other."""
+    living, dead = tmp_path / "living", tmp_path / "dead"
+    engine = RocksEngine(living, ("family",), damage=StateCorrupt, replayed=True)
+    for number in range(200):
+        batch = engine.batch()
+        batch.put("family", number.to_bytes(2, "big"), b"value")
+        engine.write(batch)
+        if number == 99:
+            shutil.copytree(living, dead)
+            engine.flush()  # It begins a new file of the log; of what it does else, nothing reaches the disk.
+    (former,) = dead.glob("*.log")
+    (latter,) = living.glob("*.log")
+    shutil.copy(latter, dead)
+    engine.close()
+    former.write_bytes(former.read_bytes()[: former.stat().st_size // 2 + 3])
+    left = FolderHome(tmp_path).open("dead", ("family",))
+    found = [int.from_bytes(key, "big") for key, _ in left.items("family")]
+    left.close()
+    assert 30 < len(found) < 70
+    assert found == list(range(len(found)))
 
 
 def test_a_folder_in_use_is_named(tmp_path: Path) -> None:
