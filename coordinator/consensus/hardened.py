@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from typing import TypeVar
 
 from pysyncobj.node import Node
 from pysyncobj.transport import Transport
@@ -53,6 +54,8 @@ from coordinator.errors import (
     StateCorrupt,
     WrongState,
 )
+
+_Written = TypeVar("_Written")
 
 
 class HardenedSyncObj(SyncObjSeam):
@@ -115,13 +118,7 @@ class HardenedSyncObj(SyncObjSeam):
     def propose(self, payload: bytes) -> tuple[int, int]:
         """As `port.Consensus.propose`. Raises OutcomeUnknown when the log cannot be written, which stops the
         node."""
-        try:
-            index = self._leading().propose(payload)
-        except Fatal as error:
-            self._fail(error)
-            raise OutcomeUnknown(
-                "the leader could not write its log and stops; retry with the same id", retry_after_ms=50
-            ) from error
+        index = self._written(self._leading().propose, payload)
         self._wake()
         return index, self.term
 
@@ -149,10 +146,10 @@ class HardenedSyncObj(SyncObjSeam):
 
     def change_membership(self, change: Change) -> tuple[int, int]:
         """Begin a change; returns the (index, term) that carries it out once it is committed. Raises
-        NotLeader, and as `Reconfiguration.request`."""
+        NotLeader, and as `propose` and `Reconfiguration.request`."""
         self._leading()
         assert self._changes is not None
-        index = self._changes.request(change)
+        index = self._written(self._changes.request, change)
         if self.journal.configuration is not self.configuration:
             self._reconfigure()
         self._wake()
@@ -445,6 +442,16 @@ class HardenedSyncObj(SyncObjSeam):
         leadership, self._leadership, self._changes = self._leadership, None, None
         if leadership is not None:
             leadership.close()
+
+    def _written(self, write: Callable[[_Written], int], content: _Written) -> int:
+        """Let the leader write its log; returns the index."""
+        try:
+            return write(content)
+        except Fatal as error:
+            self._fail(error)
+            raise OutcomeUnknown(
+                "the leader could not write its log and stops; retry with the same id", retry_after_ms=50
+            ) from error
 
     def _leading(self) -> Leadership:
         if self._leadership is None:

@@ -26,7 +26,16 @@ from coordinator.consensus.messages import (
     VoteRequest,
 )
 from coordinator.consensus.settings import RaftSettings
-from coordinator.errors import AlreadyExists, LimitExceeded, NotFound, Removed, Unavailable, WrongState
+from coordinator.errors import (
+    AlreadyExists,
+    LimitExceeded,
+    NotFound,
+    OutcomeUnknown,
+    Removed,
+    StorageFault,
+    Unavailable,
+    WrongState,
+)
 from tests.consensus.lab import (
     NOTHING,
     Bench,
@@ -340,6 +349,16 @@ def test_who_is_left_out_by_a_configuration_that_is_not_committed_may_still_come
     assert refusal is not None
     assert not refusal.final
     bench.hear("c", append(2, (index - 1, 1), Entry(2, EntryKind.EMPTY, b"")))
+    assert bench.members == ("abc", "")
+
+
+def test_a_leader_that_cannot_write_a_change_stops() -> None:
+    bench = leading()
+    commit_by(bench, "a", "c")
+    bench.engine.fault = StorageFault("the disk is full")
+    with pytest.raises(OutcomeUnknown):
+        bench.node.change_membership(add("x"))
+    assert bench.replica.fatal == [bench.engine.fault]
     assert bench.members == ("abc", "")
 
 
