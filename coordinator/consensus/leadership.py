@@ -207,9 +207,8 @@ class Leadership:
         """Commit what a majority holds durably; returns whether that is more than before. Only an entry of
         this term commits by counting; those before it follow."""
         node = self._node
-        index = self._by_majority(
-            [peer.progress.match for peer in self._other_voters()], node.journal.durable_index
-        )
+        matches = [self._peers[voter].progress.match for voter in node.other_voters]
+        index = self._by_majority(matches, node.journal.durable_index)
         if index <= node.commit_index or node.journal.term_at(index) != node.term:
             return False
         node.commit_to(index)
@@ -236,15 +235,21 @@ class Leadership:
         if for_reads:
             self._reads.round_begins(self._seq)
         self._drop_overdue_snapshots(now)
-        busy = [peer_id for peer_id in self._peers if self._node.connected(peer_id)]
-        reachable = tuple(busy)
+        reachable = [one for one in self._peers.items() if self._node.connected(one[0])]
+        last = self._node.journal.last_index
+        busy = [
+            peer_id
+            for peer_id, peer in reachable
+            if peer.progress.next <= last or peer.snapshot is not None or peer_id == self.transfer_to
+        ]
         while busy:
             busy = [peer_id for peer_id in busy if self._send_next(peer_id, now)]
-        for peer_id in reachable:
-            self._send_heartbeat(peer_id, now, at_once=for_reads)
-        if now >= self._commit_news_s or all(
-            self._peers[peer_id].told_commit == self._node.commit_index for peer_id in reachable
-        ):
+        heartbeat_s = self._node.settings.heartbeat_s
+        for peer_id, peer in reachable:
+            if now >= min(peer.tried_s + heartbeat_s, self._commit_news_s) or for_reads:
+                self._send_heartbeat(peer_id, now, at_once=for_reads)
+        commit = self._node.commit_index
+        if now >= self._commit_news_s or all(peer.told_commit == commit for _, peer in reachable):
             self._commit_news_s = math.inf
 
     def next_deadline(self) -> float:

@@ -38,9 +38,7 @@ class RecentDigests:
 def roll(digest: bytes, index: int, parts: Iterable[bytes]) -> bytes:
     """The digest after the entry at `index` whose encoded writes are `parts`, given the one before. 16
     bytes of BLAKE2b (RFC 7693); lengths are hashed too, so that no two lists of parts look alike."""
-    state = blake2b(digest, digest_size=DIGEST_BYTES)
-    state.update(index.to_bytes(8, "big"))
+    hashed = [digest, index.to_bytes(8, "big")]
     for part in parts:
-        state.update(len(part).to_bytes(4, "big"))
-        state.update(part)
-    return state.digest()
+        hashed += (len(part).to_bytes(4, "big"), part)
+    return blake2b(b"".join(hashed), digest_size=DIGEST_BYTES).digest()
