@@ -1,9 +1,9 @@
 """Whole clusters on virtual time, from one seed: crashes that lose what was not synced, partitions,
 delays, slow disks, compaction and snapshots (A1, A2, A4, A5).
 
-Checked at every step: one leader a term, the same digest at the same index on every node, reads that see
-every write acknowledged before them. Checked once the faults have ended: nothing acknowledged is missing
-or doubled, and all nodes have come to the same end.
+Checked at every step: one leader a term, acknowledgements that are true, the same digest at the same
+index on every node, reads that see every write acknowledged before them. Checked once the faults have
+ended: nothing acknowledged is missing or doubled, and all nodes have come to the same end.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pysyncobj.node import Node
 
 from coordinator.consensus.hardened import HardenedSyncObj
 from coordinator.consensus.journal import FAMILIES, Journal
+from coordinator.consensus.messages import AppendReply
 from coordinator.consensus.port import Committed, SnapshotMeta
 from coordinator.consensus.settings import RaftSettings
 from coordinator.errors import CoordinatorError
@@ -142,6 +143,8 @@ class World:
     def send(self, source: str, target: str, message: object) -> bool:
         if self._separate(source, target) or target not in self.up or self.chance.random() < 0.002:
             return False
+        if isinstance(message, AppendReply):
+            self._check_promise(source, target, message)
         slow = self.chance.random() < 0.03
         delay = self.chance.uniform(0.01, 0.3) if slow else self.chance.uniform(0.0005, 0.01)
         at = max(self.clock + delay, self._arrival.get((source, target), 0.0) + 1e-7)
@@ -186,6 +189,15 @@ class World:
 
     def count(self, name: str) -> int:
         return sum(process.node.counters[name] for process in self.up.values())
+
+    def _check_promise(self, follower: str, leader: str, reply: AppendReply) -> None:
+        leadership, log = self.up[leader].node.leadership, self.up[leader].node.journal
+        if leadership is None or self.up[leader].node.term != reply.term:
+            return
+        assert reply.seq <= leadership._seq, "a round that was never sent is answered"
+        match = min(reply.match, log.last_index)
+        terms = [one.term_at(match) for one in (log, self.up[follower].node.journal)]
+        assert None in terms or terms[0] == terms[1], "an entry that is another one is acknowledged"
 
     def _work(self, me: str) -> None:
         process = self.up[me]
