@@ -25,6 +25,9 @@ class _Workload(Protocol):
     async def step(self) -> None:
         """One operation."""
 
+    async def finish(self) -> None:
+        """Look at what is left: what was acknowledged must be there."""
+
 
 class KeyClients:
     """`registers` and `queues` clients in a thread of its own, until `stop`. They share few keys, whose names
@@ -91,6 +94,7 @@ class KeyClients:
             while not self._stopping.is_set():
                 await workload.step()
                 await asyncio.sleep(rng.uniform(0, 2 * self._pause_s))
+            await workload.finish()
 
     async def _forget(self) -> None:
         """Leave no keys behind, as far as that can be done: others may live in the cluster."""
