@@ -105,8 +105,8 @@ def _carry_out(
     """The exit code of one drill."""
     console.rule(plan.name)
     console.print(f"{plan.summary} Seed {seed}.")
-    folder.mkdir(parents=True, exist_ok=True)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         outcome = run(
             plan,
             folder,
@@ -114,7 +114,7 @@ def _carry_out(
             endpoints=endpoints,
             on_incident=lambda one: console.print(terminal.line(one), soft_wrap=True),
         )
-    except (CoordinatorError, QuorumflowError) as error:
+    except (CoordinatorError, QuorumflowError, OSError) as error:
         console.print(f"[red]{plan.name} could not be carried out: {error}[/red]")
         return _IMPOSSIBLE
     terminal.show(console, outcome)

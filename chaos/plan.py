@@ -105,7 +105,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     @property
     def needs(self) -> frozenset[Need]:
         """What its faults cannot do without."""
-        return frozenset(need for fault in self.faults for need in fault.needs)
+        return frozenset(need for fault in self.faults for need in fault.all_needs)
 
 
 def read_plan(path: Path) -> Plan:

@@ -140,6 +140,11 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """Its name in plans and reports."""
         return str(self.__struct_config__.tag)
 
+    @property
+    def all_needs(self) -> frozenset[Need]:
+        """`needs`, and what its fields ask for."""
+        return self.needs
+
     @abstractmethod
     def strike(self, site: Site) -> Wound:
         """Do it. Raises WrongState where it cannot be done, Unavailable if it did not come about."""

@@ -153,6 +153,11 @@ class Slow(Fault, tag="slow", frozen=True, kw_only=True):
         return Wound(at_ms=at_ms, nodes=nodes, note=self._note, heal=lambda: site.links.shape(links, Shape()))
 
     @property
+    def all_needs(self) -> frozenset[Need]:
+        """See `Fault`."""
+        return self.needs | {Need.DELAY} if self.delay_ms or self.jitter_ms else self.needs
+
+    @property
     def _note(self) -> str:
         parts = {
             f"{self.delay_ms:g} ± {self.jitter_ms:g} ms": self.delay_ms or self.jitter_ms,

@@ -38,6 +38,10 @@ def test_a_plan_names_its_faults_and_their_needs() -> None:
         Kill(target="follower"),
     ]
     assert plan.needs == {Need.PROCESSES, Need.LINKS}
+    slow = parse_plan(
+        PLAN.replace("kill, {fault: isolate, target: n2, direction: in", "{fault: slow, delay_ms: 5"), "", ""
+    )
+    assert slow.needs == {Need.PROCESSES, Need.LINKS, Need.DELAY}
 
 
 @pytest.mark.parametrize("name", catalogue.names())
