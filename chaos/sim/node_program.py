@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from functools import partial
 from typing import Final, Protocol
 
 import msgspec
@@ -126,12 +127,16 @@ class NodeProgram:
                 weather=self._weather,
                 tap=self._sent,
             ),
-            worker=lambda *_: SimWorker(process, disk.faults, rng),
+            worker=partial(self._worker, process, rng),
             now=process.time,
             wall_ms=self.machine.wall_ms,
             rng=rng,
             free_bytes=lambda: 0 if disk.faults.full else _DISK_BYTES,
         )
+
+    def _worker(self, process: HostLoop, rng: random.Random, name: str, brief_s: float = 0.0) -> SimWorker:
+        del name
+        return SimWorker(process, self.disk.faults, rng, brief_s)
 
     def _sent(self, target: str, message: Message) -> None:
         if self.node is not None:

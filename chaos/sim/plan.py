@@ -150,6 +150,7 @@ def _raft(rng: random.Random) -> dict[str, Any]:
         "tail_entries": rng.choice((10, 100, 16_384)),
         "max_append_entries": rng.choice((3, 20, 4_096)),
         "apply_entries": rng.choice((2, 1_024)),
+        "brief_sync_s": rng.choice((1e-6, 6e-4, 0.01)),
         "window_messages": rng.choice((1, 4)),
         "snapshot_resend_s": 0.3,
         "snapshot_stall_s": 1.0,
