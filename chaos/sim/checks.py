@@ -72,7 +72,7 @@ class Checks:
         self._protocol.sent(node.config.node_id, target, message, node.consensus.journal)
 
     def wiped(self, node: str) -> None:
-        """A node has lost its disk."""
+        """A node is about to lose its disk."""
         self._protocol.wiped(node)
 
     @property

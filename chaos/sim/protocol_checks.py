@@ -9,6 +9,7 @@ only what is of its own term (Raft, sections 5.2 to 5.4).
 from __future__ import annotations
 
 import struct
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -61,6 +62,7 @@ class ProtocolChecks:
         self._broken = broken
         self._votes: dict[tuple[str, int], str] = {}
         self._acknowledged: dict[str, tuple[int, int]] = {}
+        self._wiped: defaultdict[str, list[DurableLog]] = defaultdict(list)
         self._leaderships: dict[tuple[str, int], int] = {}
         """The commit index with which a node began to lead a term."""
 
@@ -74,8 +76,11 @@ class ProtocolChecks:
             self.membership.sent(source, message, journal)
 
     def wiped(self, node: str) -> None:
-        """It has forgotten what it acknowledged: the others must not rely on it any more."""
+        """A node is about to lose its disk, and with it what it acknowledged. Some of that may be on its way
+        to a leader which will count it."""
         self._acknowledged.pop(node, None)
+        if self._disks[node].has_log:
+            self._wiped[node].append(self._log(node))
 
     def begins_to_lead(self, me: str, term: int, commit: int) -> None:
         """A node has been elected, at that commit index."""
@@ -117,7 +122,9 @@ class ProtocolChecks:
         self._acknowledged[follower] = (reply.term, max(reply.match, match if term == reply.term else 0))
 
     def _holds(self, node: str, index: int, term: int) -> bool:
-        return self._disks[node].has_log and self._log(node).holds(index, term)
+        """Whether it has the entry, or had it before it was wiped."""
+        logs = [*self._wiped[node], *([self._log(node)] if self._disks[node].has_log else [])]
+        return any(log.holds(index, term) for log in logs)
 
     def _log(self, node: str) -> DurableLog:
         return DurableLog(self._disks[node].durable(LOG_FOLDER))

@@ -132,13 +132,17 @@ class World:
         """A node loses what is on its disk; `waits` as in `NodeProgram.wipe`."""
         self.losses.damaged.discard(node_id)
         self.losses.wiped.add(node_id)
-        self.nodes[node_id].wipe(waits=waits)
         self.checks.wiped(node_id)
+        self.nodes[node_id].wipe(waits=waits)
 
     def belonging(self) -> dict[str, Node]:
-        """The nodes that run and have a place in the cluster, as they believe: not those that wait to be
-        added."""
-        return {name: node for name, (node, _) in self.running().items() if node.members.voters}
+        """The nodes that run and have had a place in the cluster, as far as they know: founders, and those
+        that do not wait to be added any more."""
+        return {
+            name: node
+            for name, (node, _) in self.running().items()
+            if node.members.get(name) is not None or (node.members.voters and name in self.plan.node_ids)
+        }
 
     def hold_down(self, name: str) -> Undo:
         """Keep the operator from starting a machine's process again until the returned is called."""

@@ -55,6 +55,16 @@ class Belonging:
         if refusal.final and (believed or self._was_member()):
             self._fail(self._removed(f"{peer} says: {refusal.reason}"))
 
+    @property
+    def speaks(self) -> bool:
+        """Whether this folder may speak for the member that the node is: that of a founder, or one that the
+        log has bound to it. Another may be that of a voter, wiped, whose votes are forgotten."""
+        node = self._node
+        member = node.configuration.membership.get(node.me)
+        if member is not None and member.incarnation not in ("", self._incarnation):
+            return False
+        return node.journal.founded or self._was_member()
+
     def reconfigured(self, former: Membership) -> None:
         """The node goes by another configuration: those who were replaced have not been met."""
         present = self._node.configuration.membership

@@ -13,6 +13,11 @@ class Configurations:
         self._all = [at_base]
         self.newest = at_base
 
+    @property
+    def oldest(self) -> Configuration:
+        """The one in force at the log's base."""
+        return self._all[0]
+
     def add(self, configuration: Configuration) -> None:
         """The log has a new entry with a configuration."""
         self._all.append(configuration)

@@ -100,12 +100,12 @@ class Election:
         if self._ballot is not None and self._request is not None and peer in self._ballot.unanswered:
             self._node.send(peer, self._request)
 
-    def asked(self, candidate: str, request: VoteRequest) -> None:
+    def asked(self, candidate: str, request: VoteRequest, *, speaks: bool) -> None:
         """Answer a candidate. The same request gets the same answer as often as it comes. A learner answers
-        too: it may have become a voter and not know it yet. Whoever waits to be added has not: its folder
-        may be that of a voter, wiped, whose votes are forgotten."""
+        too: it may have become a voter and not know it yet. `speaks`: this folder may speak for the member
+        that the node is."""
         node = self._node
-        if not node.joined or (not request.transfer and self._leader_is_live()):
+        if not speaks or (not request.transfer and self._leader_is_live()):
             granted = False
         elif request.pre:
             granted = request.term > node.term and self._is_up_to_date(request)

@@ -341,7 +341,7 @@ class HardenedSyncObj(SyncObjSeam):
         if not isinstance(message, Message):
             self.counters["messages_refused"] += 1
         elif isinstance(message, VoteRequest):
-            self._election.asked(peer, message)
+            self._election.asked(peer, message, speaks=self.gate.speaks)
         elif message.term > self.term:
             self.follow(message.term)
             self._dispatch(peer, message)

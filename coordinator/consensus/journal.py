@@ -159,6 +159,12 @@ class Journal:
         """The configuration in force at an entry that the log holds, or at its base."""
         return self._configurations.at(index)
 
+    @property
+    def founded(self) -> bool:
+        """Whether the log began with a configuration, or with a state that has one: not as that of a node
+        which waits to be added."""
+        return self._configurations.oldest.index > 0
+
     def ever_named(self, member_id: str, incarnation: str) -> bool:
         """Whether a configuration that the log still holds binds the member to that incarnation."""
         return self._configurations.ever_named(member_id, incarnation)

@@ -106,8 +106,6 @@ class SyncObjSeam(SyncObj):
         """All other members."""
         self.voters = frozenset(voter.id for voter in membership.voters)
         self.other_voters = tuple(sorted(self.voters - {self.me}))
-        self.joined = bool(membership.voters)
-        """Whether it has got a configuration at all, and does not wait to be added."""
         self.belongs = membership.get(self.me) is not None
         self.votes = self.me in self.voters
         """Whether this node counts."""
