@@ -64,11 +64,11 @@ class Election:
             self._rechecked = True
             self._node.election_deadline = now + self._node.settings.election_recheck_s
             return
+        self._node.leader = None
         if self._leaves_it_to_others():
             self._passed_over += 1
             self.postpone()
             return
-        self._node.leader = None
         if self._node.may_stand:
             self.stand(pre=True)
         else:

@@ -14,7 +14,7 @@ from coordinator.consensus.messages import (
     VoteReply,
     VoteRequest,
 )
-from coordinator.consensus.port import Role
+from coordinator.consensus.port import Abstention, Role
 from coordinator.consensus.settings import RaftSettings
 from coordinator.errors import NotLeader, QueueFull, WrongState
 from tests.consensus.lab import Bench, acknowledge, append, command, empty, leading, voters
@@ -89,6 +89,15 @@ def test_a_peer_that_connects_late_is_asked_late() -> None:
     bench.wait(bench.settings.election_recheck_s)
     bench.transport._onNodeConnected(Node("c"))
     assert [(to, type(asked)) for to, asked in bench.settle()] == [("c", VoteRequest)]
+
+
+def test_a_node_that_leaves_it_to_others_stops_naming_a_leader_that_is_gone() -> None:
+    bench = Bench()
+    bench.node.abstains = Abstention.DRAINED
+    bench.hear("a", append(1, (1, 0)))
+    bench.wait(bench.settings.election_max_s)
+    assert bench.wait(bench.settings.election_recheck_s) == []
+    assert bench.replica.roles[-1] == (Role.FOLLOWER, 1, None)
 
 
 def test_orphans_whose_votes_were_split_try_again_soon_and_not_for_ever() -> None:
