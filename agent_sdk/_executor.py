@@ -100,7 +100,8 @@ class Executor:
         if attempt.phase is Phase.QUEUED:
             del self._queue[attempt.key]
             self._ledger.end(attempt, _outcome.cancelled(attempt.stop_reason))
-        elif self._handler(attempt).is_coroutine:
+        elif self._handler(attempt).is_coroutine and attempt.key in self._tasks:
+            # One that was abandoned, since the agent is leaving, has no task any more.
             asyncio.get_running_loop().call_later(self._cancel_grace_s, self._tasks[attempt.key].cancel)
 
     def drain(self) -> None:

@@ -109,6 +109,32 @@ async def test_what_does_not_end_within_the_grace_is_left_to_others(node: Node, 
     await asyncio.gather(stop, run)
 
 
+async def test_what_was_left_to_others_may_be_stopped_by_the_coordinator(node: Node, launch: Launch) -> None:
+    """A leader that has given the attempt to another says so while the agent waits for its last
+    acknowledgements."""
+    agent = Agent(node.address, "a1", slots=1, drain_grace_s=0.01)
+    left = asyncio.Event()
+
+    @agent.handler("work")
+    async def work(context: TaskContext) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            left.set()
+
+    run = launch(agent)
+    peer = await hold_two(node)
+    stop = asyncio.create_task(agent.stop())
+    assert await goodbye(peer) is True
+    await peer.end_of(2)
+    await left.wait()
+    await peer.stop(1)
+    await peer.acknowledge(2)
+    assert await goodbye(peer) is False
+    peer.end()
+    await asyncio.gather(stop, run)
+
+
 async def test_a_second_stop_does_not_wait(node: Node, launch: Launch) -> None:
     agent = holding_agent(node.address, asyncio.Event(), drain_grace_s=3_600)
     run = launch(agent)
