@@ -10,7 +10,8 @@ from coordinator.consensus.worker import Worker
 
 
 class LogSync:
-    """Syncs what has been written: at once while the disk is quick, else beside the event loop."""
+    """Syncs what has been written: at once if the disk is quick and the entry is alone on its way, else
+    beside the event loop, so that what comes meanwhile gathers for the next sync."""
 
     def __init__(
         self, node: SyncObjSeam, syncer: Worker, finish: Callable[[Callable[[], None]], None]
@@ -28,7 +29,8 @@ class LogSync:
         if self._under_way or journal.durable_index == journal.last_index:
             return False
         ticket = journal.begin_sync()
-        if self._syncer.run_if_brief(journal.sync):
+        alone = journal.last_index - self._node.commit_index <= 1
+        if alone and self._syncer.run_if_brief(journal.sync):
             self._synced(ticket)
             return True
         self._under_way = True

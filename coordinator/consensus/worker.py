@@ -4,6 +4,7 @@ is known to be brief may be done at once instead."""
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,8 @@ Done = Callable[[Exception | None], None]
 
 _WEIGHT: Final = 1 / 8
 """Of the newest duration in the average."""
+_REST: Final = 3
+"""After brief work the event loop is left alone for so many times as long as the work took."""
 
 
 class Worker(Protocol):
@@ -35,7 +38,8 @@ class ThreadWorker:
 
     To hand work to a thread and hear of its end takes as long as a quick disk's sync, and longer while the
     machine is busy. So work that has lately taken less than `brief_s` on average counts as brief; one long
-    stall, and the next ones are left to the thread until the average has come down again.
+    stall, and the next ones are left to the thread until the average has come down again. So is whatever
+    would make the event loop wait for more than a quarter of its time.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class ThreadWorker:
         self._brief_s = brief_s
         self._now = now
         self._average_s = 2 * brief_s
+        self._rests_until_s = -math.inf
         self._under_way = 0
 
     def run(self, work: Work, done: Done) -> None:
@@ -69,11 +74,13 @@ class ThreadWorker:
         self._executor.submit(job)
 
     def run_if_brief(self, work: Work) -> bool:
-        if self._under_way or self._average_s >= self._brief_s:
-            return False
         began_s = self._now()
+        if self._under_way or self._average_s >= self._brief_s or began_s < self._rests_until_s:
+            return False
         work()
-        self._took(self._now() - began_s)
+        ended_s = self._now()
+        self._took(ended_s - began_s)
+        self._rests_until_s = ended_s + _REST * (ended_s - began_s)
         return True
 
     async def close(self) -> None:

@@ -61,6 +61,17 @@ def test_a_cluster_of_one_commits_and_applies_in_the_tick_after_the_proposal() -
     assert bench.wakes == 1
 
 
+def test_entries_that_come_close_together_are_left_to_the_thread() -> None:
+    bench = Bench()
+    bench.syncer.brief = True
+    bench.transport._onMessageReceived(
+        bench.node._node("a"), append(1, (1, 0), command(1, b"x"), command(1, b"y"))
+    )
+    bench.node.doTick()
+    assert not bench.transport.take()
+    assert len(bench.syncer) == 1
+
+
 def test_a_sync_that_fails_at_once_stops_the_node_and_nothing_is_acknowledged() -> None:
     bench = Bench()
     bench.syncer.brief = True
@@ -91,7 +102,8 @@ class Disk:
             raise self.error
 
     async def by(self, worker: ThreadWorker) -> Exception | None:
-        """Sync as the log does; returns what the thread has met."""
+        """After a while, sync as the log does; returns what the thread has met."""
+        self.clock += 1
         if worker.run_if_brief(self.sync):
             return None
         over: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
@@ -115,6 +127,19 @@ async def test_work_is_done_at_once_as_soon_as_it_is_known_to_be_brief() -> None
     for _ in range(40):
         await disk.by(worker)
     assert disk.elsewhere < 60
+    await worker.close()
+
+
+async def test_the_event_loop_is_left_alone_for_three_times_as_long_as_it_waited() -> None:
+    disk = Disk()
+    worker = ThreadWorker("sync", 0.001, now=lambda: disk.clock)
+    while not worker.run_if_brief(disk.sync):
+        await disk.by(worker)
+    assert not worker.run_if_brief(disk.sync)
+    disk.clock += 2 * disk.takes_s
+    assert not worker.run_if_brief(disk.sync)
+    disk.clock += 1.01 * disk.takes_s
+    assert worker.run_if_brief(disk.sync)
     await worker.close()
 
 
@@ -149,6 +174,7 @@ async def test_nothing_overtakes_what_is_under_way() -> None:
     assert not worker.run_if_brief(disk.sync)
     held.set()
     assert await over is None
+    disk.clock += 1
     assert worker.run_if_brief(disk.sync)
     await worker.close()
 
@@ -162,6 +188,7 @@ async def test_what_work_raises_reaches_whoever_asked_for_it() -> None:
     while not worker.run_if_brief(disk.sync):
         await disk.by(worker)
     disk.error = StorageFault("the disk is gone")
+    disk.clock += 1
     with pytest.raises(StorageFault):
         worker.run_if_brief(disk.sync)
     await worker.close()
