@@ -15,7 +15,7 @@ Done = Callable[[Exception | None], None]
 
 _WEIGHT: Final = 1 / 8
 """Of the newest duration in the average."""
-_REST: Final = 3
+_REST: Final = 2
 """After brief work the event loop is left alone for so many times as long as the work took."""
 
 
@@ -39,7 +39,7 @@ class ThreadWorker:
     To hand work to a thread and hear of its end takes as long as a quick disk's sync, and longer while the
     machine is busy. So work that has lately taken less than `brief_s` on average counts as brief; one long
     stall, and the next ones are left to the thread until the average has come down again. So is whatever
-    would make the event loop wait for more than a quarter of its time.
+    would make the event loop wait for more than a third of its time.
     """
 
     def __init__(
