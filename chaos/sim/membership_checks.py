@@ -1,12 +1,13 @@
-"""What must hold of configurations: a leader has one that is not committed at the most, and each differs
-from the one before it by one voter (Ongaro's thesis, section 4.1)."""
+"""What must hold of configurations: a leader has one that is not committed at the most, each differs from
+the one before it by one voter (Ongaro's thesis, section 4.1), and nobody speaks for a member but the data
+folder that it is bound to."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from coordinator.consensus.journal import Journal
-from coordinator.consensus.membership import Configuration, Membership
+from coordinator.consensus.membership import Configuration, Membership, founding
 from coordinator.consensus.messages import AppendEntries
 
 
@@ -16,6 +17,7 @@ class MembershipChecks:
     def __init__(self, broken: Callable[[str], None]) -> None:
         self._broken = broken
         self._seen: dict[tuple[int, int], Configuration] = {}
+        self._newest = founding(Membership())
 
     @property
     def changes(self) -> int:
@@ -27,10 +29,20 @@ class MembershipChecks:
         newest = journal.configuration
         if newest.place not in self._seen:
             self._seen[newest.place] = newest
+            self._newest = max(self._newest, newest, key=lambda one: one.place)
             if newest.index > journal.base.index:
                 self._compare(leader, journal.configuration_at(newest.index - 1).membership, newest)
         if newest.term == message.term:
             self._was_allowed(leader, message, journal)
+
+    def speaks(self, node: str, incarnation: str) -> None:
+        """This data folder votes or acknowledges as that node."""
+        member = self._newest.membership.get(node)
+        if member is not None and member.incarnation not in ("", incarnation):
+            self._broken(
+                f"{node} speaks with folder {incarnation}, and is bound to {member.incarnation} by entry "
+                f"{self._newest.index}"
+            )
 
     def may_decide(self, index: int, journal: Journal) -> list[set[str]]:
         """The voters of every configuration by which the entry may have been committed, as the log of

@@ -17,6 +17,7 @@ import msgspec
 
 from chaos.sim.disk import LOG_FOLDER, Disk, Family
 from chaos.sim.membership_checks import MembershipChecks
+from coordinator.consensus.identity import Identity
 from coordinator.consensus.journal import LOG, Base, Journal, VoteRecord
 from coordinator.consensus.messages import AppendEntries, AppendReply, Message, VoteReply
 from coordinator.consensus.records import VOTE
@@ -37,6 +38,11 @@ class DurableLog:
     def vote(self) -> VoteRecord:
         """The recorded term and vote."""
         return msgspec.msgpack.decode(self._records[b"vote"][_CRC_BYTES:], type=VoteRecord)
+
+    @property
+    def incarnation(self) -> str:
+        """Of the data folder."""
+        return msgspec.msgpack.decode(self._records[b"identity"][_CRC_BYTES:], type=Identity).incarnation
 
     def holds(self, index: int, term: int) -> bool:
         """Whether it has the entry, or something that covers it."""
@@ -109,11 +115,13 @@ class ProtocolChecks:
         if self._votes.setdefault((voter, reply.asked), candidate) != candidate:
             former = self._votes[voter, reply.asked]
             self._broken(f"{voter} voted for {former} and for {candidate} in term {reply.asked}")
+        self.membership.speaks(voter, self._log(voter).incarnation)
         recorded = self._log(voter).vote
         if (recorded.term, recorded.voted_for) != (reply.asked, candidate):
             self._broken(f"{voter} votes for {candidate} in {reply.asked}, and has {recorded} on its disk")
 
     def _acknowledgement(self, follower: str, reply: AppendReply, journal: Journal) -> None:
+        self.membership.speaks(follower, self._log(follower).incarnation)
         term, match = self._acknowledged.get(follower, (0, 0))
         if term == reply.term and journal.last.index < match:
             self._broken(f"{follower} has dropped entry {match}, which it acknowledged in term {term}")
