@@ -87,7 +87,10 @@ async def test_a_leader_that_dies_takes_nothing_acknowledged_with_it(make_cluste
     logs = [replica.commands for replica in cluster.replicas.values()]
     shortest = min(len(commands) for commands in logs)
     assert len({tuple(commands[:shortest]) for commands in logs}) == 1
-    assert [command for command in logs[0] if command in set(acknowledged)] == acknowledged
+    # A write that met a change of leaders was proposed again, and may be there twice: ids are not
+    # consensus's.
+    found = dict.fromkeys(command for command in logs[0] if command in set(acknowledged))
+    assert list(found) == acknowledged
 
 
 async def test_all_nodes_stop_at_once_and_go_on(make_cluster: MakeCluster) -> None:
