@@ -17,7 +17,7 @@ DURATION ?= 30s
 SPEEDUP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install proto fmt lint test sim sim-soak chaos demo bench bench-consensus bench-snapshot clean distclean
+.PHONY: help install proto fmt lint test sim sim-soak sim-planted chaos demo bench bench-consensus bench-snapshot clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ sim: $(STAMP) ## Simulated clusters with faults, on virtual time: make sim [SEED
 
 sim-soak: $(STAMP) ## The same with new seeds until stopped: make sim-soak [FROM=n] [JOBS=n]
 	$(BIN)/python -m chaos.sim --forever --from $(FROM) --jobs $(JOBS)
+
+sim-planted: $(STAMP) ## Plant bugs, and see that the simulator finds each of them
+	$(BIN)/python -m chaos.sim.planted
 
 chaos: $(STAMP) ## Break real clusters, write reports to .drills: make chaos [DRILL=name] [DURATION=30s]
 	$(BIN)/python -m chaos run $(DRILL) --duration $(DURATION) --out .drills

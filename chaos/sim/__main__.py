@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from chaos.sim.batch import Totals, run_all
+from chaos.sim.failures import Failures, show_plan
 from chaos.sim.plan import draw
+from chaos.sim.reduction import only
 from chaos.sim.run import Result, run
 
-_LAST_EVENTS = 40
 _COVERED_FROM = 300
 """So many seeds must bring every kind of fault about."""
 
@@ -26,17 +27,28 @@ _COVERED_FROM = 300
 @click.option("--from", "first", type=click.IntRange(0), default=1, show_default=True, help="The first one.")
 @click.option("--jobs", type=click.IntRange(1, 64), default=2, show_default=True, help="Processes.")
 @click.option("--seed", type=click.IntRange(0), help="Run this one alone, and print its trace.")
+@click.option("--faults", help="Of that seed's faults only those with these numbers: 0,3,17.")
 @click.option("--forever", is_flag=True, help="Go on until stopped.")
-def main(seeds: int, first: int, jobs: int, seed: int | None, forever: bool) -> None:
+@click.option(
+    "--shrink-s",
+    type=click.FloatRange(0),
+    default=60.0,
+    show_default=True,
+    help="Seconds to spend on cutting down the schedules of seeds that fail, all together.",
+)
+def main(
+    seeds: int, first: int, jobs: int, seed: int | None, faults: str | None, forever: bool, shrink_s: float
+) -> None:
     """Run whole clusters, agents and clients in one process on virtual time, with faults, and check every
     promise."""
     console = Console(highlight=False, soft_wrap=True)
     if seed is not None:
-        sys.exit(_show_one(console, seed))
+        sys.exit(_show_one(console, seed, faults))
     asked: Iterable[int] = count(first) if forever else range(first, first + seeds)
     totals = Totals()
+    failures = Failures(console, shrink_s)
     try:
-        run_all(asked, jobs, totals, lambda result: _tell(console, totals, result))
+        run_all(asked, jobs, totals, lambda result: _tell(console, totals, failures, result))
     except KeyboardInterrupt:
         console.print("stopped")
     _show(console, totals)
@@ -44,39 +56,36 @@ def main(seeds: int, first: int, jobs: int, seed: int | None, forever: bool) -> 
     sys.exit(1 if totals.failed else 3 if uncovered else 0)
 
 
-def _show_one(console: Console, seed: int) -> int:
-    result = run(draw(seed), keep_trace=True)
+def _show_one(console: Console, seed: int, faults: str | None) -> int:
+    plan = draw(seed)
+    if faults is not None:
+        plan = only(plan, _numbers(faults, len(plan.faults)))
+    result = run(plan, keep_trace=True)
     for line in result.last_events:
         console.print(line, markup=False)
-    _show_plan(console, result)
+    show_plan(console, plan)
     for violation in result.violations:
         console.print(f"BROKEN  {violation}", markup=False)
     console.print(f"seed {seed}: {result.virtual_s:.1f} virtual seconds, trace {result.digest}")
     return 1 if result.violations else 0
 
 
-def _tell(console: Console, totals: Totals, result: Result) -> None:
+def _numbers(faults: str, count_faults: int) -> list[int]:
+    try:
+        numbers = [int(number) for number in faults.split(",") if number]
+    except ValueError:
+        raise click.BadParameter(f"{faults!r} is not a list of numbers like 0,3,17") from None
+    if any(not 0 <= number < count_faults for number in numbers):
+        raise click.BadParameter(f"{faults!r} has numbers beyond the schedule's, 0 to {count_faults - 1}")
+    return numbers
+
+
+def _tell(console: Console, totals: Totals, failures: Failures, result: Result) -> None:
     """Whatever is worth knowing before the end."""
     if result.violations:
-        console.print(f"seed {result.plan.seed} FAILED", style="red")
-        for violation in result.violations[:10]:
-            console.print(f"  {violation}", markup=False)
-        _show_plan(console, result)
-        console.print(f"  the last {_LAST_EVENTS} events:")
-        for line in result.last_events[-_LAST_EVENTS:]:
-            console.print(f"  {line}", markup=False)
-        console.print(f"  again: python -m chaos.sim --seed {result.plan.seed}")
+        failures.tell(result)
     elif totals.seeds % 100 == 0:
         console.print(f"{totals.seeds} seeds, {totals.seeds_per_s:.2f} a second, {len(totals.failed)} failed")
-
-
-def _show_plan(console: Console, result: Result) -> None:
-    plan = result.plan
-    console.print(
-        f"  {plan.nodes} nodes, {plan.agents} agents, {plan.clients} clients; {plan.raft}", markup=False
-    )
-    for fault in plan.faults:
-        console.print(f"  {fault}", markup=False)
 
 
 def _show(console: Console, totals: Totals) -> None:

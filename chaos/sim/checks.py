@@ -12,7 +12,7 @@ from chaos.sim.host_loop import HostLoop
 from chaos.sim.protocol_checks import ProtocolChecks
 from chaos.sim.trace import Trace
 from chaos.sim.witness import Witness
-from coordinator.consensus.messages import Message
+from coordinator.consensus.messages import AppendEntries, Message
 from coordinator.consensus.port import Role, Status
 from coordinator.core import invariants
 from coordinator.core.lifecycle import TERMINAL
@@ -55,7 +55,8 @@ class Checks:
             if role is Role.LEADER and self._leaders.setdefault(term, me) != me:
                 self._broken(f"{self._leaders[term]} and {me} both lead term {term}")
             if role is Role.LEADER:
-                self._protocol.begins_to_lead(me, term, node.consensus.status().commit_index)
+                consensus = node.consensus
+                self._protocol.begins_to_lead(me, term, consensus.status().commit_index, consensus.journal)
             tell_role(role, term, leader)
 
         def on_outcome(index: int, term: int, outcome: Outcome) -> None:
@@ -66,10 +67,14 @@ class Checks:
                     self._broken(f"{me} at {index}: {found}")
 
         applier.on_role_change, applier.on_outcome = on_role, on_outcome
+        self._watch_reads(node, me)
 
     def sent(self, node: Node, target: str, message: Message) -> None:
         """A node sends a message to another."""
-        self._protocol.sent(node.config.node_id, target, message, node.consensus.journal)
+        me, consensus = node.config.node_id, node.consensus
+        self._protocol.sent(me, target, message, consensus.journal)
+        if isinstance(message, AppendEntries):
+            self._protocol.believes(me, message.term, consensus.status().peers)
 
     def wiped(self, node: str) -> None:
         """A node is about to lose its disk."""
@@ -99,10 +104,20 @@ class Checks:
             ):
                 self._broken(f"{me} went back: term, commit, applied {before[1:]} and then {now[1:]}")
             self._same_digest(me, status.applied.index, status.applied.digest)
-            if status.role is Role.LEADER:
-                commit = status.commit_index
-                self._protocol.leads(me, status.term, commit, node.consensus.journal.term_at(commit))
         self._logs_match(processes)
+
+    def _watch_reads(self, node: Node, me: str) -> None:
+        """Whoever asks where a read may begin is told of a place that no commit before it lies behind."""
+        ask = node.consensus.read_index
+
+        async def read_index() -> int:
+            committed = self.highest_index
+            index = await ask()
+            if index < committed:
+                self._broken(f"{me} serves a read at {index}, asked for when {committed} was applied")
+            return index
+
+        node.consensus.read_index = read_index  # type: ignore[method-assign]
 
     def _applied(self, node: Node, me: str, index: int, term: int, outcome: Outcome) -> None:
         self.entries += 1

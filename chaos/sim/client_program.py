@@ -7,7 +7,7 @@ import asyncio
 import random
 from typing import Final
 
-from agent_sdk import AsyncClient, Dag, QuorumflowError, Retry, Task
+from agent_sdk import AsyncClient, Dag, QuorumflowError, Requires, Resources, Retry, Task
 from agent_sdk.errors import DeadlineExceeded, NotFound, OutOfSpace
 from chaos.checking.workloads import QueueWorkload, RegisterWorkload
 from chaos.sim.machine import Machine
@@ -152,4 +152,5 @@ def _draw_task(rng: random.Random, task_id: str, before: list[str]) -> Task:
         depends_on=before,
         retry=Retry(max_attempts=3, delay_s=rng.choice((0.0, 0.05))),
         timeout_s=rng.choice((None, None, 0.6)),
+        requires=Requires(resources=Resources(cores=rng.choice((0.0, 0.0, 0.5, 2.5)))),
     )

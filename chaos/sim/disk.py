@@ -89,9 +89,10 @@ class MemoryView:
 
 
 class DiskFaults:
-    """What is wrong with a disk now. `slowness` is a factor on the time of a sync."""
+    """What is wrong with a disk now. A sync takes `sync_s` at the median, times `slowness`."""
 
-    def __init__(self) -> None:
+    def __init__(self, sync_s: float) -> None:
+        self.sync_s = sync_s
         self.slowness = 1.0
         self.sync_fails = False
         self.full = False
@@ -187,10 +188,10 @@ class SimEngine:
 class Disk:
     """What a machine keeps over the lives of its processes: the log, and the folders of states."""
 
-    def __init__(self, name: str, rng: random.Random) -> None:
+    def __init__(self, name: str, rng: random.Random, *, sync_s: float) -> None:
         self.name = name
         self.rng = rng
-        self.faults = DiskFaults()
+        self.faults = DiskFaults(sync_s)
         self.happened: Counter[str] = Counter()
         self._stores: dict[str, Store] = {}
         self.current: str | None = None

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 Undo = Callable[[], None]
 
+_TURN_S: Final = 0.04
+"""From one handing over to the next."""
+
 
 def strike(world: World, fault: Fault) -> Undo | None:
     """Bring the fault about; returns what ends it. None if it can do no harm now: its target is down, or
@@ -86,9 +89,17 @@ def _set_clock(machine: Machine, offset_ms: int) -> None:
 
 
 def _transfer(world: World, target: str, fault: Fault) -> Undo | None:
-    del fault
+    """Leadership is handed on again and again, by whoever has it then."""
     world.nodes[target].hand_over()
+    for turn in range(1, int(fault.amount)):
+        world.scheduler.after(turn * _TURN_S, partial(_hand_on, world))
     return _nothing
+
+
+def _hand_on(world: World) -> None:
+    leader = world.leader()
+    if leader is not None:
+        world.nodes[leader].hand_over()
 
 
 # --- the network --------------------------------------------------------------------------------------------
@@ -115,13 +126,13 @@ def _isolate(world: World, target: str, fault: Fault) -> Undo | None:
 
 
 def _halves(world: World, target: str, fault: Fault) -> Undo | None:
-    """A minority, the target in it, is cut off from the rest, and half of the agents with it."""
+    """A minority, the target in it, is cut off from the rest, and half of the agents and clients with it."""
     rng = random.Random(fault.at_s)
     others = [other for other in world.nodes if other != target]
     minority = [target, *others[: (len(world.nodes) - 1) // 2 - 1]]
-    agents = [agent for agent in world.agents if rng.random() < 0.5]
-    rest = [name for name in world.machines if name not in minority and name not in agents]
-    return _cut(world, _between(minority + agents, rest))
+    users = [name for name in (*world.agents, *world.clients) if rng.random() < 0.5]
+    rest = [name for name in world.machines if name not in minority and name not in users]
+    return _cut(world, _between(minority + users, rest))
 
 
 def _bridge(world: World, target: str, fault: Fault) -> Undo | None:
@@ -164,10 +175,16 @@ def _reset(world: World, target: str, fault: Fault) -> Undo | None:
 
 
 def _harm(field: str, world: World, target: str, fault: Fault) -> Undo | None:
-    source, _, other = target.partition(">")
+    """The messages that the target sends and gets suffer."""
     harms = world.weather.harms
-    harms[source, other] = harms.get((source, other), Harm())._replace(**{field: fault.amount})
-    return partial(_drop, harms, (source, other))
+    ways = _between([target], [other for other in world.nodes if other != target])
+
+    def be(share: float) -> None:
+        for way in ways:
+            harms[way] = harms.get(way, Harm())._replace(**{field: share})
+
+    be(fault.amount)
+    return partial(be, 0.0)
 
 
 def _drop(table: dict[tuple[str, str], Any], way: tuple[str, str]) -> None:

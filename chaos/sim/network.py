@@ -20,17 +20,12 @@ SILENCE_S: Final = 3.0
 
 CONNECT_TIMEOUT_S: Final = 1.0
 _SYN_RETRY_S: Final = 0.25
+_SPREAD: Final = 0.4
+"""How much delays vary: the standard deviation of their logarithm."""
 _RESEND_S: Final = 0.2
 """The longest until what waited for a way is sent again."""
 
 Pair = tuple[str, str]
-
-
-class Way(NamedTuple):
-    """How messages go from one machine to another: the median delay in seconds, and how much it varies."""
-
-    delay_s: float
-    spread: float
 
 
 class Dialling(NamedTuple):
@@ -131,10 +126,11 @@ class End:
 class Network:
     """Ways between machines by their names, listeners by (machine, port), and all connections."""
 
-    def __init__(self, scheduler: Scheduler, rng: random.Random) -> None:
+    def __init__(self, scheduler: Scheduler, rng: random.Random, *, delay_s: float) -> None:
         self.scheduler = scheduler
         self.rng = rng
-        self.default = Way(0.0005, 0.4)
+        self.delay_s = delay_s
+        """What a message takes at the median."""
         self.slowness: dict[Pair, float] = {}
         """Factors on the delay."""
         self.silence_s = SILENCE_S
@@ -151,8 +147,7 @@ class Network:
 
     def delay(self, source: str, target: str) -> float:
         """Seconds that the next message takes."""
-        way = self.default
-        drawn = self.rng.lognormvariate(0.0, way.spread) * way.delay_s
+        drawn = self.rng.lognormvariate(0.0, _SPREAD) * self.delay_s
         return drawn * self.slowness.get((source, target), 1.0)
 
     def cut(self, source: str, target: str) -> None:

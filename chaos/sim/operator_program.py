@@ -33,6 +33,8 @@ class OperatorProgram:
         self.machine = machine
         self.busy = 0
         """Changes that are not settled yet."""
+        self.admitting: set[str] = set()
+        """Nodes that are to become members by them."""
         self._network = network
         self._endpoints = endpoints
         self._losses = losses
@@ -55,7 +57,9 @@ class OperatorProgram:
                     lambda client: client.members.promote(member.id),
                     hopeless=lambda: member.id in self._losses.damaged,
                 )
+            self.admitting.discard(member.id)
 
+        self.admitting.add(member.id)
         self._begin(f"adds {member.id}", work)
 
     def remove(self, member_id: str) -> None:
@@ -74,7 +78,9 @@ class OperatorProgram:
         async def work() -> None:
             await self._settle(lambda client: client.members.replace(former, *_place(new)))
             self._has_left(former)
+            self.admitting.discard(new.id)
 
+        self.admitting.add(new.id)
         self._losses.leaving[former] += 1
         self._begin(f"replaces {former} by {new.id}", work)
 

@@ -4,6 +4,7 @@ that a schedule can be printed, cut down and run again."""
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -13,7 +14,8 @@ LOAD_S: Final = 6.0
 
 _SPARES: Final = 4
 _FIRST_FAULT_S: Final = 0.7
-_LONGEST_S: Final = 2.0
+_LEADERS: Final = 3
+"""The leader is struck as often as so many nodes."""
 
 
 class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -34,7 +36,9 @@ class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """A world. `raft` overrules the node's consensus settings. `spares` are machines for nodes to come."""
+    """A world. A message between machines takes `delay_s` at the median, a sync `sync_s`; a client submits a
+    DAG about every `pause_s`. `raft` overrules the nodes' consensus settings. `spares` are machines for nodes
+    to come."""
 
     seed: int
     nodes: int
@@ -42,6 +46,8 @@ class Plan(msgspec.Struct, frozen=True):
     agents: int
     clients: int
     pause_s: float
+    delay_s: float
+    sync_s: float
     raft: dict[str, Any]
     faults: tuple[Fault, ...]
 
@@ -82,7 +88,7 @@ KINDS: Final[dict[str, Kind]] = {
     "pause": Kind("node", (0.05, 2.0)),
     "stall": Kind("node", (0.02, 0.2)),
     "clock_jump": Kind("node", amount=(-600_000, 600_000)),
-    "transfer": Kind("leader"),
+    "transfer": Kind("leader", amount=(1, 5)),
     "member_add": Kind("cluster", (0.0, 1.0), (0, 1)),
     "member_remove": Kind("node"),
     "member_replace": Kind("node", (0.0, 1.0), (0, 1)),
@@ -94,9 +100,9 @@ KINDS: Final[dict[str, Kind]] = {
     "both_ways": Kind("way", (0.1, 3.0)),
     "slow_link": Kind("way", (0.2, 3.0), (5, 200)),
     "reset": Kind("way"),
-    "message_loss": Kind("way", (0.2, 3.0), (0.01, 0.3)),
-    "message_doubling": Kind("way", (0.2, 3.0), (0.01, 0.5)),
-    "message_overtaking": Kind("way", (0.2, 3.0), (0.01, 0.5)),
+    "message_loss": Kind("node", (0.2, 3.0), (0.01, 0.3)),
+    "message_doubling": Kind("node", (0.2, 3.0), (0.01, 0.5)),
+    "message_overtaking": Kind("node", (0.2, 3.0), (0.01, 0.5)),
     "disk_slow": Kind("node", (0.2, 3.0), (5, 300)),
     "sync_fails": Kind("node", (0.1, 2.0)),
     "disk_full": Kind("node", (0.1, 2.0)),
@@ -114,9 +120,9 @@ JOINING: Final = frozenset({"member_add", "member_replace"})
 """Those by which a node comes to a spare machine."""
 
 
-def draw(seed: int) -> Plan:
-    """The world of this seed: a cluster, a mix of a few kinds of faults with weights of their own, and a
-    schedule drawn from the mix."""
+def draw(seed: int, kinds: Sequence[str] = ()) -> Plan:
+    """The world of this seed: a cluster, a mix of faults (a few kinds, or those that are given) with weights
+    of their own, and a schedule drawn from the mix."""
     rng = random.Random(f"plan/{seed}")
     bare = Plan(
         seed=seed,
@@ -125,10 +131,12 @@ def draw(seed: int) -> Plan:
         agents=rng.randint(2, 4),
         clients=rng.randint(1, 2),
         pause_s=rng.choice((0.2, 0.4, 0.8)),
+        delay_s=rng.choice((0.0002, 0.0005, 0.0005, 0.004)),
+        sync_s=rng.choice((0.0002, 0.0006, 0.0006, 0.005)),
         raft=_raft(rng),
         faults=(),
     )
-    kinds = rng.sample(sorted(KINDS), rng.randint(2, 9))
+    kinds = kinds or rng.sample(sorted(KINDS), rng.randint(2, 9))
     if JOINING & set(kinds):
         bare = msgspec.structs.replace(bare, spares=_SPARES)
     weights = [rng.expovariate(1.0) + 0.1 for _ in kinds]
@@ -142,9 +150,14 @@ def draw(seed: int) -> Plan:
 
 
 def _raft(rng: random.Random) -> dict[str, Any]:
-    """Small bounds, so that every one of them is met: compaction, snapshots, windows, tails."""
+    """Small bounds, so that every one of them is met: compaction, snapshots, windows, tails. Time-outs that
+    lie close together, so that nodes stand for election at once."""
     compact = rng.choice((30, 100, 50_000))
+    election_min_s = rng.choice((0.2, 0.3))
     return {
+        "election_min_s": election_min_s,
+        "election_max_s": election_min_s * rng.choice((1.05, 1.5, 2.0)),
+        "orphan_jitter_s": rng.choice((0.002, 0.01, 0.05)),
         "compact_after_entries": compact,
         "keep_entries": rng.choice((1, 10, 29)),
         "tail_entries": rng.choice((10, 100, 16_384)),
@@ -175,7 +188,7 @@ def _target(rng: random.Random, plan: Plan, strikes: str) -> str:
     if strikes == "way":
         return ">".join(rng.sample(plan.node_ids, 2))
     candidates = {
-        "node": [*plan.node_ids, "leader", *(["newest"] if plan.spares else [])],
+        "node": [*plan.node_ids, *(["leader"] * _LEADERS), *(["newest"] if plan.spares else [])],
         "agent": plan.agent_ids,
         "client": plan.client_ids,
     }

@@ -3,6 +3,7 @@ says who it is, and sends on what it dialled."""
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -28,8 +29,8 @@ from coordinator.consensus.links import Links
 from coordinator.consensus.messages import Message
 from coordinator.consensus.settings import RaftSettings
 
-_LATE_S: Final = 0.05
-"""The longest by which a message that is overtaken comes too late."""
+_LATE_S: Final = (0.001, 1.0)
+"""The least and the most by which a message that is overtaken comes too late."""
 
 
 class Harm(NamedTuple):
@@ -48,6 +49,11 @@ class Weather:
         self.rng = rng
         self.harms: dict[tuple[str, str], Harm] = {}
         self.struck: Counter[str] = Counter()
+
+    def lateness_s(self) -> float:
+        """By how much a message comes too late: often a little, sometimes in another term."""
+        least, most = _LATE_S
+        return math.exp(self.rng.uniform(math.log(least), math.log(most)))
 
     def strikes(self, what: str, share: float) -> bool:
         """Whether it happens to this message."""
@@ -169,11 +175,11 @@ class SimLinks(Links):
             end.send(data)
         elif not weather.strikes("message_lost", harm.lost):
             if weather.strikes("message_overtaken", harm.overtaken):
-                self.process.call_later(weather.rng.uniform(0.0, _LATE_S), end.send, data)
+                self.process.call_later(weather.lateness_s(), end.send, data)
             else:
                 end.send(data)
             if weather.strikes("message_doubled", harm.doubled):
-                self.process.call_later(weather.rng.uniform(0.0, _LATE_S), end.send, data)
+                self.process.call_later(weather.lateness_s(), end.send, data)
 
     # What the connections report.
 

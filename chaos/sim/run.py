@@ -50,10 +50,12 @@ def run(plan: Plan, *, keep_trace: bool = False) -> Result:
 def _play(plan: Plan, keep_trace: bool) -> Result:
     world = World(plan, keep_trace=keep_trace)
     world.boot()
-    world.run(LOAD_S)
-    world.heal()
-    _demand_liveness(world)
-    world.witness.judge_history()
+    _run(world, LOAD_S)
+    if not world.witness.violations:
+        world.heal()
+        _demand_liveness(world)
+    if not world.witness.violations:
+        world.witness.judge_history()
     world.close()
     return Result(
         plan=plan,
@@ -67,19 +69,25 @@ def _play(plan: Plan, keep_trace: bool) -> Result:
     )
 
 
+def _run(world: World, until_s: float) -> None:
+    """Until then, or until soon after a promise was broken: what comes later is what follows from that."""
+    while world.scheduler.now < until_s and not world.witness.violations:
+        world.run(min(world.scheduler.now + _STEP_S, until_s))
+
+
 def _demand_liveness(world: World) -> None:
     """The faults are over: a leader soon, and an end to all that was begun."""
     healed_s = world.scheduler.now
     missing = "a leader"
     led = False
-    while missing and world.scheduler.now < healed_s + SETTLED_S:
+    while missing and world.scheduler.now < healed_s + SETTLED_S and not world.witness.violations:
         world.run(world.scheduler.now + _STEP_S)
         led = led or world.leader() is not None
         if not led and world.scheduler.now > healed_s + LEADER_S:
             world.witness.break_promise(f"nobody leads {LEADER_S} s after the last fault")
             return
         missing = _unsettled(world)
-    if missing:
+    if missing and not world.witness.violations:
         world.witness.break_promise(f"{SETTLED_S} s after the last fault: {missing}")
 
 

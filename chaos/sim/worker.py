@@ -10,7 +10,6 @@ from chaos.sim.disk import DiskFaults
 from chaos.sim.host_loop import HostLoop
 from coordinator.consensus.worker import Done, Work
 
-_SYNC_S: Final = 0.0006
 _SPREAD: Final = 0.5
 
 
@@ -67,7 +66,7 @@ class SimWorker:
         await self._idle.wait()
 
     def _drawn_s(self) -> float:
-        return self._rng.lognormvariate(0.0, _SPREAD) * _SYNC_S * self._faults.slowness
+        return self._rng.lognormvariate(0.0, _SPREAD) * self._faults.sync_s * self._faults.slowness
 
     def _done(self, done: Done, raised: list[Exception]) -> None:
         self._under_way -= 1

@@ -44,7 +44,7 @@ class World:
         self.witness = Witness(lambda: self.scheduler.now)
         self.disks: dict[str, Disk] = {}
         self.checks = Checks(self.witness, self.trace, self.disks)
-        self.network = Network(self.scheduler, self._chance("network"))
+        self.network = Network(self.scheduler, self._chance("network"), delay_s=plan.delay_s)
         self.weather = Weather(self._chance("weather"))
         self.machines: dict[str, Machine] = {}
         self.losses = Losses()
@@ -187,7 +187,7 @@ class World:
 
     def _node(self, node_id: str) -> NodeProgram:
         machine = self._machine(node_id)
-        disk = self.disks[node_id] = Disk(node_id, self._chance(f"{node_id} disk"))
+        disk = self.disks[node_id] = Disk(node_id, self._chance(f"{node_id} disk"), sync_s=self.plan.sync_s)
         config = _config(self.plan, node_id)
         return NodeProgram(config, machine, disk, self.network, self.weather, self.checks)
 
@@ -225,7 +225,12 @@ class World:
         if isinstance(words, LogCorrupt | StateCorrupt) and name not in self.losses.damaged:
             self.witness.break_promise(f"{name} found damage where there is none: {words}")
         membership = self.membership()
-        if isinstance(words, Removed) and membership is not None and membership.get(name) is None:
+        if (
+            isinstance(words, Removed)
+            and membership is not None
+            and membership.get(name) is None
+            and name not in self.operator.admitting
+        ):
             self.retired.add(name)
         self.scheduler.after(_OPERATOR_S, partial(self._restart, name))
 
