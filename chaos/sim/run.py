@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import random
 import sys
 import warnings
 from asyncio import events
@@ -16,7 +17,9 @@ import msgspec
 import structlog
 
 from chaos.sim.checks import unequal
+from chaos.sim.host_loop import HostLoop
 from chaos.sim.plan import LOAD_S, Plan
+from chaos.sim.scheduler import Scheduler
 from chaos.sim.world import World
 from coordinator.replica.node import Node
 
@@ -160,9 +163,7 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         sys.set_asyncgen_hooks(*hooks)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            gc.collect()
+        _sweep()
         gc.unfreeze()
         sys.unraisablehook = unraisable
         gc.enable()
@@ -170,11 +171,28 @@ def _quiet() -> Iterator[None]:
         structlog.reset_defaults()
 
 
+def _sweep() -> None:
+    """Drop the world. What its coroutines begin in their last moments must go somewhere: else asyncio makes a
+    loop for it, which keeps them, and with them the world, for good."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        events._set_running_loop(
+            HostLoop("dust", Scheduler(), random.Random(0), rate=1.0, on_error=_ignore_error)
+        )
+        gc.collect()
+        events._set_running_loop(None)
+        gc.collect()
+
+
 def _finish_generator(generator: AsyncGenerator[Any, Any]) -> None:
     """As asyncio's loops do with a generator that nobody goes on with."""
     loop = events._get_running_loop()
     if loop is not None:
         loop.create_task(generator.aclose())
+
+
+def _ignore_error(what: str, error: BaseException | None) -> None:
+    """As `_ignore`."""
 
 
 def _ignore(unraisable: object) -> None:
