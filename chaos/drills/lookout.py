@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from agent_sdk import AsyncClient, NodeStatus, QuorumflowError
@@ -69,11 +70,13 @@ class Lookout:
             while not self._stopping.is_set() and endpoint in self._endpoints():
                 asked_ms = now_ms()
                 try:
-                    seen = Sighting(asked_ms, await client.node_status(endpoint))
+                    status = await client.node_status(endpoint)
                 except QuorumflowError:
                     # It is down, frozen or starting, which is what drills are for.
                     pass
                 else:
+                    # Its many counters would fill the memory in a drill of hours.
+                    seen = Sighting(asked_ms, replace(status, counters={}))
                     self.sightings.append(seen)
                     self._last[seen.node.id] = seen
                 await asyncio.sleep(_PAUSE_S)
