@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,8 +36,6 @@ from chaos.recorder import Recorder
 
 _DRAIN_S: Final = 60.0
 _POLL_S: Final = 0.02
-_SWITCH_S: Final = 0.0005
-"""The threads of a drill take turns so often: the proxies among them must not be what delays a link."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,18 +78,13 @@ def run(
             cannot have there.
         Unavailable: a step did not come about in time; nothing can be said of the promises then.
     """
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH_S)
-    try:
-        stage = (
-            existing_cluster(plan, directory, endpoints, seed)
-            if endpoints
-            else own_cluster(plan, directory, seed)
-        )
-        with stage as site:
-            return _Drill(plan, site, directory, seed).run(on_incident)
-    finally:
-        sys.setswitchinterval(before)
+    stage = (
+        existing_cluster(plan, directory, endpoints, seed)
+        if endpoints
+        else own_cluster(plan, directory, seed)
+    )
+    with stage as site:
+        return _Drill(plan, site, directory, seed).run(on_incident)
 
 
 class _Drill:

@@ -15,7 +15,7 @@ from chaos.harness.disks import SETTINGS, Disks, disks
 from chaos.harness.fleet import Fleet
 from chaos.harness.namespaces import Namespaces
 from chaos.harness.network import Link, Network
-from chaos.harness.proxies import Proxies
+from chaos.harness.proxy_process import ProxyProcess
 from chaos.plan import Plan
 from coordinator.cli.local_cluster import LocalCluster, NodeEntry, Place
 
@@ -114,7 +114,7 @@ class _Props:
         """The settings that lead each node through the proxies, if the plan hurts links by them."""
         if Need.LINKS not in self._plan.needs or self._namespaces is not None:
             return {}
-        proxies = Proxies({node: entry.raft for node, entry in nodes.items()}, seed=self._seed)
+        proxies = ProxyProcess({node: entry.raft for node, entry in nodes.items()}, seed=self._seed)
         self._stack.callback(proxies.close)
         proxies.start()
         self.network = proxies

@@ -58,6 +58,11 @@ class Proxies:
         """Where `link.source` finds `link.target`, as "host:port"."""
         return f"{_HOST}:{self._ports[link]}"
 
+    @property
+    def routes(self) -> dict[Link, str]:
+        """All of them."""
+        return {link: self.route(link) for link in self._ports}
+
     # --- Network --------------------------------------------------------------------------------------------
 
     def cut(self, links: Iterable[Link], manner: Manner) -> None:

@@ -10,6 +10,8 @@ import pytest
 
 from chaos.harness.network import Link, Shape, all_links, links_between
 from chaos.harness.proxies import Proxies
+from chaos.harness.proxy_process import ProxyProcess
+from coordinator.errors import Unavailable
 
 A_TO_B, B_TO_A = Link("a", "b"), Link("b", "a")
 SOON_S = 0.05
@@ -77,7 +79,7 @@ async def proxies(echo: Echo) -> AsyncIterator[Proxies]:
     running.close()
 
 
-async def call(proxies: Proxies) -> Caller:
+async def call(proxies: Proxies | ProxyProcess) -> Caller:
     host, _, port = proxies.route(A_TO_B).rpartition(":")
     return Caller(*await asyncio.open_connection(host, int(port)))
 
@@ -119,6 +121,9 @@ async def test_a_call_that_was_given_up_during_a_silent_cut_never_arrives(
     impatient.writer.close()
     await impatient.writer.wait_closed()
     patient = await call(proxies)
+    for _ in range(20):
+        # Each is a turn of their loop, in which they hear what has arrived: at last that it was given up.
+        proxies.cut([A_TO_B], "silent")
     proxies.mend([A_TO_B])
     assert await patient.says(b"one") == b"one"
     assert echo.callers == 1
@@ -190,3 +195,24 @@ async def test_what_is_lost_is_sent_again(proxies: Proxies) -> None:
 def test_links_by_groups() -> None:
     assert all_links(["a", "b"]) == [A_TO_B, B_TO_A]
     assert set(links_between(["a"], ["b", "c"])) == {A_TO_B, B_TO_A, Link("a", "c"), Link("c", "a")}
+
+
+async def test_a_process_of_their_own_does_the_same(echo: Echo) -> None:
+    proxies = ProxyProcess({"a": "127.0.0.1:1", "b": echo.address}, seed=1)
+    await asyncio.to_thread(proxies.start)
+    try:
+        caller = await call(proxies)
+        assert await caller.says(b"one") == b"one"
+        proxies.cut([B_TO_A], "silent")
+        caller.writer.write(b"two")
+        assert await caller.hears_nothing()
+        proxies.mend([B_TO_A])
+        assert await asyncio.wait_for(caller.reader.readexactly(3), 5) == b"two"
+        proxies.shape([A_TO_B], Shape(bytes_per_s=1e9))
+        proxies.reset([A_TO_B])
+        with pytest.raises(ConnectionResetError):
+            await caller.reader.read(1)
+    finally:
+        await asyncio.to_thread(proxies.close)
+    with pytest.raises(Unavailable, match="has ended"):
+        proxies.mend([A_TO_B])
