@@ -13,14 +13,19 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from coordinator.consensus import records
+from coordinator.consensus import admission, belonging, records
+from coordinator.consensus.admission import Credentials, Refusal
+from coordinator.consensus.ballot import majority
 from coordinator.consensus.election import Election
 from coordinator.consensus.follower import Follower
 from coordinator.consensus.hardened import HardenedSyncObj
 from coordinator.consensus.journal import Journal, VoteRecord
 from coordinator.consensus.leadership import Leadership
+from coordinator.consensus.membership import Configuration
 from coordinator.consensus.messages import AppendEntries, AppendReply, VoteRequest
 from coordinator.consensus.reads import ReadDone
+from coordinator.consensus.reconfiguration import Reconfiguration
+from coordinator.consensus.seam import SyncObjSeam
 from coordinator.core import commands as c
 from coordinator.core import machine
 from coordinator.core.appliers import kv, tasks
@@ -187,6 +192,49 @@ def _read_at_once(node: HardenedSyncObj, done: ReadDone) -> None:
     """A leader serves reads without hearing from a majority that it still leads."""
     node._leading()
     done(node.commit_index)
+
+
+# --- membership ---------------------------------------------------------------------------------------------
+
+_busy, _adopt, _objection = Reconfiguration._busy, SyncObjSeam.adopt_configuration, admission.objection
+
+
+@_plants(
+    "change two things at once", Reconfiguration, "_busy", kinds=("member_add", "member_remove", "slow_link")
+)
+def _busy_at_first(changes: Reconfiguration) -> str:
+    """A leader begins a change of the membership while the one before it is not committed."""
+    begun = changes._node.commit_index >= changes._leadership.opening_index
+    return "" if begun else _busy(changes)
+
+
+@_plants("change before the term is settled", Reconfiguration, "_busy", kinds=("member_remove", "transfer"))
+def _busy_with_changes(changes: Reconfiguration) -> str:
+    """A leader changes the membership before an entry of its own term is committed."""
+    return "" if changes._node.configuration_committed else _busy(changes)
+
+
+@_plants("let in a wiped node", belonging, "objection", kinds=("member_wipe", "power_loss"))
+def _no_objection(newest: Configuration, *, committed: bool, peer: Credentials) -> Refusal | None:
+    """Whoever comes under a member's id is let in, whatever data folder it has."""
+    refusal = _objection(newest, committed=committed, peer=peer)
+    return refusal if newest.membership.get(peer.node) is None else None
+
+
+@_plants("count who learns", SyncObjSeam, "adopt_configuration", kinds=("member_add", "kill", "isolate"))
+def _adopt_all(node: SyncObjSeam) -> None:
+    """A new member votes and is counted from the first moment."""
+    _adopt(node)
+    node.voters = frozenset(member.id for member in node.configuration.membership)
+    node.other_voters = node.peers
+    node.votes = node.belongs
+    node.quorum = majority(len(node.voters))
+
+
+@_plants("count the leader that was removed", Leadership, "_by_majority", kinds=("member_remove", "isolate"))
+def _by_all(leadership: Leadership, of_peers: list[float], own: float) -> float:
+    """A leader that is being removed counts itself."""
+    return sorted([*of_peers, own], reverse=True)[leadership._node.quorum - 1]
 
 
 # --- state and snapshots ------------------------------------------------------------------------------------
