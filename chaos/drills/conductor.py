@@ -112,14 +112,14 @@ class Conductor:
         wound = fault.strike(self._site)
         struck = time.monotonic()
         gone_ms = wound.in_effect_ms or wound.at_ms
-        problems: list[str] = []
+        problems = [wound.problem] if wound.problem else []
         try:
             if wound.majority:
                 problems += _problem(lambda: self._await_service(gone_ms))
             time.sleep(max(0.0, struck + fault.hold(rng) - time.monotonic()))
         finally:
             healed_ms = now_ms()
-            wound.heal()
+            problems += _problem(wound.heal)
         problems += _problem(lambda: self._await_service(gone_ms))
         problems += _problem(lambda: self._await_recovery(wound, healed_ms))
         overcome_ms = now_ms()

@@ -124,6 +124,8 @@ class Wound:
     leader: bool = False
     majority: bool = True
     note: str = ""
+    problem: str = ""
+    """What did not go as it should while it was struck."""
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="fault"):

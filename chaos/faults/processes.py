@@ -7,6 +7,7 @@ import time
 from typing import ClassVar
 
 from chaos.faults.base import Fault, Milliseconds, Need, Periodic, Seconds, Site, Wound, now_ms
+from coordinator.errors import CoordinatorError
 
 
 class Kill(Fault, tag="kill", frozen=True, kw_only=True):
@@ -80,24 +81,31 @@ class Stall(Fault, tag="stall", frozen=True, kw_only=True):
 
 
 class Restart(Fault, tag="restart", frozen=True, kw_only=True):
-    """SIGTERM to a node, which hands its leadership over and ends; healed by starting it again."""
+    """SIGTERM to a node, which hands its leadership over and ends; healed by starting it again. One that is
+    still there after `grace_s` is killed, as a supervisor would."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({Need.PROCESSES})
 
     target: str = "next"
     hold_s: tuple[Seconds, Seconds] = (0.0, 0.0)
-    grace_s: Seconds = 10.0
+    grace_s: Seconds = 30.0
 
     def strike(self, site: Site) -> Wound:
         """See `Fault`."""
         node, leader = site.choose(self.target), site.leader()
         at_ms = now_ms()
-        code = site.processes.stop_node(node, self.grace_s)
+        try:
+            code = site.processes.stop_node(node, self.grace_s)
+            note, problem = f"exit code {code}, after {now_ms() - at_ms} ms", ""
+        except CoordinatorError as error:
+            site.processes.kill_node(node)
+            note, problem = "killed", error.message
         return Wound(
             at_ms=at_ms,
             nodes=(node,),
             leader=node == leader,
-            note=f"exit code {code}, after {now_ms() - at_ms} ms",
+            note=note,
+            problem=problem,
             heal=lambda: site.processes.restart_node(node),
         )
 
