@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -55,11 +56,11 @@ class Recorder:
 
     def first_assignment_after(self, at_ms: int) -> int | None:
         """When the first attempt that was assigned after this moment was told, in Unix ms."""
-        return _first(self.assignments, at_ms)
+        return first_told(self.assignments, at_ms)
 
     def first_beginning_after(self, at_ms: int) -> int | None:
         """When the first beginning of an attempt assigned after this moment was told, in Unix ms."""
-        return _first(self.beginnings, at_ms)
+        return first_told(self.beginnings, at_ms)
 
     def _follow(self) -> None:
         from_revision = self._revision
@@ -96,5 +97,9 @@ class Recorder:
             self.endings[event.dag_id, event.task_id] += 1
 
 
-def _first(sequels: Sequence[Sequel], at_ms: int) -> int | None:
-    return min((one.told_ms for one in sequels if one.assigned_ms > at_ms), default=None)
+def first_told(sequels: Sequence[Sequel], at_ms: int) -> int | None:
+    """When the first that was both assigned and told after a moment was told; they are in the order in which
+    they were told. A clock that is ahead may stamp the assignments of before as later ones."""
+    since = bisect_right(sequels, at_ms, key=lambda one: one.told_ms)
+    later = (sequels[at] for at in range(since, len(sequels)))
+    return next((one.told_ms for one in later if one.assigned_ms > at_ms), None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -65,13 +66,18 @@ class SteadyLoad:
 
     def acknowledged_after(self, at_ms: int) -> int | None:
         """When the first of the submissions that began after this moment was acknowledged, in Unix ms."""
-        return min((one.at_ms for one in self.acknowledged if one.began_ms > at_ms), default=None)
+        later = (self.acknowledged[at] for at in range(self._until(at_ms), len(self.acknowledged)))
+        return next((one.at_ms for one in later if one.began_ms > at_ms), None)
 
     def longest_pause(self, from_ms: int, until_ms: int) -> int:
         """The longest time without an acknowledgement between two moments, in ms."""
-        within = sorted(one.at_ms for one in self.acknowledged if from_ms < one.at_ms < until_ms)
-        edges = [from_ms, *within, until_ms]
+        within = self.acknowledged[self._until(from_ms) : self._until(until_ms)]
+        edges = [from_ms, *(one.at_ms for one in within), until_ms]
         return max(later - earlier for earlier, later in pairwise(edges))
+
+    def _until(self, at_ms: int) -> int:
+        """How many were acknowledged up to this moment: they are in that order."""
+        return bisect_right(self.acknowledged, at_ms, key=lambda one: one.at_ms)
 
     async def _run(self) -> None:
         async with AsyncClient(self._endpoints) as client, asyncio.TaskGroup() as submissions:
