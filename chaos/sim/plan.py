@@ -12,8 +12,10 @@ import msgspec
 LOAD_S: Final = 6.0
 """How long clients submit and faults come."""
 
-_SPARES: Final = 4
+_SPARES: Final = 5
 _FIRST_FAULT_S: Final = 0.7
+_MIX: Final = (4, 14)
+"""The fewest and the most kinds of faults in a world."""
 _LEADERS: Final = 3
 """The leader is struck as often as so many nodes."""
 
@@ -73,12 +75,14 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Kind(msgspec.Struct, frozen=True):
-    """A kind of fault: what it strikes ("node", "leader", "way", "agent", "client", "cluster"), the range
-    of how long it lasts in seconds, and the range of its amount."""
+    """A kind of fault: what it strikes ("node", "leader", "way", "link", "agent", "client", "cluster"), the
+    range of how long it lasts in seconds, and the range of its amount. `often` is how much likelier it is in
+    a mix than others, for those that come about rarely."""
 
     strikes: str
     lasts_s: tuple[float, float] = (0.0, 0.0)
     amount: tuple[float, float] = (0.0, 0.0)
+    often: float = 1.0
 
 
 KINDS: Final[dict[str, Kind]] = {
@@ -89,24 +93,24 @@ KINDS: Final[dict[str, Kind]] = {
     "stall": Kind("node", (0.02, 0.2)),
     "clock_jump": Kind("node", amount=(-600_000, 600_000)),
     "transfer": Kind("leader", amount=(1, 5)),
-    "member_add": Kind("cluster", (0.0, 1.0), (0, 1)),
-    "member_remove": Kind("node"),
-    "member_replace": Kind("node", (0.0, 1.0), (0, 1)),
-    "member_wipe": Kind("node", (0.0, 1.0), (0, 1)),
+    "member_add": Kind("cluster", (0.0, 1.0), (0, 1), often=2),
+    "member_remove": Kind("node", often=3),
+    "member_replace": Kind("node", (0.0, 1.0), (0, 1), often=3),
+    "member_wipe": Kind("node", (0.0, 1.0), (0, 1), often=4),
     "isolate": Kind("node", (0.1, 3.0)),
     "halves": Kind("node", (0.1, 3.0)),
     "bridge": Kind("node", (0.1, 3.0)),
     "one_way": Kind("way", (0.1, 3.0)),
     "both_ways": Kind("way", (0.1, 3.0)),
     "slow_link": Kind("way", (0.2, 3.0), (5, 200)),
-    "reset": Kind("way"),
+    "reset": Kind("link"),
     "message_loss": Kind("node", (0.2, 3.0), (0.01, 0.3)),
     "message_doubling": Kind("node", (0.2, 3.0), (0.01, 0.5)),
     "message_overtaking": Kind("node", (0.2, 3.0), (0.01, 0.5)),
     "disk_slow": Kind("node", (0.2, 3.0), (5, 300)),
     "sync_fails": Kind("node", (0.1, 2.0)),
     "disk_full": Kind("node", (0.1, 2.0)),
-    "bit_flip": Kind("node"),
+    "bit_flip": Kind("node", often=3),
     "agent_kill": Kind("agent", (0.0, 1.0), (0, 40)),
     "agent_stop": Kind("agent", (0.0, 1.0)),
     "agent_pause": Kind("agent", (0.05, 2.0)),
@@ -136,17 +140,24 @@ def draw(seed: int, kinds: Sequence[str] = ()) -> Plan:
         raft=_raft(rng),
         faults=(),
     )
-    kinds = kinds or rng.sample(sorted(KINDS), rng.randint(2, 9))
+    kinds = kinds or _mix(rng)
     if JOINING & set(kinds):
         bare = msgspec.structs.replace(bare, spares=_SPARES)
     weights = [rng.expovariate(1.0) + 0.1 for _ in kinds]
-    pause_s = rng.choice((0.15, 0.3, 0.6))
+    pause_s = rng.choice((0.05, 0.1, 0.25))
     faults: list[Fault] = []
     at_s = _FIRST_FAULT_S
     while (at_s := at_s + rng.expovariate(1 / pause_s)) < LOAD_S:
         (kind,) = rng.choices(kinds, weights)
         faults.append(_fault(rng, bare, kind, at_s))
     return msgspec.structs.replace(bare, faults=tuple(faults))
+
+
+def _mix(rng: random.Random) -> list[str]:
+    """A few kinds, without repetition (Efraimidis and Spirakis, "Weighted random sampling with a reservoir",
+    2006)."""
+    drawn = {kind: rng.random() ** (1 / how.often) for kind, how in sorted(KINDS.items())}
+    return sorted(drawn, key=drawn.__getitem__)[-rng.randint(*_MIX) :]
 
 
 def _raft(rng: random.Random) -> dict[str, Any]:
@@ -187,6 +198,10 @@ def _target(rng: random.Random, plan: Plan, strikes: str) -> str:
         return ""
     if strikes == "way":
         return ">".join(rng.sample(plan.node_ids, 2))
+    if strikes == "link":
+        node = rng.choice(plan.node_ids)
+        others = [*plan.node_ids, *plan.agent_ids, *plan.client_ids]
+        return f"{node}>{rng.choice([other for other in others if other != node])}"
     candidates = {
         "node": [*plan.node_ids, *(["leader"] * _LEADERS), *(["newest"] if plan.spares else [])],
         "agent": plan.agent_ids,
