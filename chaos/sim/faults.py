@@ -271,13 +271,14 @@ def _member_wipe(world: World, target: str, fault: Fault) -> Undo | None:
     """A node comes back under its id with an empty disk: with its old configuration, so that it takes itself
     for a founder, or told to wait until it is added.
 
-    A founder is known for what it is only by those who know the folder that was bound to its id before.
+    A founder is known for what it is only by those who know the folder that was bound to its id before. One
+    that is being readmitted is left alone: which of two lost folders the leader met, nobody could tell.
     """
     membership, waits = world.membership(), fault.amount > 0
     member = None if membership is None else membership.get(target)
     if membership is None or member is None or not world.losses.bears(membership, lost=target):
         return None
-    if not (member.incarnation if waits else world.all_know(target)):
+    if target in world.losses.wiped or not (member.incarnation if waits else world.all_know(target)):
         return None
     world.wipe(target, waits=waits)
     world.operator.readmit(member)
