@@ -18,6 +18,7 @@ from tests.consensus.lab import Bench, append, command
 from tests.replica.conftest import Log
 from tests.replica.test_applier import picture
 
+SYNC_S = 0.0006
 STEPS = ((SimEngine, "write"), (SimEngine, "sync"), (SimHome, "make_current"), (SimHome, "remove"))
 """What changes a disk."""
 
@@ -50,7 +51,7 @@ class Machine:
     """A follower "b" of "a", on a disk that outlives it."""
 
     def __init__(self, seed: int) -> None:
-        self.disk = Disk("b", random.Random(seed))
+        self.disk = Disk("b", random.Random(seed), sync_s=SYNC_S)
         self.bench = Bench("a", "c")
         self.bench.engine = self.disk.open("log", FAMILIES)
         self.start()
@@ -83,7 +84,7 @@ def new_applier(disk: Disk) -> Applier:
 
 
 async def test_every_crash_leaves_a_whole_state(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = new_applier(Disk("a", random.Random(0)))
+    source = new_applier(Disk("a", random.Random(0), sync_s=SYNC_S))
     known = {source.applied.index: source.applied}
     for number in range(6):
         source.apply([log.chain(f"dag-{number}")])
