@@ -14,6 +14,8 @@ JOBS ?= 2
 WORKFLOW ?=
 DRILL ?= all
 DURATION ?= 30s
+SEED ?=
+UNTIMED ?=
 SPEEDUP ?=
 
 .DEFAULT_GOAL := help
@@ -61,8 +63,9 @@ sim-soak: $(STAMP) ## The same with new seeds until stopped: make sim-soak [FROM
 sim-planted: $(STAMP) ## Plant bugs, and see that the simulator finds each of them
 	$(BIN)/python -m chaos.sim.planted
 
-chaos: $(STAMP) ## Break real clusters, write reports to .drills: make chaos [DRILL=name] [DURATION=30s]
-	$(BIN)/python -m chaos run $(DRILL) --duration $(DURATION) --out .drills
+chaos: $(STAMP) ## Break real clusters, write reports to .drills: [DRILL=name] [DURATION=30s] [SEED=n] [UNTIMED=1]
+	$(BIN)/python -m chaos run $(DRILL) --duration $(DURATION) --out .drills \
+		$(if $(SEED),--seed $(SEED)) $(if $(UNTIMED),--untimed)
 
 bench: $(STAMP) ## Measure, and print the figures with the machine and the versions
 	$(BIN)/python -m bench

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from chaos import __main__ as program
 from chaos.__main__ import main, seconds
 from chaos.drills import catalogue
 from chaos.harness.namespaces import Namespaces
+from chaos.plan import Plan
+from coordinator.errors import WrongState
 
 IMPOSSIBLE = 2
 
@@ -51,6 +54,22 @@ def test_links_that_are_delayed_need_netem(monkeypatch: pytest.MonkeyPatch, tmp_
         IMPOSSIBLE,
         True,
     )
+
+
+def test_a_busy_machine_is_not_judged_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged = list[Plan]()
+
+    def drill(plan: Plan, *_: object, **__: object) -> None:
+        judged.append(plan)
+        raise WrongState("enough")
+
+    monkeypatch.setattr(program, "run", drill)
+    chaos("run", "stalls")
+    chaos("run", "stalls", "--untimed")
+    timed, untimed = judged
+    assert (timed.elections, untimed.elections) == (0, None)
+    assert timed.limits
+    assert not untimed.limits
 
 
 def test_a_missing_tool_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
