@@ -5,18 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
 from chaos.sim.machine import Machine
 from chaos.sim.plan import Fault
 from chaos.sim.raft_links import Harm
-
-if TYPE_CHECKING:
-    from chaos.sim.world import World
-
-Undo = Callable[[], None]
+from chaos.sim.world import Undo, World
 
 _TURN_S: Final = 0.04
 """From one handing over to the next."""

@@ -19,6 +19,7 @@ import structlog
 from chaos.sim.checks import unequal
 from chaos.sim.host_loop import HostLoop
 from chaos.sim.plan import LOAD_S, Plan
+from chaos.sim.schedule import Schedule
 from chaos.sim.scheduler import Scheduler
 from chaos.sim.world import World
 from coordinator.replica.node import Node
@@ -53,8 +54,10 @@ def run(plan: Plan, *, keep_trace: bool = False) -> Result:
 def _play(plan: Plan, keep_trace: bool) -> Result:
     world = World(plan, keep_trace=keep_trace)
     world.boot()
+    schedule = Schedule(world, plan.faults)
     _run(world, LOAD_S)
     if not world.witness.violations:
+        schedule.end()
         world.heal()
         _demand_liveness(world)
     if not world.witness.violations:
@@ -66,7 +69,7 @@ def _play(plan: Plan, keep_trace: bool) -> Result:
         virtual_s=world.scheduler.now,
         digest=world.trace.digest,
         steps=world.scheduler.steps,
-        faults=dict(world.struck),
+        faults=dict(schedule.struck),
         events=dict(_events(world)),
         last_events=list(world.trace.lines),
     )

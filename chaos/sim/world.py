@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, deque
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -11,14 +12,13 @@ from chaos.sim.agent_program import AgentProgram
 from chaos.sim.checks import Checks
 from chaos.sim.client_program import ClientProgram
 from chaos.sim.disk import Disk
-from chaos.sim.faults import Undo, strike
 from chaos.sim.host_loop import HostLoop
 from chaos.sim.losses import Losses
 from chaos.sim.machine import Machine
 from chaos.sim.network import Network
 from chaos.sim.node_program import NodeProgram
 from chaos.sim.operator_program import OperatorProgram
-from chaos.sim.plan import Fault, Plan
+from chaos.sim.plan import Plan
 from chaos.sim.raft_links import Weather
 from chaos.sim.scheduler import Scheduler
 from chaos.sim.trace import Trace
@@ -28,6 +28,9 @@ from coordinator.consensus.membership import Member, Membership
 from coordinator.errors import LogCorrupt, Removed, StateCorrupt
 from coordinator.replica.node import Node
 
+Undo = Callable[[], None]
+"""What ends a fault."""
+
 _LOOK_S: Final = 0.1
 _OPERATOR_S: Final = 0.3
 """How long the operator takes to start a process that stopped by itself."""
@@ -35,7 +38,7 @@ _OPERATOR_S: Final = 0.3
 
 class World:
     """Everything that a plan's nodes, agents and clients live in. `boot` starts them, `run` lets time pass,
-    `heal` ends all faults."""
+    `heal` brings back what the faults have left behind."""
 
     def __init__(self, plan: Plan, *, keep_trace: bool = False) -> None:
         self.plan = plan
@@ -52,9 +55,6 @@ class World:
         """Nodes that were told that they are members no more."""
         self.held_down: Counter[str] = Counter()
         """How many faults keep a machine's process from being started again."""
-        self.struck: Counter[str] = Counter()
-        """Faults that were brought about, by kind."""
-        self._undoings: dict[int, Undo] = {}
         self.nodes = {node_id: self._node(node_id) for node_id in plan.node_ids}
         endpoints = [_member(node_id).grpc for node_id in (*plan.node_ids, *plan.spare_ids)]
         self._spares = deque(plan.spare_ids)
@@ -64,12 +64,10 @@ class World:
         self.clients = {name: self._client(name, endpoints) for name in plan.client_ids}
 
     def boot(self) -> None:
-        """Start everything, and lay out the faults to come."""
+        """Start everything."""
         chance = self._chance("boot")
         for name in self.machines:
             self.scheduler.after(chance.uniform(0.0, 0.05), self._program(name).boot)
-        for number, fault in enumerate(self.plan.faults):
-            self.scheduler.at(fault.at_s, partial(self._strike, number, fault))
         self.scheduler.after(_LOOK_S, self._look)
 
     def run(self, until_s: float) -> None:
@@ -155,11 +153,8 @@ class World:
         return let_up
 
     def heal(self) -> None:
-        """End all faults: every way is open, every disk works, every process runs that may."""
+        """The faults are over: let every process run that may."""
         self.trace.note("world", "heals")
-        for undo in self._undoings.values():
-            undo()
-        self._undoings.clear()
         for name, machine in self.machines.items():
             if machine.process is not None:
                 machine.process.resume()
@@ -203,21 +198,6 @@ class World:
         if name == self.operator.machine.name:
             return self.operator
         return self.nodes.get(name) or self.agents.get(name) or self.clients[name]
-
-    def _strike(self, number: int, fault: Fault) -> None:
-        undo = strike(self, fault)
-        if undo is None:
-            return
-        self.struck[fault.kind] += 1
-        self.trace.note("fault", str(fault))
-        self._undoings[number] = undo
-        if fault.lasts_s:
-            self.scheduler.after(fault.lasts_s, partial(self._undo, number))
-
-    def _undo(self, number: int) -> None:
-        undo = self._undoings.pop(number, None)
-        if undo is not None:
-            undo()
 
     def _died(self, name: str) -> None:
         """The operator looks after a process that has ended."""
