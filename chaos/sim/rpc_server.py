@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterator
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import grpc
 import grpc.aio
@@ -15,6 +15,9 @@ from chaos.sim.host_loop import HostLoop
 from chaos.sim.network import End, Network
 from chaos.sim.rpc_frames import PORT, Begin, Cancel, Data, HalfClose, Inbox, Metadata, Status
 from coordinator.api.methods import Methods
+
+_APART_S: Final = 0.001
+"""The longest between the two signs that a call's client is gone."""
 
 
 class _Details(grpc.HandlerCallDetails):
@@ -67,7 +70,7 @@ class SimServer:
     def _gone(self, end: End, calls: dict[int, _Served]) -> None:
         self._ends.pop(end, None)
         for served in list(calls.values()):
-            served.cancel()
+            served.lose()
 
     def _take(self, end: End, calls: dict[int, _Served], frame: Begin | Data | HalfClose | Cancel) -> None:
         if isinstance(frame, Begin):
@@ -84,7 +87,7 @@ class SimServer:
             elif isinstance(frame, HalfClose):
                 known.inbox.close()
             else:
-                known.cancel()
+                known.lose()
 
     def _served(self, calls: dict[int, _Served], served: _Served, done: asyncio.Task[None]) -> None:
         calls.pop(served.begin.call, None)
@@ -137,12 +140,19 @@ class _Served:
         self.deserialize: Any = None
         self.serialize: Any = None
         self.deadline = None if begin.timeout_s is None else process.call_later(begin.timeout_s, self.cancel)
+        self._process = process
         self._end = end
 
     def cancel(self) -> None:
         """The client does not wait any more."""
         if self.task is not None:
             self.task.cancel()
+
+    def lose(self) -> None:
+        """The client is gone: what it sends ends, and whoever serves it is cancelled, one soon after the
+        other."""
+        self.inbox.close()
+        self._process.call_later(self._process.rng.uniform(0.0, _APART_S), self.cancel)
 
     def say(self, code: grpc.StatusCode, details: str, trailing: Metadata = ()) -> None:
         """The last word on the call."""

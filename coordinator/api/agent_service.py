@@ -140,10 +140,12 @@ class _Stream:
             for task in done:
                 task.result()
         finally:
+            # First of all: gRPC may cancel this task at any moment now, even in here.
+            ended = self._node.sessions.close(session, goodbye=self._goodbye)
             for task in (reader, writer, *self._tasks):
                 task.cancel()
             await asyncio.gather(reader, writer, *self._tasks, return_exceptions=True)
-            await self._node.sessions.close(session, goodbye=self._goodbye)
+            await ended
 
     async def _open(self) -> Session:
         try:

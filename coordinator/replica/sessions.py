@@ -161,12 +161,15 @@ class Sessions:
         """The agent drains by itself: nothing new for it."""
         await self._proposer.call(DrainAgent("", session.agent_id, leaving=True))
 
-    async def close(self, session: Session, *, goodbye: bool) -> None:
-        """The stream has ended; with `goodbye` the agent holds nothing and does not come back."""
-        if self._open.get(session.agent_id) is not session:
-            return
-        del self._open[session.agent_id]
-        await self._record_end(CloseSession(session.agent_id, session.epoch, goodbye))
+    def close(self, session: Session, *, goodbye: bool) -> asyncio.Future[None]:
+        """The stream has ended; with `goodbye` the agent holds nothing and does not come back. The end is
+        recorded whether or not anybody awaits the returned."""
+        if self._open.get(session.agent_id) is session:
+            del self._open[session.agent_id]
+            return self._end(CloseSession(session.agent_id, session.epoch, goodbye))
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
 
     # --- called by the leader -------------------------------------------------------------------------------
 
@@ -220,9 +223,13 @@ class Sessions:
         if recorded.cancelled() or recorded.exception() is not None:
             return
         if isinstance(reply := recorded.result(), SessionOpened):
-            ending = asyncio.create_task(self._record_end(CloseSession(agent_id, reply.epoch, goodbye=False)))
-            self._endings.add(ending)
-            ending.add_done_callback(self._endings.discard)
+            self._end(CloseSession(agent_id, reply.epoch, goodbye=False))
+
+    def _end(self, command: CloseSession) -> asyncio.Future[None]:
+        ending = asyncio.create_task(self._record_end(command))
+        self._endings.add(ending)
+        ending.add_done_callback(self._endings.discard)
+        return asyncio.shield(ending)
 
     async def _record_end(self, command: CloseSession) -> None:
         while True:

@@ -88,7 +88,7 @@ async def test_the_end_of_a_session_waits_for_room_in_a_full_queue():
     queue.replies[0].set_result(SessionOpened(7, [], False))
     session = await opening
     queue.refusals = [QueueFull("full"), QueueFull("full")]
-    closing = asyncio.create_task(sessions.close(session, goodbye=False))
+    closing = sessions.close(session, goodbye=False)
     await queue.taken(2)
     queue.replies[1].set_result(AgentChanged(AgentState.DISCONNECTED))
     await closing

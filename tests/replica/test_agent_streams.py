@@ -1,0 +1,62 @@
+"""An agent's stream ends in two ways at once: its messages end, and gRPC cancels whoever serves it. The end
+of the session is recorded whenever the second comes (D7, F1): else the agent's tasks would wait for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from pathlib import Path
+
+import grpc
+
+from coordinator.api.agent_service import AgentService
+from coordinator.core.model import AgentState
+from coordinator.replica.node import Node
+from quorumflow_proto.v1 import agent_pb2 as pb
+from tests.replica.nodes import Nodes
+
+
+class Context:
+    """The stream of an agent that says hello, and then nothing until it is gone."""
+
+    def __init__(self, agent_id: str) -> None:
+        self.gone = asyncio.Event()
+        hello = pb.Hello(agent_id=agent_id, instance_id="1", slots=1, credit=1)
+        self._messages = [pb.AgentMessage(hello=hello)]
+
+    async def read(self) -> object:
+        if self._messages:
+            return self._messages.pop()
+        await self.gone.wait()
+        return grpc.aio.EOF
+
+    async def write(self, message: object) -> None:
+        await asyncio.sleep(0)
+
+
+def connected(node: Node, agent_id: str) -> bool:
+    agent = node.applier.state.agents.get(agent_id)
+    return agent is not None and agent.record.state is AgentState.CONNECTED
+
+
+def missed(node: Node, agent_id: str) -> bool:
+    return not connected(node, agent_id)
+
+
+async def test_the_end_of_a_session_is_recorded_whenever_its_server_is_cancelled(tmp_path: Path) -> None:
+    nodes = Nodes(tmp_path, 1)
+    await nodes.start()
+    try:
+        node = nodes.nodes[await nodes.led()]
+        for turns in range(8):
+            agent_id, context = f"a{turns}", Context(f"a{turns}")
+            serving = asyncio.create_task(AgentService(node).Session(None, context))
+            await nodes.until(partial(connected, node, agent_id), f"{agent_id} is connected")
+            context.gone.set()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+            await nodes.until(partial(missed, node, agent_id), f"{agent_id} is missed")
+    finally:
+        await nodes.stop()
