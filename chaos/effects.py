@@ -15,10 +15,12 @@ Deeds = dict[tuple[str, str], set[tuple[int, str]]]
 
 
 class Effects(NamedTuple):
-    """Attempts that really began, and attempts that really came to their end."""
+    """Attempts that really began, and attempts that really came to their end; `reborn` agents died, and came
+    back as another process."""
 
     begun: Deeds
     ended: Deeds
+    reborn: frozenset[str] = frozenset()
 
 
 def effects_of(cluster: LocalCluster) -> Effects:
@@ -30,9 +32,11 @@ def effects_of(cluster: LocalCluster) -> Effects:
 def read_effects(files: Iterable[Path]) -> Effects:
     """What these files hold; see `agent_sdk.Agent`, `effects_path`."""
     effects = Effects(defaultdict(set), defaultdict(set))
+    processes: defaultdict[str, set[int]] = defaultdict(set)
     for file in files:
         for line in file.read_text().splitlines():
             effect = json.loads(line)
             deeds = effects.begun if effect["event"] == "start" else effects.ended
             deeds[effect["dag"], effect["task"]].add((effect["attempt"], effect["agent"]))
-    return effects
+            processes[effect["agent"]].add(effect["pid"])
+    return effects._replace(reborn=frozenset(agent for agent, of in processes.items() if len(of) > 1))

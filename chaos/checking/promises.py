@@ -101,13 +101,15 @@ def recorded_once(evidence: Evidence) -> Check:
 
 
 def not_restarted(evidence: Evidence) -> Check:
-    """A task that had begun is begun again only if its agent was lost."""
+    """A task that had begun is begun again only if its agent was lost: missed by the cluster, or back as
+    another process before it was."""
+    lost = evidence.lost_agents | evidence.effects.reborn
     repeated = [task for task in evidence.tasks if _begun(evidence, task) > 1]
     restarted = [
         _name(task)
         for task in repeated
         if any(
-            attempt.outcome != "COMPLETED" and attempt.agent not in evidence.lost_agents
+            attempt.outcome != "COMPLETED" and attempt.agent not in lost
             for attempt in task.attempts
             if (attempt.attempt, attempt.agent) in evidence.effects.begun.get((task.dag_id, task.id), ())
         )

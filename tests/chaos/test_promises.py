@@ -112,6 +112,23 @@ def test_a_result_whose_event_was_missed_with_all_nodes_is_not_called_lost() -> 
     assert (check.held, check.found) == (True, "2 results, events missed 2 times")
 
 
+def test_an_agent_that_came_back_as_another_process_before_it_was_missed_was_lost_too() -> None:
+    effects = GOOD["effects"]._replace(reborn=frozenset({"a2"}))
+    assert check_all(lost_agents=frozenset(), effects=effects)[RESTART].held
+    effects = GOOD["effects"]._replace(reborn=frozenset({"a1"}))
+    assert not check_all(lost_agents=frozenset(), effects=effects)[RESTART].held
+
+
+def test_the_processes_of_agents_are_told_apart(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    lines = [("a1", 1, "start"), ("a1", 1, "end"), ("a2", 2, "start"), ("a2", 3, "start")]
+    with file.open("w") as out:
+        for agent, pid, event in lines:
+            effect = {"dag": "d", "task": "x", "attempt": 1, "agent": agent, "pid": pid, "event": event}
+            out.write(json.dumps(effect) + "\n")
+    assert read_effects([file]).reborn == {"a2"}
+
+
 def test_a_task_that_was_given_to_another_before_it_began_is_no_restart() -> None:
     effects = Effects({X: {(1, "a1")}, Y: {(2, "a1")}}, GOOD["effects"].ended)
     check = check_all(lost_agents=frozenset(), effects=effects)[RESTART]
@@ -142,7 +159,7 @@ def test_one_duration_above_the_limit_breaks_the_promise() -> None:
 def test_effects_are_read_from_all_files(tmp_path: Path) -> None:
     for agent, number in (("a1", 2), ("a2", 1)):
         lines = [
-            {"dag": "d", "task": "y", "attempt": number, "agent": agent, "event": event}
+            {"dag": "d", "task": "y", "attempt": number, "agent": agent, "pid": 1, "event": event}
             for event in (("start", "end") if agent == "a1" else ("start",))
         ]
         (tmp_path / agent).write_text("".join(json.dumps(line) + "\n" for line in lines))
