@@ -20,6 +20,7 @@ from coordinator.cli.ports import free_ports
 _HOST: Final = "127.0.0.1"
 _NODES: Final = 3
 _PATIENCE_S: Final = 30.0
+_POLL_S: Final = 0.1
 _PUT: Final = "/etcdserverpb.KV/Put"
 _STATUS: Final = "/etcdserverpb.Maintenance/Status"
 
@@ -73,7 +74,7 @@ class EtcdCluster:
             for port in self._client_ports:
                 if _leads(f"{_HOST}:{port}"):
                     return f"{_HOST}:{port}"
-            time.sleep(0.1)
+            time.sleep(_POLL_S)
         raise TimeoutError(f"etcd has no leader after {_PATIENCE_S} s: see the logs in {self._folder}")
 
     def _command(self, number: int) -> list[str]:
