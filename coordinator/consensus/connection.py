@@ -68,8 +68,10 @@ def split_address(address: str) -> tuple[str, int]:
 
 def _set_options(transport: asyncio.Transport, settings: RaftSettings) -> None:
     """Send at once, and let the kernel find out that a peer's machine is gone: nothing else would on a
-    link that is idle."""
+    link that is idle. A link that has no socket has no kernel to ask."""
     sock = transport.get_extra_info("socket")
+    if sock is None:
+        return
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     timeout_ms = int(settings.link_timeout_s * 1000)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import socket
 from collections import Counter
 from collections.abc import Mapping
 from typing import Final
@@ -31,10 +30,11 @@ from coordinator.consensus.framing import (
     message,
 )
 from coordinator.consensus.links import Links
-from coordinator.consensus.listening import ListeningPort
 from coordinator.consensus.messages import Message
 from coordinator.consensus.settings import RaftSettings
+from coordinator.consensus.tcp import TcpWire
 from coordinator.consensus.tls import Trust, identity
+from coordinator.consensus.wire import Call, Port, Wire
 from coordinator.errors import StartFailed
 
 log = logging.getLogger(__name__)
@@ -44,10 +44,7 @@ _LOOK_AT_CERTIFICATE_S: Final = 3600
 
 class TcpTransport(Links):
     """The links of one node. Nothing is opened before `start`, so that no peer can come before the
-    callbacks are set.
-
-    Names are resolved at every attempt, off the event loop.
-    """
+    callbacks are set."""
 
     def __init__(
         self,
@@ -60,15 +57,18 @@ class TcpTransport(Links):
         settings: RaftSettings,
         rng: random.Random,
         trust: Trust,
+        wire: Wire | None = None,
     ) -> None:
         """Addresses are "host:port". `advertise` is where others reach this node, which is where it listens
-        if empty; `routes` says by id where this node reaches others, if not where the cluster does."""
+        if empty; `routes` says by id where this node reaches others, if not where the cluster does. Without
+        a `wire` the connections are TCP's."""
         super().__init__(None, Node(me), [])
         self.me = me
         self.cluster = cluster
         self.settings = settings
         self.rng = rng
         self.trust = trust
+        self.wire = wire or TcpWire(settings.handshake_timeout_s)
         self.counters: Counter[str] = Counter()
         self._listen = listen
         self._advertise = advertise
@@ -78,9 +78,9 @@ class TcpTransport(Links):
         self._outgoing: dict[str, Dialler] = {}
         self._stopped: list[Dialler] = []
         self._incoming: dict[str, Listener] = {}
-        self._unidentified: set[Listener] = set()
+        self._unidentified: dict[Listener, None] = {}
         self._refused: dict[str, str] = {}
-        self._port: ListeningPort | None = None
+        self._port: Port | None = None
         self._look: asyncio.TimerHandle | None = None
         self._encoded: tuple[object, bytes] = (None, b"")
 
@@ -88,7 +88,7 @@ class TcpTransport(Links):
         """Listen, and begin to dial. Raises StartFailed."""
         host, port = split_address(self._listen)
         try:
-            self._port = await ListeningPort.open(host, port, self._called)
+            self._port = await self.wire.listen(host, port, self._called)
         except OSError as error:
             raise StartFailed(
                 f"cannot listen for other nodes on {self._listen}: {error}; free the port, or set "
@@ -148,7 +148,7 @@ class TcpTransport(Links):
         for link in links:
             if not self.gate.keeps(link.credentials):
                 link.abort()
-        for peer in self._outgoing.keys() - peers.keys():
+        for peer in [peer for peer in self._outgoing if peer not in peers]:
             if peer not in self._incoming or not self.gate.keeps(self._incoming[peer].credentials):
                 self._hang_up(peer)
         if self._port is not None:
@@ -214,7 +214,7 @@ class TcpTransport(Links):
     def peer_called(self, link: Listener, peer: str, address: str) -> None:
         """A peer has said who it is, and where it listens. An older connection of its own is of no use any
         more."""
-        self._unidentified.discard(link)
+        self._unidentified.pop(link, None)
         self._refused.pop(peer, None)
         former = self._incoming.pop(peer, None)
         self._incoming[peer] = link
@@ -236,7 +236,7 @@ class TcpTransport(Links):
 
     def link_closed(self, link: Listener) -> None:
         """An incoming connection is gone. If it was its peer's present one, consensus must know at once."""
-        self._unidentified.discard(link)
+        self._unidentified.pop(link, None)
         if link.peer and self._incoming.get(link.peer) is link:
             del self._incoming[link.peer]
             if link.peer not in self._peers:
@@ -255,26 +255,18 @@ class TcpTransport(Links):
         """A peer has sent a message."""
         self._onMessageReceived(Node(peer), content)
 
-    async def _called(self, connection: socket.socket) -> None:
+    async def _called(self, call: Call) -> None:
         """Somebody has called. Until it has said who it is, it is one of a limited number."""
         if len(self._unidentified) >= self.settings.max_unidentified_links:
             self.counters["links_refused"] += 1
-            connection.close()
+            call.refuse()
             return
         link = Listener(self)
-        self._unidentified.add(link)
-        context = self.trust.contexts().listening
-        limit_s = None if context is None else self.settings.handshake_timeout_s
+        self._unidentified[link] = None
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: link,
-                connection,
-                ssl=context,
-                ssl_handshake_timeout=limit_s,
-                ssl_shutdown_timeout=limit_s,
-            )
+            await call.take(link, self.trust.contexts().listening)
         except OSError as error:
-            self._unidentified.discard(link)
+            self._unidentified.pop(link, None)
             self.counters["tls_refused"] += 1
             log.warning("refusing a connection: no TLS was agreed: %s", error)
 
@@ -460,19 +452,9 @@ class Dialler:
             PROTOCOL_VERSION, owner.cluster, owner.me, self._peer, ours.incarnation, ours.place, owner.address
         )
         host, port = split_address(self.address)
-        context = self._owner.trust.contexts().calling
-        limit_s = None if context is None else self._owner.settings.handshake_timeout_s
-        async with asyncio.timeout(self._owner.settings.connect_timeout_s):
-            _, caller = await asyncio.get_running_loop().create_connection(
-                lambda: Caller(self._owner, hello),
-                host,
-                port,
-                ssl=context,
-                # The name is no secret of ours to tell, and no proof: the certificate holds the identity.
-                server_hostname=None if context is None else "",
-                ssl_handshake_timeout=limit_s,
-                ssl_shutdown_timeout=limit_s,
-            )
+        caller = Caller(owner, hello)
+        async with asyncio.timeout(owner.settings.connect_timeout_s):
+            await owner.wire.dial(caller, host, port, owner.trust.contexts().calling)
         try:
             await caller.welcome
             self._complaint = ""

@@ -1,18 +1,77 @@
-"""A listening port that hands over each connection as a bare socket, so that whoever gets it decides how many
-there may be and what is agreed on them before any byte is read."""
+"""The wire between nodes as TCP, with TLS on it if wanted.
+
+A listening port hands over each connection before anything is agreed on it and before any byte is read, so
+that whoever gets it decides how many there may be.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Final, Self
+
+from coordinator.consensus.wire import Call
 
 log = logging.getLogger(__name__)
 
 _PAUSE_S: Final = 0.1
 """After an accept that failed, as it does for a process that has no file descriptor left."""
+
+
+class TcpWire:
+    """`Wire` on this machine's network. Names are resolved at every attempt, off the event loop. A TLS
+    handshake may take `handshake_timeout_s`."""
+
+    def __init__(self, handshake_timeout_s: float) -> None:
+        self._handshake_timeout_s = handshake_timeout_s
+
+    async def listen(self, host: str, port: int, welcome: Callable[[Call], Awaitable[None]]) -> ListeningPort:
+        """As `Wire.listen`."""
+        return await ListeningPort.open(
+            host, port, lambda connection: welcome(_Accepted(connection, self._handshake_timeout_s))
+        )
+
+    async def dial(
+        self, protocol: asyncio.Protocol, host: str, port: int, context: ssl.SSLContext | None
+    ) -> None:
+        """As `Wire.dial`."""
+        limit_s = None if context is None else self._handshake_timeout_s
+        await asyncio.get_running_loop().create_connection(
+            lambda: protocol,
+            host,
+            port,
+            ssl=context,
+            # The name is no secret of ours to tell, and no proof: the certificate holds the identity.
+            server_hostname=None if context is None else "",
+            ssl_handshake_timeout=limit_s,
+            ssl_shutdown_timeout=limit_s,
+        )
+
+
+class _Accepted:
+    """`Call`."""
+
+    def __init__(self, connection: socket.socket, handshake_timeout_s: float) -> None:
+        self._connection = connection
+        self._handshake_timeout_s = handshake_timeout_s
+
+    async def take(self, protocol: asyncio.Protocol, context: ssl.SSLContext | None) -> None:
+        """As `Call.take`."""
+        limit_s = None if context is None else self._handshake_timeout_s
+        await asyncio.get_running_loop().connect_accepted_socket(
+            lambda: protocol,
+            self._connection,
+            ssl=context,
+            ssl_handshake_timeout=limit_s,
+            ssl_shutdown_timeout=limit_s,
+        )
+
+    def refuse(self) -> None:
+        """As `Call.refuse`."""
+        self._connection.close()
 
 
 class ListeningPort:
