@@ -74,6 +74,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close all connections; calls under way fail."""
+        await self.kv.close()
         await self._calls.close()
 
     # --- DAGs -----------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Final, TypeVar
 
 from agent_sdk._channels import Node
+from agent_sdk._kv_stream import WriteStreams
 from agent_sdk._leader import LeaderCalls
 from agent_sdk._loop_thread import LoopThread
 from agent_sdk._views import Labelled
@@ -32,17 +33,13 @@ class AsyncKv:
     def __init__(self, calls: LeaderCalls) -> None:
         self._calls = calls
         self._writes = _Writes(calls.new_id())
+        self._streams = WriteStreams()
 
     async def put(self, key: str, value: bytes, *, expect: int | None = None) -> KvItem:
         """Give a key a value. Raises StaleVersion, LimitExceeded."""
-        request = _request(pb.KvPutRequest, key=key, value=value, expect=expect)
-        with self._writes.begin() as number:
-
-            def attempt(node: Node, left_s: float) -> Awaitable[pb.KvPutReply]:
-                self._writes.name(request.id, number)
-                return node.kv.Put(request, timeout=left_s)
-
-            reply = await self._calls.call(attempt)
+        put = _request(pb.KvPutRequest, key=key, value=value, expect=expect)
+        request = pb.KvWriteRequest(put=put)
+        reply = (await self._write(request, request.put.id)).put
         return KvItem(key, value, reply.version, reply.created)
 
     async def get(self, key: str, *, allow_stale: bool = False) -> KvItem | None:
@@ -53,15 +50,9 @@ class AsyncKv:
 
     async def delete(self, key: str, *, expect: int | None = None) -> bool:
         """Remove a key; returns whether it was there. Raises StaleVersion."""
-        request = _request(pb.KvDeleteRequest, key=key, expect=expect)
-        with self._writes.begin() as number:
-
-            def attempt(node: Node, left_s: float) -> Awaitable[pb.KvDeleteReply]:
-                self._writes.name(request.id, number)
-                return node.kv.Delete(request, timeout=left_s)
-
-            reply = await self._calls.call(attempt)
-        return reply.version > 0
+        request = pb.KvWriteRequest(delete=_request(pb.KvDeleteRequest, key=key, expect=expect))
+        reply = await self._write(request, request.delete.id)
+        return reply.delete.version > 0
 
     async def range(self, prefix: str = "", *, allow_stale: bool = False) -> AsyncIterator[KvItem]:
         """All keys with the prefix, in the order of their bytes, fetched page by page. Each page is of one
@@ -102,6 +93,19 @@ class AsyncKv:
                 position = max(position, reply.revision + 1)
         finally:
             await parts.aclose()
+
+    async def close(self) -> None:
+        """Write nothing more; whoever waits for a write is told."""
+        await self._streams.close()
+
+    async def _write(self, request: pb.KvWriteRequest, write_id: pb.KvWriteId) -> pb.KvWriteReply:
+        with self._writes.begin() as number:
+
+            def attempt(node: Node, left_s: float) -> Awaitable[pb.KvWriteReply]:
+                self._writes.name(write_id, number)
+                return self._streams.write(node, request, left_s)
+
+            return await self._calls.call(attempt)
 
 
 class Kv:

@@ -36,7 +36,8 @@ CALL_TIMEOUT_S: Final = 30.0
 
 Reply = TypeVar("Reply")
 Call = Callable[[Node, float], Awaitable[Reply]]
-"""One try: the node to ask, and the seconds that are left."""
+"""One try: the node to ask, and the seconds that are left. It fails as gRPC does, or with an error of the
+tree."""
 
 
 class Leader:
@@ -166,6 +167,8 @@ class LeaderCalls:
                 reply = await attempt(node, pursuit.left_s)
             except grpc.aio.AioRpcError as error:
                 failure = from_rpc_error(error)
+            except QuorumflowError as error:
+                failure = error
             else:
                 self.stay_informed(node)
                 return reply

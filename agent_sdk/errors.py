@@ -15,7 +15,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from quorumflow_proto.v1 import common_pb2
+from quorumflow_proto.v1 import common_pb2, kv_pb2
 
 DETAIL_KEY = "coordinator-error-bin"
 """The trailing metadata that carries an `ErrorDetail`."""
@@ -234,6 +234,8 @@ _BY_CODE: dict[grpc.StatusCode, type[QuorumflowError]] = {
     grpc.StatusCode.UNIMPLEMENTED: Unsupported,
 }
 
+_BY_NUMBER = {code.value[0]: kind for code, kind in _BY_CODE.items()}
+
 
 def _tree(root: type[QuorumflowError]) -> Iterator[type[QuorumflowError]]:
     yield root
@@ -255,6 +257,11 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> QuorumflowError:
                 break
     message = error.details() or f"the call failed with {error.code().name}"
     return fallback(message, reason="" if fallback is not QuorumflowError else error.code().name)
+
+
+def from_write_error(error: kv_pb2.KvWriteError) -> QuorumflowError:
+    """As `from_rpc_error`, for one write of a stream."""
+    return from_detail(error.detail, _BY_NUMBER.get(error.code, QuorumflowError))
 
 
 def from_detail(

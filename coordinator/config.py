@@ -58,7 +58,8 @@ class LimitsSection(DagLimits, frozen=True, kw_only=True):
     """The limits of a DAG, and bounds on what is accepted, queued and kept; beyond one, an error names it.
 
     `max_message_bytes` bounds a gRPC message, `max_result_bytes` and `max_checkpoint_bytes` what a task may
-    leave in the replicated state, `max_queued_commands` and `max_queued_bytes` what waits to be proposed.
+    leave in the replicated state, `max_queued_commands` and `max_queued_bytes` what waits to be proposed,
+    `max_stream_writes` the writes of one stream that wait for their answer.
     `watch_history` events are kept for watchers that lag or resume, and changes of keys that take
     `kv_history_bytes`; `page_size` bounds the items of one answer. Below `min_free_bytes` of free disk a node
     leaves leading to others, and in the end the cluster takes nothing new; 0 switches that off.
@@ -75,6 +76,7 @@ class LimitsSection(DagLimits, frozen=True, kw_only=True):
     max_queued_bytes: Size = 64 << 20
     max_concurrent_calls: Count = 10_000
     max_watchers: Count = 1_000
+    max_stream_writes: Count = 1_000
     watch_history: Count = 100_000
     kv_history_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 40)] = 32 << 20
     min_free_bytes: FreeBytes = 256 << 20

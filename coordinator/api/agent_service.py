@@ -11,7 +11,7 @@ import grpc
 
 from coordinator import errors
 from coordinator.api import convert
-from coordinator.api.errors import detail_of, refuse, unexpected
+from coordinator.api.errors import conversing, detail_of
 from coordinator.api.malformed import intact
 from coordinator.core.commands import AttemptReport, NewTask, ReportKind
 from coordinator.core.model import INDEX_BITS, AttemptOutcome
@@ -38,16 +38,10 @@ class AgentService(agent_pb2_grpc.AgentServiceServicer):
     def __init__(self, node: Node) -> None:
         self._node = node
 
-    async def Session(self, request_iterator: object, context: _Context) -> None:  # type: ignore[override]
+    @conversing
+    async def Session(self, context: _Context) -> None:  # type: ignore[override]
         """Serve one agent until its stream or this node's leadership ends."""
-        del request_iterator  # The stream is read through the context, beside being written.
-        stream = _Stream(self._node, context)
-        try:
-            await stream.serve()
-        except errors.CoordinatorError as error:
-            await refuse(context, error)
-        except Exception as error:
-            await refuse(context, unexpected("Session", error))
+        await _Stream(self._node, context).serve()
 
 
 class _Link:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeAlias, TypeVar
 
 import grpc
 import structlog
@@ -34,6 +34,7 @@ CODES: Final[dict[type[errors.CoordinatorError], grpc.StatusCode]] = {
 _log = structlog.get_logger(__name__)
 _Request = TypeVar("_Request")
 _Reply = TypeVar("_Reply")
+_Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 def code_of(error: errors.CoordinatorError) -> grpc.StatusCode:
@@ -53,7 +54,7 @@ def detail_of(error: errors.CoordinatorError) -> common_pb2.ErrorDetail:
     )
 
 
-async def refuse(context: grpc.aio.ServicerContext[Any, Any], error: errors.CoordinatorError) -> NoReturn:
+async def refuse(context: _Context, error: errors.CoordinatorError) -> NoReturn:
     """End the call with the error."""
     metadata = ((DETAIL_KEY, detail_of(error).SerializeToString()),)
     await context.abort(code_of(error), error.message, metadata)
@@ -62,42 +63,55 @@ async def refuse(context: grpc.aio.ServicerContext[Any, Any], error: errors.Coor
 
 def unary(
     method: Callable[[Any, _Request], Awaitable[_Reply]],
-) -> Callable[[Any, _Request, grpc.aio.ServicerContext[Any, Any]], Awaitable[_Reply]]:
+) -> Callable[[Any, _Request, _Context], Awaitable[_Reply]]:
     """A servicer's method from one that takes the request alone and raises errors of the tree. One that is
     fatal, such as a damaged record, stops the servicer's `_node`."""
 
-    async def call(self: Any, request: _Request, context: grpc.aio.ServicerContext[Any, Any]) -> _Reply:
+    async def call(self: Any, request: _Request, context: _Context) -> _Reply:
         try:
             return await method(self, intact(request))
-        except errors.CoordinatorError as error:
-            if isinstance(error, errors.Fatal):
-                self._node.fail(error)
-            await refuse(context, error)
         except Exception as error:
-            await refuse(context, unexpected(method.__name__, error))
+            await _end(self, context, method.__name__, error)
 
     return call
 
 
 def streaming(
     method: Callable[[Any, _Request], AsyncIterator[_Reply]],
-) -> Callable[[Any, _Request, grpc.aio.ServicerContext[Any, Any]], AsyncIterator[_Reply]]:
+) -> Callable[[Any, _Request, _Context], AsyncIterator[_Reply]]:
     """As `unary`, for a method that yields replies."""
 
-    async def call(
-        self: Any, request: _Request, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> AsyncIterator[_Reply]:
+    async def call(self: Any, request: _Request, context: _Context) -> AsyncIterator[_Reply]:
         try:
             async for reply in method(self, intact(request)):
                 yield reply
-        except errors.CoordinatorError as error:
-            if isinstance(error, errors.Fatal):
-                self._node.fail(error)
-            await refuse(context, error)
         except Exception as error:
-            await refuse(context, unexpected(method.__name__, error))
+            await _end(self, context, method.__name__, error)
 
     return call
+
+
+def conversing(
+    method: Callable[[Any, _Context], Awaitable[None]],
+) -> Callable[[Any, object, _Context], Awaitable[None]]:
+    """As `unary`, for a method that reads and writes streams through the context, one beside the other."""
+
+    async def call(self: Any, requests: object, context: _Context) -> None:
+        del requests
+        try:
+            await method(self, context)
+        except Exception as error:
+            await _end(self, context, method.__name__, error)
+
+    return call
+
+
+async def _end(servicer: Any, context: _Context, where: str, error: Exception) -> NoReturn:
+    if not isinstance(error, errors.CoordinatorError):
+        error = unexpected(where, error)
+    elif isinstance(error, errors.Fatal):
+        servicer._node.fail(error)
+    await refuse(context, error)
 
 
 def unexpected(where: str, error: Exception) -> errors.CoordinatorError:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 
-from coordinator.api.errors import streaming, unary
+from coordinator.api.errors import conversing, streaming, unary
+from coordinator.api.kv_writes import (
+    Context,
+    WriteStream,
+    delete_from_proto,
+    deleted_to_proto,
+    put_from_proto,
+    stored_to_proto,
+)
 from coordinator.api.watching import Watching
 from coordinator.core.appliers.kv import refusal_of
-from coordinator.core.commands import KvDelete, KvPut, WriteId
 from coordinator.core.keyspace import KvRecord
 from coordinator.core.outcome import KvDeleted, KvEvent, KvStored
 from coordinator.replica.node import Node
@@ -27,21 +34,15 @@ class KvService(kv_pb2_grpc.KvServiceServicer):
 
     @unary
     async def Put(self, request: pb.KvPutRequest) -> pb.KvPutReply:
-        # Before the log has to carry it.
-        if (problem := refusal_of(request.key, request.value)) is not None:
-            raise_refusal(problem)
-        expect = request.expect if request.HasField("expect") else None
-        command = KvPut(_write_id(request.id), request.key, request.value, expect)
-        reply = await self._node.propose(command, KvStored)
-        return pb.KvPutReply(version=reply.version, created=reply.created)
+        return stored_to_proto(await self._node.propose(put_from_proto(request), KvStored))
 
     @unary
     async def Delete(self, request: pb.KvDeleteRequest) -> pb.KvDeleteReply:
-        if (problem := refusal_of(request.key)) is not None:
-            raise_refusal(problem)
-        expect = request.expect if request.HasField("expect") else None
-        reply = await self._node.propose(KvDelete(_write_id(request.id), request.key, expect), KvDeleted)
-        return pb.KvDeleteReply(version=reply.version)
+        return deleted_to_proto(await self._node.propose(delete_from_proto(request), KvDeleted))
+
+    @conversing
+    async def Write(self, context: Context) -> None:  # type: ignore[override]
+        await WriteStream(self._node, context).serve()
 
     @unary
     async def Get(self, request: pb.KvGetRequest) -> pb.KvGetReply:
@@ -79,10 +80,6 @@ class KvService(kv_pb2_grpc.KvServiceServicer):
         )
         async for events, revision in replies:
             yield pb.KvWatchReply(events=events, revision=revision, age_ms=self._node.age_ms)
-
-
-def _write_id(wire: pb.KvWriteId) -> WriteId:
-    return WriteId(wire.writer, wire.number, wire.answered)
 
 
 def _item(key: str, record: KvRecord) -> pb.KvItem:

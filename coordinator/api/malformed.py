@@ -30,9 +30,10 @@ class Malformed(NamedTuple):
 
     method: str
     problem: str
+    data: bytes
 
 
-def intact(message: _Message) -> _Message:
+def intact(message: _Message | Malformed) -> _Message:
     """The message itself. Raises InvalidRequest for one that could not be read."""
     if isinstance(message, Malformed):
         raise InvalidRequest(
@@ -52,7 +53,7 @@ def tolerant(method: str, handler: _Handler) -> _Handler:
         try:
             return deserialize(data) if deserialize is not None else data
         except DecodeError as error:
-            return Malformed(method, str(error))
+            return Malformed(method, str(error), data)
 
     made: _Handler = make(getattr(handler, kind), read, handler.response_serializer)
     return made

@@ -16,7 +16,7 @@ from coordinator.consensus.port import Abstention
 from coordinator.consensus.raft import RaftConsensus
 from coordinator.core.commands import Command
 from coordinator.core.outcome import Event, KvEvent, Outcome, Reply
-from coordinator.errors import AlreadyExists, CoordinatorError, Fatal
+from coordinator.errors import CoordinatorError, Fatal
 from coordinator.replica.admission import Admission
 from coordinator.replica.applier import Applier
 from coordinator.replica.backup import Backups
@@ -27,6 +27,7 @@ from coordinator.replica.leadership import Leadership
 from coordinator.replica.placement import Placement
 from coordinator.replica.proposer import Proposer
 from coordinator.replica.queries import Queries
+from coordinator.replica.refused import accepted
 from coordinator.replica.sessions import Sessions
 from coordinator.replica.space import SpaceGuard
 from coordinator.replica.surroundings import Surroundings, this_machine
@@ -56,6 +57,7 @@ class Node:
         self._clock = TermClock(around.wall_ms)
         self.draining = False
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._store = StateStore(around.open_home())
         self.applier = Applier(
             self._store,
@@ -111,6 +113,8 @@ class Node:
         self.space.stop()
         await self.consensus.stop()
         self.leadership.stop()
+        if not self.left.done():
+            self.left.set_result(None)
 
     def close(self) -> None:
         """Close the databases. Holds the event loop for as long as the disk takes, which may be seconds on
@@ -132,15 +136,19 @@ class Node:
             AlreadyExists: the request id was used before, for another kind of request.
             The error that the machine's refusal names.
         """
+        return accepted(await (await self.submit(command)), expected)
+
+    async def submit(self, command: Command) -> asyncio.Future[Reply]:
+        """Hand a command to the cluster, as soon as this node serves as the leader. The future gives the
+        machine's reply, be it a refusal, or fails as `Proposer.submit` says.
+
+        Raises:
+            NotLeader, QueueFull, LimitExceeded, OutOfSpace: it was not taken.
+        """
         if self.leadership.leader is None:
             await self.leadership.serving()
         self.space.admit(command)
-        reply = await self.proposer.call(command)
-        if not isinstance(reply, expected):
-            raise AlreadyExists(
-                "this request id was used before, for another kind of request; choose a new one"
-            )
-        return reply
+        return self.proposer.submit(command)
 
     async def read(self, *, allow_stale: bool) -> Read:
         """Wait until a read of the applied state is linearizable, or with `allow_stale` do not. Raises

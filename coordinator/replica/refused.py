@@ -1,11 +1,12 @@
-"""From a refusal of the state machine to the error of the tree that has its reason."""
+"""From a reply of the state machine to what was asked of it: a refusal becomes the error of the tree that
+has its reason."""
 
 from __future__ import annotations
 
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeVar
 
 from coordinator import errors
-from coordinator.core.outcome import Refusal
+from coordinator.core.outcome import Refusal, Reply
 
 _BY_REASON: Final[dict[str, type[errors.CoordinatorError]]] = {
     kind.reason: kind
@@ -22,6 +23,20 @@ _BY_REASON: Final[dict[str, type[errors.CoordinatorError]]] = {
         errors.QueueFull,
     )
 }
+
+_Reply = TypeVar("_Reply", bound=Reply)
+
+
+def accepted(reply: Reply, expected: type[_Reply]) -> _Reply:
+    """The reply that was hoped for. Raises the error that a refusal names, AlreadyExists if the reply is to
+    another kind of request."""
+    if isinstance(reply, expected):
+        return reply
+    if isinstance(reply, Refusal):
+        raise_refusal(reply)
+    raise errors.AlreadyExists(
+        "this request id was used before, for another kind of request; choose a new one"
+    )
 
 
 def raise_refusal(refusal: Refusal) -> NoReturn:

@@ -247,6 +247,24 @@ def _stream(method: str) -> Callable[..., Any]:
     return answer
 
 
+async def _answer_writes(servicer: Any, requests: AsyncIterator[kv_pb2.KvWriteRequest], context: Any) -> None:
+    """Writes on a stream are answered as Put and Delete are. An error without a detail is gRPC's own, and
+    ends the stream."""
+    async for request in requests:
+        kind = request.WhichOneof("write")
+        assert kind is not None
+        scripted = servicer.script.next_answer(kind.capitalize(), getattr(request, kind))
+        reply = kv_pb2.KvWriteReply(call=request.call)
+        if not isinstance(scripted, Refused):
+            getattr(reply, kind).CopyFrom(scripted)
+        elif scripted.detail is None:
+            await scripted.abort(context)
+        else:
+            reply.error.code = scripted.code.value[0]
+            reply.error.detail.CopyFrom(scripted.detail)
+        await context.write(reply)
+
+
 def _unary_calls(module: Any, service: str) -> list[str]:
     methods = module.DESCRIPTOR.services_by_name[service].methods
     return [call.name for call in methods if not call.server_streaming]
@@ -265,7 +283,8 @@ class Node:
         self.agents = AgentSide()
         self._server = grpc.aio.server(options=SERVER_OPTIONS)
         client = _scripted(ClientServiceServicer, _UNARY_CALLS, Watch=_stream("Watch"), script=self.script)()
-        kv = _scripted(KvServiceServicer, _KV_CALLS, Watch=_stream("WatchKeys"), script=self.script)()
+        kv_streams = {"Watch": _stream("WatchKeys"), "Write": _answer_writes}
+        kv = _scripted(KvServiceServicer, _KV_CALLS, **kv_streams, script=self.script)()
         operator = _scripted(OperatorServiceServicer, _OPERATOR_CALLS, script=self.script)()
         add_ClientServiceServicer_to_server(client, self._server)
         add_KvServiceServicer_to_server(kv, self._server)
