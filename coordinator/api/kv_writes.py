@@ -48,6 +48,11 @@ def deleted_to_proto(reply: KvDeleted) -> pb.KvDeleteReply:
     return pb.KvDeleteReply(version=reply.version)
 
 
+def refused_to_proto(error: errors.CoordinatorError) -> pb.KvWriteError:
+    """What a write on a stream is refused with."""
+    return pb.KvWriteError(code=code_of(error).value[0], detail=detail_of(error))
+
+
 class _Asked(NamedTuple):
     """A write that was read: the client's number of it, and what came or will come of it."""
 
@@ -118,8 +123,7 @@ class WriteStream:
         except errors.CoordinatorError as error:
             if isinstance(error, errors.Fatal):
                 self._node.fail(error)
-            refused = pb.KvWriteError(code=code_of(error).value[0], detail=detail_of(error))
-            return pb.KvWriteReply(call=asked.call, error=refused)
+            return pb.KvWriteReply(call=asked.call, error=refused_to_proto(error))
         if isinstance(reply, KvStored):
             return pb.KvWriteReply(call=asked.call, put=stored_to_proto(reply))
         return pb.KvWriteReply(call=asked.call, delete=deleted_to_proto(reply))

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from google.protobuf.message import Message
 
 from coordinator.api.errors import refuse
+from coordinator.api.kv_writes import refused_to_proto
 from coordinator.cli.client import main
 from coordinator.errors import CoordinatorError
 from quorumflow_proto.v1 import (
@@ -50,6 +51,8 @@ def servicer(base: type, service: str, script: Script) -> Any:
         if (descriptor := module.DESCRIPTOR.services_by_name.get(service)) is not None
         for method in descriptor.methods
     }
+    if service == "KvService":
+        methods["Write"] = _writes(script)
     return type(f"Scripted{service}", (base,), methods)()
 
 
@@ -76,6 +79,25 @@ def _streamed(name: str, script: Script) -> Any:
                 await refuse(context, one)
             yield one
         await asyncio.Event().wait()
+
+    return answer
+
+
+def _writes(script: Script) -> Any:
+    async def answer(
+        self: object, requests: AsyncIterator[kv_pb2.KvWriteRequest], context: Any
+    ) -> AsyncIterator[kv_pb2.KvWriteReply]:
+        """As Put and Delete are answered."""
+        del self, context
+        async for request in requests:
+            kind = request.WhichOneof("write")
+            assert kind is not None
+            script.asked.append((kind.capitalize(), getattr(request, kind)))
+            one: Any = script.answers[kind.capitalize()]
+            if isinstance(one, CoordinatorError):
+                yield kv_pb2.KvWriteReply(call=request.call, error=refused_to_proto(one))
+            else:
+                yield kv_pb2.KvWriteReply(call=request.call, **{kind: one})
 
     return answer
 
