@@ -17,6 +17,7 @@ import grpc.aio
 from agent_sdk._channels import Node
 from agent_sdk.errors import (
     DeadlineExceeded,
+    LimitExceeded,
     QuorumflowError,
     Unavailable,
     WrongState,
@@ -44,7 +45,12 @@ class WriteStreams:
         if self._closed:
             raise _closed()
         stream = self._by_address.get(node.address) or self._open(node)
-        reply = await stream.write(request, left_s)
+        until = asyncio.get_running_loop().time() + left_s
+        try:
+            reply = await stream.write(request, left_s)
+        except LimitExceeded:
+            # Some request was too large for gRPC, which ends the stream without saying which one it was.
+            return await _alone(node, request, until - asyncio.get_running_loop().time())
         if reply.HasField("error"):
             raise from_write_error(reply.error)
         return reply
@@ -80,18 +86,18 @@ class _Stream:
 
     async def write(self, request: pb.KvWriteRequest, left_s: float) -> pb.KvWriteReply:
         """The reply, which may be an error. Raises what the stream broke of, DeadlineExceeded."""
+        loop = asyncio.get_running_loop()
         number = request.call = next(self._numbers)
-        reply: asyncio.Future[pb.KvWriteReply] = asyncio.get_running_loop().create_future()
+        reply: asyncio.Future[pb.KvWriteReply] = loop.create_future()
         self._waiting[number] = reply
         self._unsent.append(request)
         if self._sender is None:
             self._sender = asyncio.create_task(self._send())
+        time_is_over = loop.call_later(left_s, _give_up, reply)
         try:
-            async with asyncio.timeout(left_s):
-                return await reply
-        except TimeoutError as error:
-            raise DeadlineExceeded("the write was not answered in time") from error
+            return await reply
         finally:
+            time_is_over.cancel()
             del self._waiting[number]
             if self._unwanted:
                 self.end_when_idle()
@@ -141,6 +147,18 @@ class _Stream:
             failure = from_rpc_error(error)
         finally:
             self.end(failure)
+
+
+async def _alone(node: Node, request: pb.KvWriteRequest, left_s: float) -> pb.KvWriteReply:
+    """The reply to a write in a call of its own."""
+    if request.HasField("put"):
+        return pb.KvWriteReply(put=await node.kv.Put(request.put, timeout=left_s))
+    return pb.KvWriteReply(delete=await node.kv.Delete(request.delete, timeout=left_s))
+
+
+def _give_up(reply: asyncio.Future[pb.KvWriteReply]) -> None:
+    if not reply.done():
+        reply.set_exception(DeadlineExceeded("the write was not answered in time"))
 
 
 def _closed() -> WrongState:

@@ -1,0 +1,215 @@
+"""The stream of writes on real processes: many under way at once, errors that are of their write alone and
+the same as a call's, what makes no sense, and a client through all of it. Answers A5, A6, G1 and
+principle 6."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+
+from agent_sdk import AsyncClient, StaleVersion, errors
+from coordinator.core.limits import KV_KEY_BYTES, KV_VALUE_BYTES
+from quorumflow_proto.v1 import kv_pb2 as kv
+from tests.integration.conftest import StartCluster, Wire, refusal_of
+
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
+UNREADABLE = b"\xff\xff"
+
+
+class Writes:
+    """A stream to one node, by hand."""
+
+    def __init__(self, wire: Wire) -> None:
+        self.call: Any = wire.kv.Write()
+
+    async def send(self, call: int, **write: Any) -> None:
+        """Ask, and do not wait."""
+        await self.call.write(kv.KvWriteRequest(call=call, **write))
+
+    async def reply(self) -> kv.KvWriteReply:
+        """The next reply."""
+        reply = await self.call.read()
+        assert isinstance(reply, kv.KvWriteReply)
+        return reply
+
+    async def ask(self, call: int, **write: Any) -> kv.KvWriteReply:
+        """One write, with its reply."""
+        await self.send(call, **write)
+        reply = await self.reply()
+        assert reply.call == call
+        return reply
+
+
+@pytest.fixture
+async def writes(leader: Wire) -> AsyncIterator[Writes]:
+    """A stream to the leader."""
+    stream = Writes(leader)
+    yield stream
+    stream.call.cancel()
+
+
+def put(key: str = "streamed", **more: Any) -> kv.KvPutRequest:
+    return kv.KvPutRequest(key=key, **more)
+
+
+async def test_puts_and_deletes_are_answered_as_calls_are(writes: Writes, leader: Wire) -> None:
+    first = (await writes.ask(7, put=put(value=b"1"))).put
+    assert 0 < first.created == first.version
+    second = (await writes.ask(5, put=put(value=b"2", expect=first.version))).put
+    assert (second.created, second.version > first.version) == (first.created, True)
+    assert (await leader.kv.Get(kv.KvGetRequest(key="streamed"))).item.value == b"2"
+    assert (await writes.ask(2**64 - 1, delete=kv.KvDeleteRequest(key="streamed"))).delete.version
+    assert not (await writes.ask(5, delete=kv.KvDeleteRequest(key="streamed"))).delete.version
+
+
+async def test_many_writes_are_under_way_at_once_and_take_effect_in_their_order(writes: Writes) -> None:
+    # More than the node takes of one stream without answering: it reads on as it answers.
+    calls = range(1, 2_501)
+    sending = asyncio.create_task(send_all(writes, calls))
+    replies = [await writes.reply() for _ in calls]
+    await sending
+    assert {reply.call for reply in replies} == set(calls)
+    by_call = sorted(replies, key=lambda reply: reply.call)
+    versions = [reply.put.version for reply in by_call]
+    assert versions == sorted(set(versions))
+
+
+async def send_all(writes: Writes, calls: range) -> None:
+    for call in calls:
+        await writes.send(call, put=put(f"many/{call % 10}"))
+
+
+async def test_what_was_asked_is_answered_before_the_stream_ends(writes: Writes) -> None:
+    for call in range(1, 101):
+        await writes.send(call, put=put(f"last/{call}"))
+    await writes.call.done_writing()
+    assert {(await writes.reply()).call for _ in range(100)} == set(range(1, 101))
+    assert await writes.call.read() is grpc.aio.EOF
+    assert await writes.call.code() is grpc.StatusCode.OK
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        kv.KvPutRequest(),
+        kv.KvPutRequest(key="k" * (KV_KEY_BYTES + 1)),
+        kv.KvPutRequest(key="k", value=bytes(KV_VALUE_BYTES + 1)),
+        kv.KvPutRequest(key="k", id=kv.KvWriteId(writer="w", number=1, answered=2)),
+        kv.KvPutRequest(key="never", expect=9),
+    ],
+    ids=["no key", "long key", "large value", "answered", "stale"],
+)
+async def test_an_error_is_of_its_write_alone_and_that_of_a_call(
+    writes: Writes, leader: Wire, bad: kv.KvPutRequest
+) -> None:
+    await writes.send(1, put=put())
+    await writes.send(2, put=bad)
+    await writes.send(3, put=put())
+    replies = {reply.call: reply for reply in [await writes.reply() for _ in range(3)]}
+    code, detail = await refusal_of(leader.kv.Put(bad))
+    assert replies[2].error == kv.KvWriteError(code=code.value[0], detail=detail)
+    assert replies[1].HasField("put")
+    assert replies[3].HasField("put")
+
+
+async def test_an_id_of_a_put_is_none_of_a_delete(writes: Writes) -> None:
+    write = kv.KvWriteId(writer="two kinds", number=1)
+    assert (await writes.ask(1, put=put(id=write))).HasField("put")
+    refused = await writes.ask(2, delete=kv.KvDeleteRequest(key="streamed", id=write))
+    assert refused.error.detail.reason == "ALREADY_EXISTS"
+
+
+async def test_a_request_for_nothing_is_refused(writes: Writes) -> None:
+    refused = (await writes.ask(1)).error
+    assert (refused.code, refused.detail.reason) == (INVALID.value[0], "INVALID_REQUEST")
+    assert (await writes.ask(2, put=put())).HasField("put")
+
+
+async def test_a_follower_names_the_leader_for_each_write(leader: Wire, follower: Wire) -> None:
+    writes = Writes(follower)
+    for call in (1, 2):
+        refused = (await writes.ask(call, put=put())).error
+        assert refused.code == grpc.StatusCode.FAILED_PRECONDITION.value[0]
+        assert (refused.detail.reason, refused.detail.leader_address) == ("NOT_LEADER", leader.address)
+    writes.call.cancel()
+
+
+async def test_a_key_that_is_no_text_is_an_error_of_its_write(leader: Wire) -> None:
+    call: Any = leader.channel.stream_stream("/coordinator.v1.KvService/Write")()
+    bad_key = b"\x08\x09" + b"\x12\x04\x12\x02\xc3\x28"
+    await call.write(bad_key)
+    refused = kv.KvWriteReply.FromString(await call.read())
+    assert (refused.call, refused.error.detail.reason) == (9, "INVALID_REQUEST")
+    await call.write(kv.KvWriteRequest(call=10, put=put()).SerializeToString())
+    assert kv.KvWriteReply.FromString(await call.read()).HasField("put")
+    call.cancel()
+
+
+async def test_bytes_that_do_not_say_which_call_they_are_end_the_stream(leader: Wire) -> None:
+    call: Any = leader.channel.stream_stream("/coordinator.v1.KvService/Write")()
+    await call.write(kv.KvWriteRequest(call=1, put=put()).SerializeToString())
+    await call.write(UNREADABLE)
+    assert kv.KvWriteReply.FromString(await call.read()).HasField("put")
+    code, detail = await refusal_of(call.read())
+    assert (code, detail.reason) == (INVALID, "INVALID_REQUEST")
+
+
+async def test_a_request_that_is_too_large_for_grpc_fails_alone(client: AsyncClient) -> None:
+    large = client.kv.put("too large", bytes(5 << 20))
+    found = await asyncio.gather(
+        *(client.kv.put(f"beside/{number}", b"v") for number in range(5)), large, return_exceptions=True
+    )
+    assert isinstance(found.pop(), errors.LimitExceeded)
+    assert [item.key for item in found if not isinstance(item, BaseException)] == [
+        f"beside/{number}" for number in range(5)
+    ]
+    assert await client.kv.delete("beside/0")
+
+
+async def test_a_client_writes_on_in_the_midst_of_errors(client: AsyncClient) -> None:
+    item = await client.kv.put("midst", b"v")
+    writes = [client.kv.put("midst", b"w", expect=item.version) for _ in range(20)]
+    found = await asyncio.gather(*writes, client.kv.delete("midst/none"), return_exceptions=True)
+    assert found.pop() is False
+    (won,) = [one for one in found if not isinstance(one, BaseException)]
+    lost = [one for one in found if isinstance(one, StaleVersion)]
+    assert (len(lost), {one.current for one in lost}) == (19, {won.version})
+
+
+async def test_a_put_that_is_cancelled_leaves_the_others_alone(client: AsyncClient) -> None:
+    puts = [asyncio.create_task(client.kv.put(f"cancelled/{number}", b"v")) for number in range(20)]
+    await asyncio.sleep(0)
+    for one in puts[::2]:
+        one.cancel()
+    found = await asyncio.gather(*puts, return_exceptions=True)
+    assert all(isinstance(one, asyncio.CancelledError) for one in found[::2])
+    assert [one.key for one in found[1::2] if not isinstance(one, BaseException)] == [
+        f"cancelled/{number}" for number in range(1, 20, 2)
+    ]
+    assert await client.kv.put("cancelled/after", b"v")
+
+
+async def test_a_node_that_stops_ends_its_streams_once_it_has_answered(start_cluster: StartCluster) -> None:
+    own = start_cluster(nodes=1)
+    wire = Wire(own.endpoints[0])
+    busy, idle = Writes(wire), Writes(wire)
+    assert (await idle.ask(1, put=put())).HasField("put")
+    for call in range(1, 201):
+        await busy.send(call, put=put(f"stop/{call}"))
+    stopping = asyncio.create_task(asyncio.to_thread(own.stop_node, "n1"))
+    answered = [reply.call async for reply in until_the_end(busy)]
+    assert answered == list(range(1, len(answered) + 1))
+    assert [reply async for reply in until_the_end(idle)] == []
+    for stream in (busy, idle):
+        assert await stream.call.code() is grpc.StatusCode.OK
+    await stopping
+    await wire.channel.close()
+
+
+async def until_the_end(writes: Writes) -> AsyncIterator[kv.KvWriteReply]:
+    while (reply := await writes.call.read()) is not grpc.aio.EOF:
+        yield reply
