@@ -15,6 +15,7 @@ from typing import TypeVar
 from pysyncobj.node import Node
 from pysyncobj.transport import Transport
 
+from coordinator.consensus.applying import Applying
 from coordinator.consensus.belonging import Belonging
 from coordinator.consensus.changes import Change
 from coordinator.consensus.compaction import Compaction
@@ -29,7 +30,6 @@ from coordinator.consensus.messages import (
     AppendRefusal,
     AppendReply,
     Divergence,
-    EntryKind,
     Message,
     SnapshotAck,
     SnapshotChunk,
@@ -37,7 +37,7 @@ from coordinator.consensus.messages import (
     VoteReply,
     VoteRequest,
 )
-from coordinator.consensus.port import Committed, Replica, Role, SnapshotMeta
+from coordinator.consensus.port import Replica, Role, SnapshotMeta
 from coordinator.consensus.reads import ReadDone
 from coordinator.consensus.reconfiguration import Reconfiguration
 from coordinator.consensus.seam import SyncObjSeam
@@ -46,7 +46,6 @@ from coordinator.consensus.snapshots import SnapshotReceiver
 from coordinator.consensus.syncing import LogSync
 from coordinator.consensus.worker import Worker
 from coordinator.errors import (
-    ApplyFailed,
     Fatal,
     LogCorrupt,
     NotLeader,
@@ -109,6 +108,7 @@ class HardenedSyncObj(SyncObjSeam):
         self.freshness = Freshness()
         self._receiver = SnapshotReceiver(self, flusher, self._finish, self._installed)
         self._log_sync = LogSync(self, syncer, self._finish)
+        self._applying = Applying(self, self._applied)
         self._compaction = Compaction(self, flusher, self._finish, self._needed_after)
         self._told = (Role.FOLLOWER, journal.term, self.leader)
         self._told_configuration = (self.configuration, self.configuration_committed)
@@ -130,19 +130,19 @@ class HardenedSyncObj(SyncObjSeam):
     def begin_transfer(self, target: str | None) -> str:
         """Let `target`, or whoever is most caught up, take over; returns its id. Raises NotLeader,
         NotFound, WrongState."""
-        chosen = self._leading().begin_transfer(target)
+        chosen = self._leading().handover.begin(target)
         self._wake()
         return chosen
 
     def end_transfer(self) -> None:
         """Give up on a transfer that has not come about."""
         if self._leadership is not None:
-            self._leadership.end_transfer()
+            self._leadership.handover.end()
 
     @property
     def transfers(self) -> bool:
         """Whether leadership is being handed over."""
-        return self._leadership is not None and self._leadership.transfer_to is not None
+        return self._leadership is not None and self._leadership.handover.target is not None
 
     def change_membership(self, change: Change) -> tuple[int, int]:
         """Begin a change; returns the (index, term) that carries it out once it is committed. Raises
@@ -175,7 +175,7 @@ class HardenedSyncObj(SyncObjSeam):
         if self.stopped:
             return math.inf
         if self._leadership is None or self._changes is None:
-            return self.election_deadline
+            return min(self.election_deadline, self._applying.due_s)
         return min(self._leadership.next_deadline(), self._changes.over_s)
 
     def stop(self) -> None:
@@ -187,7 +187,10 @@ class HardenedSyncObj(SyncObjSeam):
     # Events: each runs to its end, or stops the node.
 
     def _SyncObj__onMessageReceived(self, node: Node, message: object) -> None:  # noqa: N802
-        self._finish(lambda: self._receive(node.id, message))
+        if not self.stopped:
+            self._run(lambda: self._receive(node.id, message))
+            if not (isinstance(message, AppendReply) and self._leadership and self._leadership.at_rest):
+                self._wake()
 
     def _SyncObj__onNodeConnected(self, node: Node) -> None:  # noqa: N802
         super()._SyncObj__onNodeConnected(node)
@@ -235,7 +238,7 @@ class HardenedSyncObj(SyncObjSeam):
 
     def _fail(self, error: Exception) -> None:
         if self._leadership is not None:
-            self._leadership.abdicate()
+            self._leadership.handover.abdicate()
         self._cease(error)
         self.replica.on_fatal(error)
 
@@ -266,7 +269,8 @@ class HardenedSyncObj(SyncObjSeam):
             self._follower.answer()
         else:
             self._leadership.answer_reads()
-        self._apply()
+        if self._applying.proceed(now, at_once=self._leadership is not None):
+            self._wake()
         self._compaction.consider()
 
     def _check_deadlines(self, now: float) -> None:
@@ -300,40 +304,8 @@ class HardenedSyncObj(SyncObjSeam):
             self._told_configuration = standing
             self._reconfigured()
 
-    def _apply(self) -> None:
-        """Hand the next run of committed entries to the state machine: once, whatever comes of it. While the
-        configuration is not durable, none: a state that is ahead of the log would not know it."""
-        count = min(self.commit_index - self.applied_index, self.settings.apply_entries)
-        if count <= 0 or not self.journal.configuration_durable:
-            return
-        first = self.applied_index + 1
-        entries = self.journal.read(first, entries=count, size=self.settings.apply_bytes)
-        run = [
-            Committed(index, entry.term, entry.payload if entry.kind is EntryKind.COMMAND else b"")
-            for index, entry in enumerate(entries, first)
-        ]
-        self.applied_index = run[-1].index
-        try:
-            self.replica.apply(run)
-        except Fatal:
-            raise
-        except Exception as error:
-            raise ApplyFailed(
-                f"applying entries {first} to {self.applied_index} failed: {error!r}. The node stops, since "
-                "its state may now differ from the others'; report the error, and start the node with a "
-                "program that is mended.",
-                first=first,
-                last=self.applied_index,
-            ) from error
-        if self.replica.applied.index != self.applied_index:
-            raise ApplyFailed(
-                f"entries up to {self.applied_index} were applied, and the state says "
-                f"{self.replica.applied.index}",
-                index=self.applied_index,
-            )
-        self.freshness.applied(self.applied_index, same_term=self.replica.applied.term == self.term)
-        if self.applied_index < self.commit_index:
-            self._wake()
+    def _applied(self, index: int) -> None:
+        self.freshness.applied(index, same_term=self.replica.applied.term == self.term)
 
     # Messages.
 

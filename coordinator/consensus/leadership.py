@@ -8,6 +8,7 @@ from collections import deque
 from typing import TypeVar
 
 from coordinator.consensus.divergence import Comparison
+from coordinator.consensus.handover import HandOver
 from coordinator.consensus.membership import Membership, to_payload
 from coordinator.consensus.messages import (
     AppendEntries,
@@ -17,23 +18,19 @@ from coordinator.consensus.messages import (
     Entry,
     EntryKind,
     SnapshotAck,
-    TimeoutNow,
     Verdict,
 )
 from coordinator.consensus.peer import Peer
-from coordinator.consensus.port import Abstention, PeerStatus, SnapshotMeta
+from coordinator.consensus.port import PeerStatus, SnapshotMeta
 from coordinator.consensus.progress import Progress, Stage
 from coordinator.consensus.reads import ReadDone, ReadQueue
 from coordinator.consensus.seam import SyncObjSeam
 from coordinator.consensus.snapshots import SnapshotSender
 from coordinator.errors import (
-    CoordinatorError,
     LimitExceeded,
-    NotFound,
     NotLeader,
     QueueFull,
     StateDiverged,
-    WrongState,
 )
 
 _Number = TypeVar("_Number", int, float)
@@ -47,12 +44,11 @@ class Leadership:
         self._peers: dict[str, Peer] = {}
         self._members = Membership()
         self._seq = 0
-        self.transfer_to: str | None = None
-        """Who is to take over."""
+        self.handover = HandOver(node, self._peers)
+        """To another voter."""
         self.reconfigure()
         self._round: dict[tuple[int, bool], AppendEntries] = {}
         self._transfers = 0
-        self._transfer_offered_s = -math.inf
         self._commit_news_s = math.inf
         """When followers must have heard of the commit index at the latest."""
         self._quorum_lost_s = -math.inf
@@ -74,8 +70,8 @@ class Leadership:
             if not self._members.continues(former, peer_id):
                 self._peers.pop(peer_id).drop_snapshot(installed=False)
                 self._comparison.forget(peer_id)
-        if self.transfer_to not in self._peers:
-            self.end_transfer()
+        if self.handover.target not in self._peers:
+            self.handover.end()
         for peer_id in node.peers:
             if peer_id not in self._peers:
                 progress = Progress(
@@ -106,9 +102,9 @@ class Leadership:
         self._refuse_beyond(
             "max_uncommitted_bytes", self._uncommitted_bytes + size, node.settings.max_uncommitted_bytes
         )
-        if self.transfer_to is not None:
+        if self.handover.target is not None:
             raise QueueFull(
-                f"leadership is being handed to {self.transfer_to}; retry in a moment", retry_after_ms=50
+                f"leadership is being handed to {self.handover.target}; retry in a moment", retry_after_ms=50
             )
         node.journal.append([Entry(node.term, EntryKind.COMMAND, payload)])
         index = node.journal.last_index
@@ -190,8 +186,8 @@ class Leadership:
 
     def interrupted(self, peer_id: str) -> None:
         """The connection with a follower was lost, or made anew. A snapshot goes on where it stopped."""
-        if peer_id == self.transfer_to and not self._node.connected(peer_id):
-            self.end_transfer()
+        if peer_id == self.handover.target and not self._node.connected(peer_id):
+            self.handover.end()
         peer = self._peers.get(peer_id)
         if peer is None:
             return
@@ -212,7 +208,8 @@ class Leadership:
         if index <= node.commit_index or node.journal.term_at(index) != node.term:
             return False
         node.commit_to(index)
-        self._commit_news_s = min(self._commit_news_s, node.now() + node.settings.commit_notice_s)
+        if self._peers:
+            self._commit_news_s = min(self._commit_news_s, node.now() + node.settings.commit_notice_s)
         while self._uncommitted and self._uncommitted[0][0] <= index:
             self._uncommitted_bytes -= self._uncommitted.popleft()[1]
         return True
@@ -229,6 +226,8 @@ class Leadership:
     def replicate(self, now: float) -> None:
         """Send every follower what it may have now: entries, chunks of a snapshot, or a heartbeat when one
         is due. Followers are served in turn, so that those at the same place get one and the same message."""
+        if not self._owes(now):
+            return
         self._seq += 1
         self._round.clear()
         for_reads = self._reads.wants_round()
@@ -240,7 +239,7 @@ class Leadership:
         busy = [
             peer_id
             for peer_id, peer in reachable
-            if peer.progress.next <= last or peer.snapshot is not None or peer_id == self.transfer_to
+            if peer.progress.next <= last or peer.snapshot is not None or peer_id == self.handover.target
         ]
         while busy:
             busy = [peer_id for peer_id in busy if self._send_next(peer_id, now)]
@@ -251,6 +250,19 @@ class Leadership:
         commit = self._node.commit_index
         if now >= self._commit_news_s or all(peer.told_commit == commit for _, peer in reachable):
             self._commit_news_s = math.inf
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether every follower has the whole log, all of it is committed, and nobody waits for anything:
+        nothing follows from one more acknowledgement."""
+        last = self._node.journal.last_index
+        return (
+            self._node.commit_index == last
+            and self.handover.target is None
+            and not self._reads.asked
+            and not self._comparison.found
+            and all(peer.progress.match == last for peer in self._peers.values())
+        )
 
     def next_deadline(self) -> float:
         """When a tick has something to do though nothing happens."""
@@ -286,38 +298,6 @@ class Leadership:
             default=math.inf,
         )
 
-    # Handing over.
-
-    def begin_transfer(self, target: str | None) -> str:
-        """Take no more proposals, and let `target`, or the most caught-up follower, stand as soon as it
-        has every entry.
-
-        Raises:
-            NotFound: the target is no member.
-            WrongState: there is nobody to take over, or the target is not a voter or cannot be reached.
-        """
-        reachable = [peer_id for peer_id in self._node.other_voters if self._node.connected(peer_id)]
-        if target is not None and target not in reachable:
-            raise self._cannot_lead(target)
-        if not reachable:
-            raise WrongState(
-                "there is no other voter connected that could take over leadership; see `coordctl member "
-                "list`, and start one or add and promote one"
-            )
-        self.transfer_to = target or self._most_caught_up(reachable)
-        return self.transfer_to
-
-    def end_transfer(self) -> None:
-        """It did not come about in time: take proposals again."""
-        self.transfer_to = None
-
-    def abdicate(self) -> None:
-        """This node stops, and can write no more: whoever has most of the log stands at once, rather than
-        when it misses the leader."""
-        connected = [peer_id for peer_id in self._node.other_voters if self._node.connected(peer_id)]
-        if connected:
-            self._node.send(self._most_caught_up(connected), TimeoutNow(self._node.term))
-
     def close(self) -> None:
         """This node follows somebody else now."""
         for peer in self._peers.values():
@@ -338,25 +318,6 @@ class Leadership:
         )
 
     # Inside.
-
-    def _cannot_lead(self, target: str) -> CoordinatorError:
-        membership = self._members
-        if membership.get(target) is None:
-            names = ", ".join(sorted(member.id for member in membership))
-            return NotFound(f"{target!r} cannot take over: there are {names}", node=target)
-        if not membership.is_voter(target):
-            return WrongState(
-                f"{target!r} cannot take over: it is a learner. `coordctl member promote {target}` makes it "
-                "a voter once it has caught up",
-                target=target,
-            )
-        if target == self._node.me:
-            return WrongState(f"{target!r} leads already", target=target)
-        return WrongState(
-            f"{target!r} cannot take over: it is not connected. See that it runs and can be reached, or name "
-            "another voter, or none",
-            target=target,
-        )
 
     def _by_majority(self, of_peers: list[_Number], own: _Number) -> _Number:
         """The highest value that a majority of the voters has reached. This node's `own` counts if it is a
@@ -410,11 +371,15 @@ class Leadership:
             last = min(last, first - 1)
         return last
 
-    def _most_caught_up(self, peer_ids: list[str]) -> str:
-        """Of those that do not leave leadership to others, if there are any."""
-        peers = self._peers
-        willing = [peer_id for peer_id in peer_ids if peers[peer_id].abstains is Abstention.NONE]
-        return max(willing or peer_ids, key=lambda peer_id: peers[peer_id].progress.match)
+    def _owes(self, now: float) -> bool:
+        """Whether there is anything to send to anybody."""
+        if now >= self._commit_news_s or self.handover.target is not None or self._reads.wants_round():
+            return True
+        last, due_s = self._node.journal.last_index, now - self._node.settings.heartbeat_s
+        return any(
+            peer.progress.next <= last or peer.snapshot is not None or peer.tried_s <= due_s
+            for peer in self._peers.values()
+        )
 
     def _send_next(self, peer_id: str, now: float) -> bool:
         """Send one message that carries something; False if there is none, or it could not leave."""
@@ -425,8 +390,8 @@ class Leadership:
             return self._begin_snapshot(peer_id, peer, now)
         if peer.progress.may_send() and peer.progress.next <= self._node.journal.last_index:
             return self._send_append(peer_id, peer, now, with_entries=True)
-        if self.transfer_to == peer_id and peer.progress.match == self._node.journal.last_index:
-            self._offer_leadership(peer_id, now)
+        if self.handover.target == peer_id and peer.progress.match == self._node.journal.last_index:
+            self.handover.offer(now)
         return False
 
     def _send_heartbeat(self, peer_id: str, now: float, *, at_once: bool) -> None:
@@ -492,8 +457,3 @@ class Leadership:
             if peer.snapshot is not None and peer.snapshot.overdue(now):
                 self._node.counters["snapshots_overdue"] += 1
                 peer.drop_snapshot(installed=False)
-
-    def _offer_leadership(self, peer_id: str, now: float) -> None:
-        if now >= self._transfer_offered_s + self._node.settings.heartbeat_s:
-            self._transfer_offered_s = now
-            self._node.send(peer_id, TimeoutNow(self._node.term))

@@ -75,9 +75,9 @@ class Reconfiguration:
     def _leave(self, now: float) -> None:
         if self._leaves_until_s == math.inf:
             self._leaves_until_s = now + self._node.settings.transfer_timeout_s
-        if self._leadership.transfer_to is None:
+        if self._leadership.handover.target is None:
             try:
-                self._leadership.begin_transfer(None)
+                self._leadership.handover.begin(None)
             except WrongState:
                 # Nobody is connected now; whoever is later gets it, or there is an election.
                 return
@@ -112,8 +112,8 @@ class Reconfiguration:
             return "the leader's term has only begun"
         if not node.configuration_committed:
             return f"the change at entry {node.configuration.index} is not committed yet"
-        if leadership.transfer_to is not None:
-            return f"leadership is being handed to {leadership.transfer_to}"
+        if leadership.handover.target is not None:
+            return f"leadership is being handed to {leadership.handover.target}"
         return ""
 
     def _refuse_while_busy(self) -> None:

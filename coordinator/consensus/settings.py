@@ -62,6 +62,8 @@ class RaftSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_waiting_reads: int = 65_536
     apply_entries: int = 1024
     apply_bytes: int = 4 * MIB
+    follower_apply_s: float = 0.005
+    """A follower puts off what it has to apply for at most this long, so as to apply more at once."""
 
     digest_history: int = 16_384
     """Digests of the last entries applied, to compare the followers' with."""

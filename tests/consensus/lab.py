@@ -7,6 +7,7 @@ import importlib
 import pickle
 from typing import Any
 
+import msgspec
 from pysyncobj.node import Node
 from pysyncobj.transport import Transport
 
@@ -47,13 +48,23 @@ class RecordingTransport(Transport):
         return sent
 
 
-class Bench:
-    """Our node "b" among `peers`. The engine outlives `crash`."""
+_AT_ONCE_S = 1e-9
 
-    def __init__(self, *peers: str, settings: RaftSettings | None = None, joins: bool = False) -> None:
+
+class Bench:
+    """Our node "b" among `peers`. The engine outlives `crash`. As a follower it applies at once what is
+    committed, or puts it off for `apply_pause_s`."""
+
+    def __init__(
+        self,
+        *peers: str,
+        settings: RaftSettings | None = None,
+        joins: bool = False,
+        apply_pause_s: float = _AT_ONCE_S,
+    ) -> None:
         self.peers = peers or ("a", "c")
         self.founders = Membership() if joins else voters("b", *self.peers)
-        self.settings = settings or RaftSettings()
+        self.settings = msgspec.structs.replace(settings or RaftSettings(), follower_apply_s=apply_pause_s)
         self.engine = MemoryEngine(FAMILIES)
         self.clock = 100.0
         self.start(ListReplica())
@@ -104,6 +115,8 @@ class Bench:
         for _ in range(rounds):
             self.node.doTick()
             self.syncer.finish()
+            if self.node.next_deadline() <= self.clock + _AT_ONCE_S:
+                self.clock += _AT_ONCE_S
         self.node.doTick()
         return self.transport.take()
 
