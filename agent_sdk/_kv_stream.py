@@ -79,7 +79,7 @@ class _Stream:
         self._numbers = count(1)
         self._waiting: dict[int, asyncio.Future[pb.KvWriteReply]] = {}
         self._unsent: deque[pb.KvWriteRequest] = deque()
-        self._failure: QuorumflowError | None = None
+        self._over = False
         self._unwanted = False
         self._sender: asyncio.Task[None] | None = None
         self._reader = asyncio.create_task(self._read())
@@ -110,9 +110,9 @@ class _Stream:
 
     def end(self, failure: QuorumflowError) -> None:
         """Fail what waits, and send nothing more."""
-        if self._failure is not None:
+        if self._over:
             return
-        self._failure = failure
+        self._over = True
         self._on_end()
         self._call.cancel()
         for reply in self._waiting.values():
@@ -129,7 +129,7 @@ class _Stream:
         try:
             while self._unsent:
                 request = self._unsent.popleft()
-                if request.call in self._waiting:
+                if self._awaited(request.call) is not None:
                     await self._call.write(request)
         except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
             # The stream has broken: the reader learns of what.
@@ -140,13 +140,17 @@ class _Stream:
         failure: QuorumflowError = Unavailable("the node ended the stream of writes")
         try:
             while isinstance(reply := await self._call.read(), pb.KvWriteReply):
-                waiting = self._waiting.get(reply.call)
-                if waiting is not None and not waiting.done():
-                    waiting.set_result(reply)
+                if (awaited := self._awaited(reply.call)) is not None:
+                    awaited.set_result(reply)
         except grpc.aio.AioRpcError as error:
             failure = from_rpc_error(error)
         finally:
             self.end(failure)
+
+    def _awaited(self, number: int) -> asyncio.Future[pb.KvWriteReply] | None:
+        """Where the reply goes, if anybody still waits for it."""
+        reply = self._waiting.get(number)
+        return None if reply is None or reply.done() else reply
 
 
 async def _alone(node: Node, request: pb.KvWriteRequest, left_s: float) -> pb.KvWriteReply:

@@ -1,7 +1,8 @@
 """`python -m bench.consensus`: the latency of a replicated, synced write, beside etcd on the same machine.
 
-Both have three nodes with their defaults and are written to through their public gRPC API at the leader, by
-the same program; runs alternate.
+Both have three nodes with their defaults and are written to through their public gRPC API at the leader,
+by the same program; runs alternate. Ours is written to in two ways: on a stream, as `agent_sdk` does, and
+by a call for each write, which is etcd's only way.
 """
 
 from __future__ import annotations
@@ -10,25 +11,28 @@ import json
 import statistics
 import tempfile
 import uuid
-from contextlib import ExitStack
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import click
-import grpc.aio
 import uvloop
 
+from agent_sdk import AsyncClient
 from bench import etcd
 from bench.machine import machine, versions
-from bench.puts import VALUE_BYTES, Connect, Put, Puts, puts
+from bench.puts import VALUE_BYTES, Connect, Load, Put, Puts, channel, puts
 from coordinator.cli.local_cluster import LocalCluster
 from quorumflow_proto.v1 import kv_pb2, kv_pb2_grpc
 
 MAX_RATIO: Final = 1.3
 """What the median at one client may be, compared with etcd's."""
 
-_WRITES: Final = {1: 2_000, 100: 10_000}
-"""By the number of clients."""
+_ETCD: Final = "etcd, calls"
+_LOADS: Final = (Load(1, 1, 2_000), Load(100, 1, 10_000), Load(1, 100, 10_000))
+"""One client; many; and one that has as many writes under way, which on a stream share it."""
 
 
 class Side(NamedTuple):
@@ -40,7 +44,7 @@ class Side(NamedTuple):
 
 
 @click.command()
-@click.option("--runs", default=5, show_default=True, help="Of each side and number of clients.")
+@click.option("--runs", default=5, show_default=True, help="Of each side and load.")
 @click.option("--tls", is_flag=True, help="Mutual TLS between nodes, on both sides.")
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Write the figures there too.")
 def main(runs: int, tls: bool, file: Path | None) -> None:
@@ -52,14 +56,15 @@ def main(runs: int, tls: bool, file: Path | None) -> None:
     for title, named in facts.items():
         click.echo(f"{title}: " + ", ".join(f"{name} {fact}" for name, fact in named.items()))
     click.echo(f"values of {VALUE_BYTES} bytes, three nodes each, TLS between nodes {'on' if tls else 'off'}")
+    click.echo("clients x writes of each that are under way at once; on a stream, or each a call of its own")
     with tempfile.TemporaryDirectory(prefix="quorumflow-bench-") as folder, ExitStack() as running:
         sides = _start(Path(folder), tls, running)
-        measured = {clients: _alternate(sides, clients, runs) for clients in _WRITES}
+        measured = {load: _alternate(sides, load, runs) for load in _LOADS}
     report = {
         **facts,
         "tls": tls,
         "value_bytes": VALUE_BYTES,
-        "clients": {str(clients): _compare(clients, found) for clients, found in measured.items()},
+        "clients x at once": {str(load): _compare(load, found) for load, found in measured.items()},
     }
     if file is not None:
         file.write_text(json.dumps(report, indent=2) + "\n")
@@ -67,62 +72,78 @@ def main(runs: int, tls: bool, file: Path | None) -> None:
 
 def _start(folder: Path, tls: bool, running: ExitStack) -> list[Side]:
     ours = running.enter_context(LocalCluster.start(folder / "quorumflow", nodes=3, tls=tls))
-    sides = [Side("quorumflow", ours.nodes[ours.leader()].grpc, _put_to_ours)]
+    leader = ours.nodes[ours.leader()].grpc
+    sides = [
+        Side("quorumflow, stream", leader, _stream_to_ours),
+        Side("quorumflow, calls", leader, _calls_to_ours),
+    ]
     if etcd.version():
         theirs = running.enter_context(etcd.EtcdCluster(folder / "etcd", tls=tls))
-        sides.append(Side("etcd", theirs.leader(), etcd.put_to))
+        sides.append(Side(_ETCD, theirs.leader(), etcd.put_to))
     else:
         click.echo("etcd is not installed (Debian: etcd-server): measuring ours alone")
     return sides
 
 
-def _put_to_ours(channel: grpc.aio.Channel) -> Put:
-    """As the SDK writes: each write has a number, which makes a retry safe."""
-    stub = kv_pb2_grpc.KvServiceStub(channel)
-    writer = uuid.uuid4().hex
-    number = 0
-
-    async def put(key: str, value: bytes) -> None:
-        nonlocal number
-        number += 1
-        write = kv_pb2.KvWriteId(writer=writer, number=number, answered=number)
-        await stub.Put(kv_pb2.KvPutRequest(id=write, key=key, value=value))
-
-    return put
+@asynccontextmanager
+async def _stream_to_ours(address: str) -> AsyncIterator[Put]:
+    """The SDK itself: all writes of a client share its stream."""
+    async with AsyncClient([address]) as client:
+        yield client.kv.put
 
 
-def _alternate(sides: list[Side], clients: int, runs: int) -> dict[str, list[Puts]]:
+@asynccontextmanager
+async def _calls_to_ours(address: str) -> AsyncIterator[Put]:
+    """With numbers that make a retry safe, as the SDK's writes have."""
+    async with channel(address) as opened:
+        stub = kv_pb2_grpc.KvServiceStub(opened)
+        writer = uuid.uuid4().hex
+        numbers = count(1)
+        under_way: dict[int, None] = {}
+
+        async def put(key: str, value: bytes) -> None:
+            number = next(numbers)
+            under_way[number] = None
+            write = kv_pb2.KvWriteId(writer=writer, number=number, answered=next(iter(under_way)))
+            await stub.Put(kv_pb2.KvPutRequest(id=write, key=key, value=value))
+            del under_way[number]
+
+        yield put
+
+
+def _alternate(sides: list[Side], load: Load, runs: int) -> dict[str, list[Puts]]:
     """Runs of all sides in turn, so that whatever else the machine does meets them alike."""
     found: dict[str, list[Puts]] = {side.name: [] for side in sides}
     for _ in range(runs):
         for side in sides:
-            run = puts(side.leader, side.connect, clients=clients, writes=_WRITES[clients])
-            found[side.name].append(uvloop.run(run))
+            found[side.name].append(uvloop.run(puts(side.leader, side.connect, load)))
     return found
 
 
-def _compare(clients: int, found: dict[str, list[Puts]]) -> dict[str, object]:
+def _compare(load: Load, found: dict[str, list[Puts]]) -> dict[str, object]:
     report: dict[str, object] = {name: [run._asdict() for run in runs] for name, runs in found.items()}
+    medians = {name: Puts(*map(statistics.median, zip(*runs, strict=True))) for name, runs in found.items()}
     for name, runs in found.items():
-        p50, p99, per_s = (statistics.median(values) for values in zip(*runs, strict=True))
+        p50, p99, per_s = medians[name]
         low, high = min(run.p50 for run in runs), max(run.p50 for run in runs)
         click.echo(
-            f"{clients:4} clients  {name:11} p50 {p50:7.2f} ms [{low:.2f} .. {high:.2f}]  p99 {p99:7.2f} ms  "
+            f"{load!s:>7}  {name:18}  p50 {p50:7.2f} ms [{low:.2f} .. {high:.2f}]  p99 {p99:7.2f} ms  "
             f"{per_s:8,.0f} writes/s"
         )
-    if len(found) == 2:
-        ours, theirs = found["quorumflow"], found["etcd"]
-        ratios = {
-            name: statistics.median(getattr(run, name) for run in ours)
-            / statistics.median(getattr(run, name) for run in theirs)
-            for name in Puts._fields
+    if (theirs := medians.pop(_ETCD, None)) is not None:
+        report["ratios"] = {
+            name: _ratios(load, name, ours, theirs)._asdict() for name, ours in medians.items()
         }
-        click.echo(f"{clients:4} clients  ratio       p50 {ratios['p50']:7.2f}     p99 {ratios['p99']:7.2f}")
-        report["ratio"] = ratios
-        if clients == 1:
-            verdict = "met" if ratios["p50"] <= MAX_RATIO else "missed"
-            click.echo(f"             at most {MAX_RATIO} at p50: {verdict}")
     return report
+
+
+def _ratios(load: Load, name: str, ours: Puts, theirs: Puts) -> Puts:
+    ratios = Puts(*(one / other for one, other in zip(ours, theirs, strict=True)))
+    verdict = ""
+    if load == _LOADS[0]:
+        verdict = f"  at most {MAX_RATIO} at p50: {'met' if ratios.p50 <= MAX_RATIO else 'missed'}"
+    click.echo(f"{load!s:>7}  {name:18}  / etcd: p50 {ratios.p50:.2f}  p99 {ratios.p99:.2f}{verdict}")
+    return ratios
 
 
 if __name__ == "__main__":

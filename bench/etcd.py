@@ -7,13 +7,15 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 import grpc
 
-from bench.puts import Put
+from bench.puts import Put, channel
 from coordinator.cli.authority import Authority
 from coordinator.cli.ports import free_ports
 
@@ -105,18 +107,20 @@ class EtcdCluster:
         ]
 
 
-def put_to(channel: grpc.aio.Channel) -> Put:
-    """Writes by a channel to a node."""
-    call = channel.unary_unary(
-        _PUT,
-        request_serializer=_messages.PutRequest.SerializeToString,
-        response_deserializer=_messages.PutResponse.FromString,
-    )
+@asynccontextmanager
+async def put_to(address: str) -> AsyncIterator[Put]:
+    """Writes at a node; each is a call of its own, as etcd knows no other way."""
+    async with channel(address) as opened:
+        call = opened.unary_unary(
+            _PUT,
+            request_serializer=_messages.PutRequest.SerializeToString,
+            response_deserializer=_messages.PutResponse.FromString,
+        )
 
-    async def put(key: str, value: bytes) -> None:
-        await call(_messages.PutRequest(key=key.encode(), value=value))
+        async def put(key: str, value: bytes) -> None:
+            await call(_messages.PutRequest(key=key.encode(), value=value))
 
-    return put
+        yield put
 
 
 def _leads(address: str) -> bool:

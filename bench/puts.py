@@ -1,12 +1,12 @@
-"""Writes of small values by one or many clients, each with a connection of its own and one write at a time:
-what each took."""
+"""Writes of small values by one or many clients, each with a connection of its own: what each write took."""
 
 from __future__ import annotations
 
 import asyncio
 import statistics
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Final, NamedTuple
 
 import grpc.aio
@@ -15,9 +15,20 @@ VALUE_BYTES: Final = 256
 _KEYS: Final = 1_000
 _WARM_UP: Final = 50
 
-Put = Callable[[str, bytes], Awaitable[None]]
-Connect = Callable[[grpc.aio.Channel], Put]
-"""Makes the write of one client from its channel."""
+Put = Callable[[str, bytes], Awaitable[object]]
+Connect = Callable[[str], AbstractAsyncContextManager[Put]]
+"""Connects a client to the node at an address."""
+
+
+class Load(NamedTuple):
+    """So many clients, each with so many writes under way at once; and how many writes in all."""
+
+    clients: int
+    at_once: int
+    writes: int
+
+    def __str__(self) -> str:
+        return f"{self.clients} x {self.at_once}"
 
 
 class Puts(NamedTuple):
@@ -28,33 +39,34 @@ class Puts(NamedTuple):
     per_s: float
 
 
-async def puts(address: str, connect: Connect, *, clients: int, writes: int) -> Puts:
-    """Write `writes` values in all, after a few that do not count."""
-    channels = [_channel(address) for _ in range(clients)]
-    try:
-        senders = [connect(channel) for channel in channels]
-        await asyncio.gather(*(_write(put, f"warm-{at}", _WARM_UP) for at, put in enumerate(senders)))
+async def puts(address: str, connect: Connect, load: Load) -> Puts:
+    """Write, after a few that do not count."""
+    async with AsyncExitStack() as connected:
+        clients = [await connected.enter_async_context(connect(address)) for _ in range(load.clients)]
+        writers = [(f"{at}", put) for at, put in enumerate(clients * load.at_once)]
+        await asyncio.gather(*(_write(put, f"warm-{name}", _WARM_UP) for name, put in writers))
         began = time.perf_counter()
-        each = [_write(put, f"key-{at}", writes // clients) for at, put in enumerate(senders)]
+        each = [_write(put, f"key-{name}", load.writes // len(writers)) for name, put in writers]
         times = [took for one in await asyncio.gather(*each) for took in one]
         per_s = len(times) / (time.perf_counter() - began)
-    finally:
-        await asyncio.gather(*(channel.close() for channel in channels))
     cuts = statistics.quantiles(times, n=100)
     return Puts(cuts[49] * 1e3, cuts[98] * 1e3, per_s)
 
 
-async def _write(put: Put, name: str, count: int) -> list[float]:
-    times = []
+@asynccontextmanager
+async def channel(address: str) -> AsyncIterator[grpc.aio.Channel]:
+    """A connection of its own."""
+    # Without this, channels to one address share a connection.
+    async with grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as opened:
+        yield opened
+
+
+async def _write(put: Put, name: str, times: int) -> list[float]:
+    took = []
     value = bytes(range(256)) * (VALUE_BYTES // 256)
-    for at in range(count):
+    for at in range(times):
         key = f"{name}-{at % _KEYS}"
         began = time.perf_counter()
         await put(key, value)
-        times.append(time.perf_counter() - began)
-    return times
-
-
-def _channel(address: str) -> grpc.aio.Channel:
-    # Without this, channels to one address share a connection.
-    return grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
+        took.append(time.perf_counter() - began)
+    return took

@@ -57,7 +57,9 @@ UNAVAILABLE = Refused(grpc.StatusCode.UNAVAILABLE)
 
 Answer = Message | Refused
 STAY = object()
-"""At the end of a scripted watch: the stream stays open."""
+"""At the end of a scripted watch: the stream stays open. For a write on a stream: there is no answer."""
+END = object()
+"""For a write on a stream: the stream ends, without an error."""
 
 
 class Peer:
@@ -198,6 +200,8 @@ class Script:
         self.calls: defaultdict[str, list[Any]] = defaultdict(list)
         self._answers: defaultdict[str, deque[Any]] = defaultdict(deque)
         self._called: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self.write_streams: list[asyncio.Event] = []
+        """One for each stream of writes that was opened, set when it has ended."""
 
     def on(self, method: str, *answers: Any) -> None:
         """Answer calls of `method` with these, in order."""
@@ -248,12 +252,28 @@ def _stream(method: str) -> Callable[..., Any]:
 
 
 async def _answer_writes(servicer: Any, requests: AsyncIterator[kv_pb2.KvWriteRequest], context: Any) -> None:
-    """Writes on a stream are answered as Put and Delete are. An error without a detail is gRPC's own, and
-    ends the stream."""
+    """Writes on a stream are answered as Put and Delete are, or not at all (STAY). An error without a
+    detail is gRPC's own, and ends the stream."""
+    script: Script = servicer.script
+    ended = asyncio.Event()
+    script.write_streams.append(ended)
+    try:
+        await _answer_each_write(script, requests, context)
+    finally:
+        ended.set()
+
+
+async def _answer_each_write(
+    script: Script, requests: AsyncIterator[kv_pb2.KvWriteRequest], context: Any
+) -> None:
     async for request in requests:
         kind = request.WhichOneof("write")
         assert kind is not None
-        scripted = servicer.script.next_answer(kind.capitalize(), getattr(request, kind))
+        scripted = script.next_answer(kind.capitalize(), getattr(request, kind))
+        if scripted is STAY:
+            continue
+        if scripted is END:
+            return
         reply = kv_pb2.KvWriteReply(call=request.call)
         if not isinstance(scripted, Refused):
             getattr(reply, kind).CopyFrom(scripted)
