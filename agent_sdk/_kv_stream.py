@@ -1,8 +1,8 @@
 """The stream on which a client writes keys: one, to the node that is believed to lead.
 
-On an open stream a write costs a message in each direction, which is less than half of a call. Requests
-carry a number, replies name it. When a stream breaks, each of its writes fails by itself, as a call would
-have: who waits for it tries again.
+On an open stream a write costs a message in each direction, which is less than half of a call, and writes
+that come up together share one. Requests carry a number, replies name it. When a stream breaks, each of
+its writes fails by itself, as a call would have: who waits for it tries again.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from itertools import count
+from typing import Final
 
 import grpc.aio
 
@@ -25,6 +26,9 @@ from agent_sdk.errors import (
     from_write_error,
 )
 from quorumflow_proto.v1 import kv_pb2 as pb
+
+MESSAGE_BYTES: Final = 256 << 10
+"""Size from which a message is closed; its last write may exceed it. Far below what a node takes in one."""
 
 
 class WriteStreams:
@@ -125,12 +129,10 @@ class _Stream:
         await asyncio.wait(tasks)
 
     async def _send(self) -> None:
-        """Send what there is: while one request is under way, others gather."""
+        """Send what there is: while one message is under way, the next one gathers."""
         try:
-            while self._unsent:
-                request = self._unsent.popleft()
-                if self._awaited(request.call) is not None:
-                    await self._call.write(request)
+            while writes := self._next_message():
+                await self._call.write(pb.KvWrites(writes=writes))
         except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
             # The stream has broken: the reader learns of what.
             return
@@ -139,13 +141,24 @@ class _Stream:
     async def _read(self) -> None:
         failure: QuorumflowError = Unavailable("the node ended the stream of writes")
         try:
-            while isinstance(reply := await self._call.read(), pb.KvWriteReply):
-                if (awaited := self._awaited(reply.call)) is not None:
-                    awaited.set_result(reply)
+            while isinstance(message := await self._call.read(), pb.KvWriteReplies):
+                for reply in message.replies:
+                    if (awaited := self._awaited(reply.call)) is not None:
+                        awaited.set_result(reply)
         except grpc.aio.AioRpcError as error:
             failure = from_rpc_error(error)
         finally:
             self.end(failure)
+
+    def _next_message(self) -> list[pb.KvWriteRequest]:
+        writes: list[pb.KvWriteRequest] = []
+        room = MESSAGE_BYTES
+        while self._unsent and room > 0:
+            request = self._unsent.popleft()
+            if self._awaited(request.call) is not None:
+                writes.append(request)
+                room -= request.ByteSize()
+        return writes
 
     def _awaited(self, number: int) -> asyncio.Future[pb.KvWriteReply] | None:
         """Where the reply goes, if anybody still waits for it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import NamedTuple, TypeAlias
 
 import grpc
@@ -18,7 +19,7 @@ from coordinator.replica.node import Node
 from coordinator.replica.refused import accepted, raise_refusal
 from quorumflow_proto.v1 import kv_pb2 as pb
 
-Context = grpc.aio.ServicerContext[pb.KvWriteRequest, pb.KvWriteReply]
+Context = grpc.aio.ServicerContext[pb.KvWrites, pb.KvWriteReplies]
 _Kind: TypeAlias = type[KvStored] | type[KvDeleted]
 
 
@@ -60,10 +61,15 @@ class _Asked(NamedTuple):
     outcome: asyncio.Future[Reply] | errors.CoordinatorError
     expected: _Kind = KvStored
 
+    @property
+    def answered(self) -> bool:
+        return isinstance(self.outcome, errors.CoordinatorError) or self.outcome.done()
+
 
 class WriteStream:
     """One stream of writes. One task hands them on as they are read, another answers them in the same order,
-    which is the one in which they are applied; none has a task of its own.
+    which is the one in which they are applied, many in a message if they are applied together; none has a
+    task of its own.
 
     Beyond `limits.max_stream_writes` without an answer nothing is read, and gRPC's flow control holds the
     client up: to refuse them would only make it send them again.
@@ -73,11 +79,13 @@ class WriteStream:
         self._node = node
         self._context = context
         self._room = asyncio.Semaphore(node.config.limits.max_stream_writes)
-        self._asked: asyncio.Queue[_Asked | None] = asyncio.Queue()
+        self._asked: deque[_Asked] = deque()
+        self._ended = False
+        self._changed = asyncio.Event()
 
     async def serve(self) -> None:
         """Answer until the client sends no more or the node has left, and all that was read is answered.
-        Raises InvalidRequest for a message that does not even say which call it is."""
+        Raises InvalidRequest for a message that does not even say which calls it is about."""
         reader = asyncio.create_task(self._read())
 
         def stop_reading(left: asyncio.Future[None]) -> None:
@@ -85,9 +93,7 @@ class WriteStream:
 
         self._node.left.add_done_callback(stop_reading)
         try:
-            while (asked := await self._asked.get()) is not None:
-                await self._context.write(await self._reply(asked))
-                self._room.release()
+            await self._answer()
             await asyncio.wait({reader})
             if not reader.cancelled():
                 reader.result()
@@ -99,21 +105,56 @@ class WriteStream:
     async def _read(self) -> None:
         try:
             while True:
-                await self._room.acquire()
                 message: object = await self._context.read()
-                if not isinstance(message, pb.KvWriteRequest | Malformed):
+                if isinstance(message, pb.KvWrites):
+                    for request in message.writes:
+                        await self._ask(request)
+                elif isinstance(message, Malformed):
+                    await self._refuse(message)
+                else:
                     return
-                self._asked.put_nowait(await self._ask(message))
         finally:
-            self._asked.put_nowait(None)
+            self._ended = True
+            self._changed.set()
 
-    async def _ask(self, message: pb.KvWriteRequest | Malformed) -> _Asked:
-        call = _call_of(message) if isinstance(message, Malformed) else message.call
+    async def _ask(self, request: pb.KvWriteRequest) -> None:
+        await self._room.acquire()
         try:
-            command, expected = _command(intact(message))
-            return _Asked(call, await self._node.submit(command), expected)
+            command, expected = _command(request)
+            asked = _Asked(request.call, await self._node.submit(command), expected)
         except errors.CoordinatorError as error:
-            return _Asked(call, error)
+            asked = _Asked(request.call, error)
+        self._asked.append(asked)
+        self._changed.set()
+
+    async def _refuse(self, message: Malformed) -> None:
+        calls = _calls_of(message)
+        try:
+            intact(message)
+        except errors.InvalidRequest as error:
+            if not calls:
+                raise
+            for call in calls:
+                await self._room.acquire()
+                self._asked.append(_Asked(call, error))
+                self._changed.set()
+
+    async def _answer(self) -> None:
+        while (asked := await self._next()) is not None:
+            replies = [await self._reply(asked)]
+            while self._asked and self._asked[0].answered:
+                replies.append(await self._reply(self._asked.popleft()))
+            await self._context.write(pb.KvWriteReplies(replies=replies))
+            for _ in replies:
+                self._room.release()
+
+    async def _next(self) -> _Asked | None:
+        while not self._asked:
+            if self._ended:
+                return None
+            self._changed.clear()
+            await self._changed.wait()
+        return self._asked.popleft()
 
     async def _reply(self, asked: _Asked) -> pb.KvWriteReply:
         try:
@@ -138,15 +179,12 @@ def _command(request: pb.KvWriteRequest) -> tuple[KvPut | KvDelete, _Kind]:
     raise errors.InvalidRequest("the request has neither a put nor a delete")
 
 
-def _call_of(message: Malformed) -> int:
-    """Which call a message was meant to be. Raises InvalidRequest if not even that can be read."""
+def _calls_of(message: Malformed) -> list[int]:
+    """Which calls a message was meant to hold, as far as that can be read."""
     try:
-        call = pb.KvWriteCall.FromString(message.data).call
+        return [write.call for write in pb.KvWriteCalls.FromString(message.data).writes if write.call]
     except DecodeError:
-        call = 0
-    if not call:
-        intact(message)
-    return call
+        return []
 
 
 def _write_id(wire: pb.KvWriteId) -> WriteId:

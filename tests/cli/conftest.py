@@ -85,21 +85,24 @@ def _streamed(name: str, script: Script) -> Any:
 
 def _writes(script: Script) -> Any:
     async def answer(
-        self: object, requests: AsyncIterator[kv_pb2.KvWriteRequest], context: Any
-    ) -> AsyncIterator[kv_pb2.KvWriteReply]:
+        self: object, messages: AsyncIterator[kv_pb2.KvWrites], context: Any
+    ) -> AsyncIterator[kv_pb2.KvWriteReplies]:
         """As Put and Delete are answered."""
         del self, context
-        async for request in requests:
-            kind = request.WhichOneof("write")
-            assert kind is not None
-            script.asked.append((kind.capitalize(), getattr(request, kind)))
-            one: Any = script.answers[kind.capitalize()]
-            if isinstance(one, CoordinatorError):
-                yield kv_pb2.KvWriteReply(call=request.call, error=refused_to_proto(one))
-            else:
-                yield kv_pb2.KvWriteReply(call=request.call, **{kind: one})
+        async for message in messages:
+            yield kv_pb2.KvWriteReplies(replies=[_written(script, request) for request in message.writes])
 
     return answer
+
+
+def _written(script: Script, request: kv_pb2.KvWriteRequest) -> kv_pb2.KvWriteReply:
+    kind = request.WhichOneof("write")
+    assert kind is not None
+    script.asked.append((kind.capitalize(), getattr(request, kind)))
+    one: Any = script.answers[kind.capitalize()]
+    if isinstance(one, CoordinatorError):
+        return kv_pb2.KvWriteReply(call=request.call, error=refused_to_proto(one))
+    return kv_pb2.KvWriteReply(call=request.call, **{kind: one})
 
 
 @pytest.fixture

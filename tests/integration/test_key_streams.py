@@ -5,6 +5,7 @@ principle 6."""
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -17,7 +18,6 @@ from quorumflow_proto.v1 import kv_pb2 as kv
 from tests.integration.conftest import StartCluster, Wire, refusal_of
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
-UNREADABLE = b"\xff\xff"
 
 
 class Writes:
@@ -25,16 +25,27 @@ class Writes:
 
     def __init__(self, wire: Wire) -> None:
         self.call: Any = wire.kv.Write()
+        self._unread: deque[kv.KvWriteReply] = deque()
 
     async def send(self, call: int, **write: Any) -> None:
         """Ask, and do not wait."""
-        await self.call.write(kv.KvWriteRequest(call=call, **write))
+        await self.call.write(kv.KvWrites(writes=[kv.KvWriteRequest(call=call, **write)]))
 
     async def reply(self) -> kv.KvWriteReply:
         """The next reply."""
-        reply = await self.call.read()
-        assert isinstance(reply, kv.KvWriteReply)
+        reply = await self.reply_if_any()
+        assert reply is not None
         return reply
+
+    async def reply_if_any(self) -> kv.KvWriteReply | None:
+        """The next reply; None when the stream has ended."""
+        while not self._unread:
+            message = await self.call.read()
+            if message is grpc.aio.EOF:
+                return None
+            assert message.replies
+            self._unread.extend(message.replies)
+        return self._unread.popleft()
 
     async def ask(self, call: int, **write: Any) -> kv.KvWriteReply:
         """One write, with its reply."""
@@ -83,12 +94,22 @@ async def send_all(writes: Writes, calls: range) -> None:
         await writes.send(call, put=put(f"many/{call % 10}"))
 
 
+async def test_one_message_may_hold_more_writes_than_may_wait(writes: Writes) -> None:
+    asked = [kv.KvWriteRequest(call=call, put=put(f"many/{call % 10}")) for call in range(1, 2_501)]
+    await writes.call.write(kv.KvWrites(writes=asked))
+    answered = [await writes.reply() for _ in asked]
+    assert [reply.call for reply in answered] == [request.call for request in asked]
+    versions = [reply.put.version for reply in answered]
+    assert versions == sorted(set(versions))
+    assert (await writes.ask(1, put=put())).HasField("put")
+
+
 async def test_what_was_asked_is_answered_before_the_stream_ends(writes: Writes) -> None:
     for call in range(1, 101):
         await writes.send(call, put=put(f"last/{call}"))
     await writes.call.done_writing()
     assert {(await writes.reply()).call for _ in range(100)} == set(range(1, 101))
-    assert await writes.call.read() is grpc.aio.EOF
+    assert await writes.reply_if_any() is None
     assert await writes.call.code() is grpc.StatusCode.OK
 
 
@@ -138,24 +159,40 @@ async def test_a_follower_names_the_leader_for_each_write(leader: Wire, follower
     writes.call.cancel()
 
 
-async def test_a_key_that_is_no_text_is_an_error_of_its_write(leader: Wire) -> None:
+async def test_what_cannot_be_read_is_refused_with_its_calls_alone(leader: Wire) -> None:
     call: Any = leader.channel.stream_stream("/coordinator.v1.KvService/Write")()
-    bad_key = b"\x08\x09" + b"\x12\x04\x12\x02\xc3\x28"
-    await call.write(bad_key)
-    refused = kv.KvWriteReply.FromString(await call.read())
-    assert (refused.call, refused.error.detail.reason) == (9, "INVALID_REQUEST")
-    await call.write(kv.KvWriteRequest(call=10, put=put()).SerializeToString())
-    assert kv.KvWriteReply.FromString(await call.read()).HasField("put")
+    bad_key, good = b"\x0a\x08\x08\x09\x12\x04\x12\x02\xc3\x28", b"\x0a\x02\x08\x08"
+    await call.write(bad_key + good)
+    refused = replies(await call.read())
+    assert [(reply.call, reply.error.detail.reason) for reply in refused] == [
+        (9, "INVALID_REQUEST"),
+        (8, "INVALID_REQUEST"),
+    ]
+    await call.write(one_put(10))
+    assert [reply.HasField("put") for reply in replies(await call.read())] == [True]
     call.cancel()
 
 
-async def test_bytes_that_do_not_say_which_call_they_are_end_the_stream(leader: Wire) -> None:
+@pytest.mark.parametrize(
+    "unreadable", [b"\xff\xff", b"\x0a\x06\x12\x04\x12\x02\xc3\x28"], ids=["noise", "no call"]
+)
+async def test_what_does_not_even_say_which_calls_it_is_about_ends_the_stream(
+    leader: Wire, unreadable: bytes
+) -> None:
     call: Any = leader.channel.stream_stream("/coordinator.v1.KvService/Write")()
-    await call.write(kv.KvWriteRequest(call=1, put=put()).SerializeToString())
-    await call.write(UNREADABLE)
-    assert kv.KvWriteReply.FromString(await call.read()).HasField("put")
+    await call.write(one_put(1))
+    await call.write(unreadable)
+    assert [reply.HasField("put") for reply in replies(await call.read())] == [True]
     code, detail = await refusal_of(call.read())
     assert (code, detail.reason) == (INVALID, "INVALID_REQUEST")
+
+
+def one_put(call: int) -> bytes:
+    return kv.KvWrites(writes=[kv.KvWriteRequest(call=call, put=put())]).SerializeToString()
+
+
+def replies(data: bytes) -> list[kv.KvWriteReply]:
+    return list(kv.KvWriteReplies.FromString(data).replies)
 
 
 async def test_a_request_that_is_too_large_for_grpc_fails_alone(client: AsyncClient) -> None:
@@ -212,5 +249,5 @@ async def test_a_node_that_stops_ends_its_streams_once_it_has_answered(start_clu
 
 
 async def until_the_end(writes: Writes) -> AsyncIterator[kv.KvWriteReply]:
-    while (reply := await writes.call.read()) is not grpc.aio.EOF:
+    while (reply := await writes.reply_if_any()) is not None:
         yield reply

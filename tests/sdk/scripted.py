@@ -251,38 +251,40 @@ def _stream(method: str) -> Callable[..., Any]:
     return answer
 
 
-async def _answer_writes(servicer: Any, requests: AsyncIterator[kv_pb2.KvWriteRequest], context: Any) -> None:
+async def _answer_writes(servicer: Any, messages: AsyncIterator[kv_pb2.KvWrites], context: Any) -> None:
     """Writes on a stream are answered as Put and Delete are, or not at all (STAY). An error without a
     detail is gRPC's own, and ends the stream."""
     script: Script = servicer.script
     ended = asyncio.Event()
     script.write_streams.append(ended)
     try:
-        await _answer_each_write(script, requests, context)
+        async for message in messages:
+            for request in message.writes:
+                if not await _answer_write(script, request, context):
+                    return
     finally:
         ended.set()
 
 
-async def _answer_each_write(
-    script: Script, requests: AsyncIterator[kv_pb2.KvWriteRequest], context: Any
-) -> None:
-    async for request in requests:
-        kind = request.WhichOneof("write")
-        assert kind is not None
-        scripted = script.next_answer(kind.capitalize(), getattr(request, kind))
-        if scripted is STAY:
-            continue
-        if scripted is END:
-            return
-        reply = kv_pb2.KvWriteReply(call=request.call)
-        if not isinstance(scripted, Refused):
-            getattr(reply, kind).CopyFrom(scripted)
-        elif scripted.detail is None:
-            await scripted.abort(context)
-        else:
-            reply.error.code = scripted.code.value[0]
-            reply.error.detail.CopyFrom(scripted.detail)
-        await context.write(reply)
+async def _answer_write(script: Script, request: kv_pb2.KvWriteRequest, context: Any) -> bool:
+    """Whether the stream goes on."""
+    kind = request.WhichOneof("write")
+    assert kind is not None
+    scripted = script.next_answer(kind.capitalize(), getattr(request, kind))
+    if scripted is STAY:
+        return True
+    if scripted is END:
+        return False
+    reply = kv_pb2.KvWriteReply(call=request.call)
+    if not isinstance(scripted, Refused):
+        getattr(reply, kind).CopyFrom(scripted)
+    elif scripted.detail is None:
+        await scripted.abort(context)
+    else:
+        reply.error.code = scripted.code.value[0]
+        reply.error.detail.CopyFrom(scripted.detail)
+    await context.write(kv_pb2.KvWriteReplies(replies=[reply]))
+    return True
 
 
 def _unary_calls(module: Any, service: str) -> list[str]:
