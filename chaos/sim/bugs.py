@@ -7,7 +7,8 @@ what it breaks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import count
 from typing import Any, Final, NamedTuple
 
@@ -18,6 +19,7 @@ from coordinator.consensus.admission import Credentials, Refusal
 from coordinator.consensus.ballot import majority
 from coordinator.consensus.election import Election
 from coordinator.consensus.follower import Follower
+from coordinator.consensus.framing import FrameReader
 from coordinator.consensus.hardened import HardenedSyncObj
 from coordinator.consensus.journal import Journal, VoteRecord
 from coordinator.consensus.leadership import Leadership
@@ -26,6 +28,7 @@ from coordinator.consensus.messages import AppendEntries, AppendReply, VoteReque
 from coordinator.consensus.reads import ReadDone
 from coordinator.consensus.reconfiguration import Reconfiguration
 from coordinator.consensus.seam import SyncObjSeam
+from coordinator.consensus.transport import Dialler, TcpTransport
 from coordinator.core import commands as c
 from coordinator.core import machine
 from coordinator.core.appliers import kv, tasks
@@ -107,6 +110,7 @@ def _is_up_to_date(election: Election, request: VoteRequest) -> bool:
 
 # --- followers ----------------------------------------------------------------------------------------------
 
+_feed = FrameReader.feed
 _append, _finish_sync, _receive = Follower.append, Journal.finish_sync, HardenedSyncObj._receive
 
 
@@ -235,6 +239,32 @@ def _adopt_all(node: SyncObjSeam) -> None:
 def _by_all(leadership: Leadership, of_peers: list[float], own: float) -> float:
     """A leader that is being removed counts itself."""
     return sorted([*of_peers, own], reverse=True)[leadership._node.quorum - 1]
+
+
+# --- links --------------------------------------------------------------------------------------------------
+
+
+@_plants("dial once", Dialler, "_keep_connected", kinds=("reset", "isolate", "kill"))
+async def _connect_once(dialler: Dialler) -> None:
+    """A link that has broken is not made again."""
+    with contextlib.suppress(OSError, TimeoutError):
+        await dialler._hold_one_connection()
+
+
+@_plants("keep links that must go", TcpTransport, "reach", kinds=("member_remove", "member_wipe"))
+def _reach_more(links: TcpTransport, peers: Mapping[str, str]) -> None:
+    """A link stays, though the member at its other end has been removed or replaced."""
+    links._peers = dict(peers)
+    if links._port is not None:
+        for peer, address in peers.items():
+            links._dial(peer, address)
+
+
+@_plants("read whole frames alone", FrameReader, "feed")
+def _feed_whole(reader: FrameReader, data: bytes) -> Iterator[bytes]:
+    """What has come of a frame is dropped if the rest comes later."""
+    reader._buffer.clear()
+    yield from _feed(reader, data)
 
 
 # --- state and snapshots ------------------------------------------------------------------------------------

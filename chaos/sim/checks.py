@@ -104,6 +104,8 @@ class Checks:
             ):
                 self._broken(f"{me} went back: term, commit, applied {before[1:]} and then {now[1:]}")
             self._same_digest(me, status.applied.index, status.applied.digest)
+            if status.counters.get("frames_refused"):
+                self._broken(f"{me} could not read what another node sent, which arrives as it was sent")
         self._logs_match(processes)
 
     def _watch_reads(self, node: Node, me: str) -> None:

@@ -11,7 +11,7 @@ import msgspec
 
 from chaos.sim.machine import Machine
 from chaos.sim.plan import Fault
-from chaos.sim.raft_links import Harm
+from chaos.sim.weather import Harm
 from chaos.sim.world import Undo, World
 
 _TURN_S: Final = 0.04

@@ -28,11 +28,19 @@ _RESEND_S: Final = 0.2
 Pair = tuple[str, str]
 
 
+def _always() -> bool:
+    """Nobody gives up."""
+    return True
+
+
 class Dialling(NamedTuple):
-    """What a process wants to hear of its call: the end of the connection, or why there is none."""
+    """What a process wants to hear of its call: the end of the connection, or why there is none within
+    `patience_s`. Nothing if it is not `wanted` any more."""
 
     opened: Callable[[End], None]
     failed: Callable[[str], None]
+    patience_s: float = CONNECT_TIMEOUT_S
+    wanted: Callable[[], bool] = _always
 
 
 class End:
@@ -55,6 +63,13 @@ class End:
         never change."""
         if self.open and not self.process.ended:
             self._forward(("message", message))
+
+    @property
+    def backlog(self) -> int:
+        """The length of what waits for a way to open, if there is none."""
+        if not self._stalled:
+            return 0
+        return sum(len(message) for what, message in self._under_way if what == "message")
 
     def close(self) -> None:
         """End the connection: the other side hears of it after what was sent before."""
@@ -103,7 +118,7 @@ class End:
             return
         what, message = self._under_way.popleft()
         if what == "close":
-            there.lost()
+            there.process.post(there._hear_the_end)
         elif there.open:
             there.process.post(there._take, message)
         else:
@@ -113,6 +128,13 @@ class End:
     def _refused(self) -> None:
         if self._network.is_open(self.peer.process.name, self.process.name):
             self.lost()
+
+    def _hear_the_end(self) -> None:
+        """After what has arrived before, also if the process had no time for that yet."""
+        if self.open:
+            self.open = False
+            self._network.forget(self)
+            self.on_closed()
 
     def _notice_loss(self) -> None:
         # Looked up now: a process that was paused may learn of a connection and of its end at once.
@@ -179,8 +201,8 @@ class Network:
             del self._listeners[process.name, port]
 
     def dial(self, process: HostLoop, target: str, port: str, dialling: Dialling) -> None:
-        """Connect; one of the two is called in the process, within about `CONNECT_TIMEOUT_S`."""
-        self._try_to_dial(process, target, port, dialling, self.scheduler.now + CONNECT_TIMEOUT_S)
+        """Connect; one of the two is called in the process."""
+        self._try_to_dial(process, target, port, dialling, self.scheduler.now + dialling.patience_s)
 
     def forget(self, end: End) -> None:
         """The end is closed."""
@@ -225,7 +247,7 @@ class Network:
         self, process: HostLoop, target: str, port: str, dialling: Dialling, until: float
     ) -> None:
         here = process.name
-        if process.ended:
+        if process.ended or not dialling.wanted():
             return
         if self.scheduler.now >= until:
             process.post(dialling.failed, f"no answer from {target}")
@@ -241,7 +263,7 @@ class Network:
     def _answer(self, process: HostLoop, target: str, port: str, dialling: Dialling) -> None:
         back_s = self.delay(target, process.name)
         listener = self._listeners.get((target, port))
-        if process.ended:
+        if process.ended or not dialling.wanted():
             return
         if listener is None:
             refused = f"{target} refuses connections"

@@ -14,8 +14,8 @@ from chaos.sim.disk import LOG_FOLDER, Disk
 from chaos.sim.host_loop import HostLoop
 from chaos.sim.machine import Machine
 from chaos.sim.network import Network
-from chaos.sim.raft_links import SimLinks, Weather
 from chaos.sim.rpc_server import SimServer
+from chaos.sim.weather import ExposedTransport, Weather
 from chaos.sim.worker import SimWorker
 from coordinator.api.methods import Methods
 from coordinator.api.server import add_services
@@ -116,17 +116,7 @@ class NodeProgram:
         return Surroundings(
             open_log=lambda: disk.open(LOG_FOLDER, FAMILIES),
             open_home=disk.home,
-            links=SimLinks(
-                config.node_id,
-                cluster=config.cluster_id,
-                listen=config.raft_listen,
-                advertise=config.myself.raft,
-                settings=config.raft,
-                process=process,
-                network=self._network,
-                weather=self._weather,
-                tap=self._sent,
-            ),
+            links=ExposedTransport(config, process, self._network, rng, self._weather, self._sent),
             worker=partial(self._worker, process, rng),
             now=process.time,
             wall_ms=self.machine.wall_ms,

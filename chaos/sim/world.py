@@ -19,9 +19,9 @@ from chaos.sim.network import Network
 from chaos.sim.node_program import NodeProgram
 from chaos.sim.operator_program import OperatorProgram
 from chaos.sim.plan import Plan
-from chaos.sim.raft_links import Weather
 from chaos.sim.scheduler import Scheduler
 from chaos.sim.trace import Trace
+from chaos.sim.weather import Weather
 from chaos.sim.witness import Witness
 from coordinator.config import Given, NodeConfig, build
 from coordinator.consensus.membership import Member, Membership
