@@ -260,7 +260,7 @@ def _reach_more(links: TcpTransport, peers: Mapping[str, str]) -> None:
             links._dial(peer, address)
 
 
-@_plants("read whole frames alone", FrameReader, "feed")
+@_plants("drop half a frame", FrameReader, "feed")
 def _feed_whole(reader: FrameReader, data: bytes) -> Iterator[bytes]:
     """What has come of a frame is dropped if the rest comes later."""
     reader._buffer.clear()
