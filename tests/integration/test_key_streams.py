@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import pytest
 
-from agent_sdk import AsyncClient, StaleVersion, errors
+from agent_sdk import AsyncClient, KvItem, StaleVersion, errors
 from coordinator.core.limits import KV_KEY_BYTES, KV_VALUE_BYTES
 from quorumflow_proto.v1 import kv_pb2 as kv
 from tests.integration.conftest import StartCluster, Wire, refusal_of
@@ -212,7 +212,7 @@ async def test_a_client_writes_on_in_the_midst_of_errors(client: AsyncClient) ->
     writes = [client.kv.put("midst", b"w", expect=item.version) for _ in range(20)]
     found = await asyncio.gather(*writes, client.kv.delete("midst/none"), return_exceptions=True)
     assert found.pop() is False
-    (won,) = [one for one in found if not isinstance(one, BaseException)]
+    (won,) = [one for one in found if isinstance(one, KvItem)]
     lost = [one for one in found if isinstance(one, StaleVersion)]
     assert (len(lost), {one.current for one in lost}) == (19, {won.version})
 
@@ -246,6 +246,31 @@ async def test_a_node_that_stops_ends_its_streams_once_it_has_answered(start_clu
         assert await stream.call.code() is grpc.StatusCode.OK
     await stopping
     await wire.channel.close()
+
+
+async def test_leadership_that_is_handed_over_costs_no_write_and_doubles_none(
+    start_cluster: StartCluster,
+) -> None:
+    own = start_cluster(nodes=3)
+    acknowledged: list[KvItem] = []
+    enough = asyncio.Event()
+
+    async def keep_writing(client: AsyncClient, name: str) -> None:
+        number = 0
+        while not enough.is_set():
+            number += 1
+            # Done twice, it would be stale.
+            acknowledged.append(await client.kv.put(f"{name}/{number}", b"", expect=0))
+
+    async with AsyncClient(own.endpoints) as one, AsyncClient(own.endpoints) as other:
+        async with asyncio.TaskGroup() as writers:
+            for number in range(20):
+                writers.create_task(keep_writing((one, other)[number % 2], f"w{number}"))
+            for _ in range(3):
+                await other.members.transfer()
+            enough.set()
+        found = {item.key: item async for item in one.kv.range()}
+    assert found == {item.key: item for item in acknowledged}
 
 
 async def until_the_end(writes: Writes) -> AsyncIterator[kv.KvWriteReply]:
