@@ -137,7 +137,7 @@ def draw(seed: int, kinds: Sequence[str] = ()) -> Plan:
         pause_s=rng.choice((0.2, 0.4, 0.8)),
         delay_s=rng.choice((0.0002, 0.0005, 0.0005, 0.004)),
         sync_s=rng.choice((0.0002, 0.0006, 0.0006, 0.005)),
-        raft=_raft(rng),
+        raft=_raft(rng) | _links(random.Random(f"links/{seed}")),
         faults=(),
     )
     kinds = kinds or _mix(rng)
@@ -179,6 +179,15 @@ def _raft(rng: random.Random) -> dict[str, Any]:
         "snapshot_resend_s": 0.3,
         "snapshot_stall_s": 1.0,
         "snapshot_retry_s": 0.2,
+    }
+
+
+def _links(rng: random.Random) -> dict[str, Any]:
+    """Bounds for callers that a bad way meets: too many that have not said who they are, and too slow."""
+    return {
+        "max_unidentified_links": rng.choice((1, 2, 64)),
+        "handshake_timeout_s": rng.choice((0.3, 2.0)),
+        "connect_timeout_s": rng.choice((0.3, 2.0)),
     }
 
 
