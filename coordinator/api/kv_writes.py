@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -21,6 +21,9 @@ from quorumflow_proto.v1 import kv_pb2 as pb
 
 Context = grpc.aio.ServicerContext[pb.KvWrites, pb.KvWriteReplies]
 _Kind: TypeAlias = type[KvStored] | type[KvDeleted]
+
+_REPLIES_PER_MESSAGE: Final = 256
+"""Even refusals that name keys of the greatest length fit into a message then."""
 
 
 def put_from_proto(request: pb.KvPutRequest) -> KvPut:
@@ -142,7 +145,7 @@ class WriteStream:
     async def _answer(self) -> None:
         while (asked := await self._next()) is not None:
             replies = [await self._reply(asked)]
-            while self._asked and self._asked[0].answered:
+            while self._asked and self._asked[0].answered and len(replies) < _REPLIES_PER_MESSAGE:
                 replies.append(await self._reply(self._asked.popleft()))
             await self._context.write(pb.KvWriteReplies(replies=replies))
             for _ in replies:

@@ -15,6 +15,7 @@ import pytest
 from coordinator.api.kv_service import KvService
 from coordinator.api.watching import Watching
 from coordinator.core.commands import KvPut, WriteId
+from coordinator.core.limits import KV_KEY_BYTES
 from coordinator.core.outcome import KvStored
 from coordinator.replica.node import Node
 from quorumflow_proto.v1 import kv_pb2 as kv
@@ -31,6 +32,8 @@ class Context:
         self.takes_answers = asyncio.Event()
         self.takes_answers.set()
         self.replies: list[kv.KvWriteReply] = []
+        self.sizes: list[int] = []
+        """Replies in each message."""
 
     def ask(self, *writes: kv.KvWriteRequest) -> None:
         """Send writes in one message."""
@@ -41,11 +44,16 @@ class Context:
 
     async def write(self, message: kv.KvWriteReplies) -> None:
         await self.takes_answers.wait()
+        self.sizes.append(len(message.replies))
         self.replies.extend(message.replies)
 
 
 def put(call: int, key: str = "") -> kv.KvWriteRequest:
     return kv.KvWriteRequest(call=call, put=kv.KvPutRequest(key=key or f"k{call}"))
+
+
+def stale(call: int, key: str) -> kv.KvWriteRequest:
+    return kv.KvWriteRequest(call=call, put=kv.KvPutRequest(key=key, expect=1))
 
 
 def delete(call: int, key: str) -> kv.KvWriteRequest:
@@ -109,18 +117,19 @@ async def test_beyond_its_bound_nothing_is_taken_until_something_is_answered(
 
 async def test_what_is_applied_together_is_answered_in_one_message(tmp_path: Path) -> None:
     async with one_node(tmp_path) as (nodes, node), served(node) as (context, _):
-        messages = 0
-        write = context.write
-
-        async def counted(message: kv.KvWriteReplies) -> None:
-            nonlocal messages
-            messages += 1
-            await write(message)
-
-        context.write = counted  # type: ignore[method-assign]
         context.ask(*(put(call) for call in range(1, 101)))
         await nodes.until(answered(context, 100), "all are answered")
-        assert messages == 1
+        assert context.sizes == [100]
+
+
+async def test_a_message_of_refusals_is_not_larger_than_grpc_takes(tmp_path: Path) -> None:
+    async with one_node(tmp_path) as (nodes, node), served(node) as (context, _):
+        longest = "ü" * (KV_KEY_BYTES // 2)
+        context.ask(*(stale(call, longest) for call in range(1, 901)))
+        await nodes.until(answered(context, 900), "all are answered")
+        assert set(reasons(context).values()) == {"STALE_VERSION"}
+        average = sum(reply.ByteSize() for reply in context.replies) / 900
+        assert max(context.sizes) * average < node.config.limits.max_message_bytes / 4
 
 
 async def test_a_full_queue_refuses_what_it_has_no_room_for(tmp_path: Path) -> None:
