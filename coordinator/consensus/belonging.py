@@ -84,13 +84,18 @@ class Belonging:
     def _objection(self, peer: Credentials) -> Refusal | None:
         """A configuration that is not committed may yet be undone, by a leader that it leaves out, and
         one that removes the leader is committed by that leader: until then both count, it and the one
-        before (Ongaro's thesis, section 4.2.2)."""
+        before (Ongaro's thesis, section 4.2.2). But one that knows no folder of a member yet does not speak
+        for another than the one that the newest binds: a node that restarts does not know what is committed,
+        and would take a wiped member for what it was."""
         node, committed = self._node, self._node.configuration_committed
         refusal = objection(node.configuration, committed=committed, peer=peer)
-        if refusal is not None and not committed:
-            former = node.journal.configuration_at(node.commit_index)
-            refusal = objection(former, committed=False, peer=peer)
-        return refusal
+        if refusal is None or committed:
+            return refusal
+        former = node.journal.configuration_at(node.commit_index)
+        then, now = former.membership.get(peer.node), node.configuration.membership.get(peer.node)
+        if then is not None and now is not None and not then.incarnation:
+            return refusal
+        return objection(former, committed=False, peer=peer)
 
     def _was_member(self) -> bool:
         """Whether the log, or this process, knows that this very data folder was a member. One that is being

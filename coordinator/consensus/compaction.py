@@ -53,9 +53,12 @@ class Compaction:
         return min(self._node.applied_index, self._node.journal.durable_index)
 
     def _last_to_go(self) -> int:
-        settings = self._node.settings
-        by_size = self._node.journal.index_before(settings.keep_bytes)
-        return min(self._covered(), max(self._covered() - settings.keep_entries, by_size))
+        node, settings = self._node, self._node.settings
+        by_size = node.journal.index_before(settings.keep_bytes)
+        index = min(self._covered(), max(self._covered() - settings.keep_entries, by_size))
+        # By the configuration before the one that removed it a node knows that it was a member, and has to
+        # stop: after a restart, too.
+        return index if node.belongs else min(index, node.configuration.index - 1)
 
     def _flushed(self, index: int, error: Exception | None) -> None:
         self._flushing = False

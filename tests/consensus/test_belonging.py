@@ -6,13 +6,14 @@ from __future__ import annotations
 import pytest
 
 from coordinator.consensus.admission import Credentials, Refusal
-from coordinator.consensus.changes import Promote, Replace
+from coordinator.consensus.changes import Promote, Remove, Replace
 from coordinator.consensus.membership import Member, Membership
 from coordinator.consensus.messages import (
     AppendReply,
     VoteReply,
     VoteRequest,
 )
+from coordinator.consensus.settings import RaftSettings
 from coordinator.errors import Removed, WrongState
 from tests.consensus.lab import (
     NOTHING,
@@ -129,6 +130,19 @@ def test_14_a_wiped_node_is_refused_under_its_old_id() -> None:
     assert bench.node.gate.judge(Credentials("c", "c1", (0, 1))) is None
 
 
+def test_14_a_wiped_node_is_refused_by_one_that_does_not_know_yet_what_is_committed() -> None:
+    """As after a restart: the configuration by which the node goes may be older than it can tell, and the one
+    before it knows of no folders."""
+    bench = Bench()
+    folders = tuple(Member(one, f"{one}:raft", f"{one}:grpc", f"{one}1") for one in "abc")
+    bench.hear("a", append(1, (1, 0), config(1, Membership(folders))))
+    assert not bench.node.configuration_committed
+    refusal = bench.node.gate.judge(Credentials("c", "c2", (0, 1)))
+    assert refusal is not None
+    assert not refusal.final
+    assert bench.node.gate.judge(Credentials("c", "c1", (0, 1))) is None
+
+
 def test_14_a_wiped_node_comes_back_as_a_learner_with_nothing_acknowledged() -> None:
     bench = leading()
     bench.meet("a", "c")
@@ -184,6 +198,26 @@ def test_a_node_that_meets_a_refusal_which_is_final_stops() -> None:
     (error,) = bench.replica.fatal
     assert isinstance(error, Removed)
     assert "a says: b is bound" in error.message
+
+
+def test_a_leader_that_was_removed_knows_so_though_its_log_was_compacted_and_it_was_restarted() -> None:
+    """It would ask to be let in for ever, like one that waits to be added."""
+    bench = leading(settings=RaftSettings(compact_after_entries=5, keep_entries=1))
+    bench.meet("a", "c")
+    commit_by(bench, "a", "c")
+    removed_at, _ = bench.node.change_membership(Remove("b"))
+    for value in range(10):
+        bench.node.propose(b"%d" % value)
+    bench.settle()
+    commit_by(bench, "a", "c")
+    assert bench.node.applied_index > removed_at + 5
+    bench.install()
+    assert bench.node.counters["compactions"] == 1
+    bench.replica.fatal.clear()
+    bench.start(bench.replica)
+    bench.node.gate.refused("a", Refusal("b is not a member of the cluster", final=True))
+    (error,) = bench.replica.fatal
+    assert isinstance(error, Removed)
 
 
 @pytest.mark.parametrize(("node_id", "reached"), [("a", "bxy"), ("x", "ab"), ("removed", "abxy")])
