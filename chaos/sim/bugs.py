@@ -7,6 +7,7 @@ what it breaks.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import count
@@ -14,6 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from coordinator.api import agent_service
 from coordinator.consensus import admission, belonging, records
 from coordinator.consensus.admission import Credentials, Refusal
 from coordinator.consensus.ballot import majority
@@ -316,6 +318,26 @@ def _next_odd_sequence(tx: Transaction) -> int:
     """What applying an entry gives depends on more than the entry and the state."""
     tx.state.machine.sequence += next(_applications) % 2
     return _next_sequence(tx)
+
+
+# --- sessions -----------------------------------------------------------------------------------------------
+
+
+@_plants("forget the end of a session", agent_service._Stream, "serve", kinds=("agent_lost",))
+async def _serve(stream: agent_service._Stream) -> None:
+    """The end of an agent's session is recorded last: not if its server is cancelled while it cleans up."""
+    session = await stream._open()
+    reader = asyncio.create_task(stream._read(session))
+    writer = asyncio.create_task(stream._write())
+    try:
+        done, _ = await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in (reader, writer, *stream._tasks):
+            task.cancel()
+        await asyncio.gather(reader, writer, *stream._tasks, return_exceptions=True)
+        await stream._node.sessions.close(session, goodbye=stream._goodbye)
 
 
 # --- commands -----------------------------------------------------------------------------------------------

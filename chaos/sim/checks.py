@@ -90,6 +90,11 @@ class Checks:
         """The newest term in which there was a leader."""
         return max(self._leaders, default=0)
 
+    @property
+    def last_leader(self) -> str | None:
+        """Who led that term."""
+        return self._leaders.get(self.last_term_led)
+
     def look(self, processes: Mapping[str, tuple[Node, HostLoop]]) -> None:
         """Look at all nodes that are up, at once."""
         for me, (node, process) in processes.items():

@@ -8,7 +8,7 @@ import random
 from typing import Final
 
 from agent_sdk import AsyncClient, Dag, QuorumflowError, Requires, Resources, Retry, Task
-from agent_sdk.errors import DeadlineExceeded, NotFound, OutOfSpace
+from agent_sdk.errors import DeadlineExceeded, NotFound, OutOfSpace, QueueFull
 from chaos.checking.workloads import QueueWorkload, RegisterWorkload
 from chaos.sim.machine import Machine
 from chaos.sim.network import Network
@@ -85,7 +85,7 @@ class ClientProgram:
         self.busy += 1
         try:
             dag_id = await client.submit(dag, request_id=request_id)
-        except DeadlineExceeded:
+        except (DeadlineExceeded, QueueFull):
             self.machine.trace.note(self.machine.name, f"does not know of {dag.dag_id}")
             return
         except OutOfSpace:

@@ -10,23 +10,45 @@ from typing import Any, Final
 import msgspec
 
 from chaos.sim.machine import Machine
-from chaos.sim.plan import Fault
+from chaos.sim.plan import KINDS, Fault
 from chaos.sim.weather import Harm
 from chaos.sim.world import Undo, World
+from coordinator.consensus.membership import Membership
 
 _TURN_S: Final = 0.04
 """From one handing over to the next."""
+
+_CUT_OFF: Final = 0.25
+_SILENT: Final = 0.35
+"""Of the agents that are lost, so many are cut off; of the others, so many die without a word."""
+_FEWEST_AGENTS: Final = 2
 
 
 def strike(world: World, fault: Fault) -> Undo | None:
     """Bring the fault about; returns what ends it. None if it can do no harm now: its target is down, or
     nobody leads; or if it would do more than the cluster can bear."""
-    target = fault.target
-    if target in ("leader", "newest"):
-        target = (world.leader() if target == "leader" else world.newest()) or ""
-        if not target:
-            return None
-    return _STRIKES[fault.kind](world, target, fault)
+    meant = fault.target.split(">") if fault.target else []
+    targets = [target for name in meant if (target := _target(world, name, KINDS[fault.kind].strikes))]
+    if len(set(targets)) < len(meant):
+        return None
+    return _STRIKES[fault.kind](world, ">".join(targets), fault)
+
+
+def _target(world: World, name: str, strikes: str) -> str | None:
+    """The machine that is meant. For one that is gone for good, or is no member where it must be one, stands
+    the next of its sort; while nobody leads, the leader is who led last, unless it must lead. None if there
+    is none."""
+    if name == "leader":
+        name = world.leader() or (strikes != "leader" and world.checks.last_leader) or ""
+    elif name == "newest":
+        name = world.newest()
+    fit = world.machines.keys() - world.gone
+    if strikes in ("member", "disk"):
+        members = {member.id for member in world.known_membership() or ()}
+        fit = members if strikes == "member" else members & fit
+    ring = next((list(sort) for sort in (world.nodes, world.agents, world.clients) if name in sort), [])
+    at = ring.index(name) if ring else 0
+    return next((one for one in ring[at:] + ring[:at] if one in fit), None)
 
 
 # --- processes ----------------------------------------------------------------------------------------------
@@ -64,6 +86,19 @@ def _stop(world: World, target: str, fault: Fault) -> Undo | None:
         return None
     program.ask_to_stop()
     return world.hold_down(target)
+
+
+def _agent_lost(world: World, target: str, fault: Fault) -> Undo | None:
+    """An agent never comes back: it is killed, or its power fails, or it is cut off from all nodes and
+    does not know it. Another comes under a name of its own where fewer than two would be left."""
+    rng = random.Random(fault.at_s)
+    if rng.random() < _CUT_OFF:
+        _cut(world, _between([target], [*world.plan.node_ids, *world.plan.spare_ids]))
+    elif _die(world, target, fault, power=rng.random() < _SILENT) is None:
+        return None
+    world.losses.agents.add(target)
+    left = world.agents.keys() - world.losses.agents
+    return world.take_on() if len(left) < _FEWEST_AGENTS else _nothing
 
 
 def _pause(world: World, target: str, fault: Fault) -> Undo | None:
@@ -211,12 +246,12 @@ def _disk_full(world: World, target: str, fault: Fault) -> Undo | None:
 
 
 def _bit_flip(world: World, target: str, fault: Fault) -> Undo | None:
+    """Whoever has the damaged disk must not be started with it again."""
     del fault
-    membership = world.membership()
+    membership = world.known_membership()
     if membership is None or not world.losses.bears(membership, lost=target):
         return None
-    where = world.nodes[target].disk.flip_a_bit()
-    if not where:
+    if not world.nodes[target].disk.flip_a_bit():
         return None
     world.losses.damaged.add(target)
     return _nothing
@@ -237,20 +272,21 @@ def _member_add(world: World, target: str, fault: Fault) -> Undo | None:
 
 def _member_remove(world: World, target: str, fault: Fault) -> Undo | None:
     del fault
-    membership = world.membership()
-    if membership is None or membership.get(target) is None:
-        return None
-    if not world.losses.bears(membership, leaving=target):
+    membership = world.known_membership()
+    if membership is None or not world.losses.bears(membership, leaving=target):
         return None
     world.operator.remove(target)
     return _nothing
 
 
 def _member_replace(world: World, target: str, fault: Fault) -> Undo | None:
-    """A new node comes for one that works, or for one whose machine is lost for good."""
-    membership, lost = world.membership(), fault.amount > 0
-    if membership is None or membership.get(target) is None:
+    """A new node comes for one that works, or for one whose machine is lost for good: one that is already, if
+    there is such a one."""
+    membership, lost = world.known_membership(), fault.amount > 0
+    if membership is None:
         return None
+    if lost:
+        target = _damaged(world, membership) or target
     if not world.losses.bears(membership, **{"lost" if lost else "leaving": target}):
         return None
     new = world.next_spare()
@@ -264,21 +300,29 @@ def _member_replace(world: World, target: str, fault: Fault) -> Undo | None:
 
 
 def _member_wipe(world: World, target: str, fault: Fault) -> Undo | None:
-    """A node comes back under its id with an empty disk: with its old configuration, so that it takes itself
-    for a founder, or told to wait until it is added.
+    """A node comes back under its id with an empty disk, one whose disk is damaged if there is such a one:
+    with its old configuration, so that it takes itself for a founder, or told to wait until it is added.
 
     A founder is known for what it is only by those who know the folder that was bound to its id before. One
     that is being readmitted is left alone: which of two lost folders the leader met, nobody could tell.
     """
-    membership, waits = world.membership(), fault.amount > 0
-    member = None if membership is None else membership.get(target)
-    if membership is None or member is None or not world.losses.bears(membership, lost=target):
+    membership, waits = world.known_membership(), fault.amount > 0
+    if membership is None:
         return None
-    if target in world.losses.wiped or not (member.incarnation if waits else world.all_know(target)):
+    target = _damaged(world, membership) or target
+    member = membership.get(target)
+    if member is None or not world.losses.bears(membership, lost=target):
         return None
-    world.wipe(target, waits=waits)
+    if target in world.losses.wiped or not member.incarnation or not (waits or world.all_know(target)):
+        return None
+    world.wipe(member, waits=waits)
     world.operator.readmit(member)
     return world.hold_down(target)
+
+
+def _damaged(world: World, membership: Membership) -> str | None:
+    """A member whose machine or disk is lost."""
+    return next((member.id for member in membership if member.id in world.losses.damaged), None)
 
 
 # --- the load -----------------------------------------------------------------------------------------------
@@ -322,6 +366,7 @@ _STRIKES: Final[dict[str, Callable[[World, str, Fault], Undo | None]]] = {
     "bit_flip": _bit_flip,
     "agent_kill": _kill,
     "agent_stop": _stop,
+    "agent_lost": _agent_lost,
     "agent_pause": _pause,
     "agent_cut": _cut_off,
     "client_cut": _cut_off,

@@ -66,10 +66,10 @@ class NodeProgram:
         machine.on_death.append(self._died)
 
     def wipe(self, *, waits: bool) -> None:
-        """Its disk is empty from now on. `waits`: it is told to join."""
+        """Its disk is empty from now on. `waits`: it is told to join, if it was not before."""
         self.machine.crash(silent=True)
         self.disk.wipe()
-        self.config = msgspec.structs.replace(self.config, join=waits)
+        self.config = msgspec.structs.replace(self.config, join=waits or self.config.join)
 
     def boot(self) -> None:
         """Start the node's process."""

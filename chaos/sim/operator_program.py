@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -19,8 +18,8 @@ from chaos.sim.sdk_surroundings import sdk_surroundings
 from coordinator.consensus.membership import Member
 
 VOTER: Final = "voter"
-_LONGEST_PAUSE_S: Final = 0.4
-_TIMEOUT_S: Final = 2.0
+_LONGEST_PAUSE_S: Final = 0.2
+_TIMEOUT_S: Final = 1.0
 
 Listed = tuple[MemberStatus, ...]
 Work = Callable[[], Awaitable[None]]
@@ -67,9 +66,8 @@ class OperatorProgram:
 
         async def work() -> None:
             await self._settle(lambda client: client.members.remove(member_id))
-            self._has_left(member_id)
 
-        self._losses.leaving[member_id] += 1
+        self._losses.leaving.add(member_id)
         self._begin(f"removes {member_id}", work)
 
     def replace(self, former: str, new: Member) -> None:
@@ -77,11 +75,10 @@ class OperatorProgram:
 
         async def work() -> None:
             await self._settle(lambda client: client.members.replace(former, *_place(new)))
-            self._has_left(former)
             self.admitting.discard(new.id)
 
         self.admitting.add(new.id)
-        self._losses.leaving[former] += 1
+        self._losses.leaving.add(former)
         self._begin(f"replaces {former} by {new.id}", work)
 
     def readmit(self, member: Member) -> None:
@@ -96,7 +93,6 @@ class OperatorProgram:
 
         async def work() -> None:
             await self._settle(replace)
-            self._losses.wiped.discard(member.id)
 
         self._begin(f"readmits {member.id}", work)
 
@@ -139,9 +135,6 @@ class OperatorProgram:
             except QuorumflowError as error:
                 self.machine.trace.note(self.machine.name, f"is told: {error.reason}")
             await asyncio.sleep(self._rng.uniform(0.0, _LONGEST_PAUSE_S))
-
-    def _has_left(self, member_id: str) -> None:
-        self._losses.leaving -= Counter({member_id: 1})
 
 
 def _place(member: Member) -> tuple[str, str, str]:

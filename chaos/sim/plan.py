@@ -3,6 +3,7 @@ that a schedule can be printed, cut down and run again."""
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from typing import Any, Final
@@ -12,7 +13,7 @@ import msgspec
 LOAD_S: Final = 6.0
 """How long clients submit and faults come."""
 
-_SPARES: Final = 5
+_SPARES: Final = 8
 _FIRST_FAULT_S: Final = 0.7
 _MIX: Final = (4, 14)
 """The fewest and the most kinds of faults in a world."""
@@ -21,9 +22,10 @@ _LEADERS: Final = 3
 
 
 class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Something that goes wrong `at_s` seconds after the beginning, to `target`: a machine, "leader" for
-    whichever node leads then, "newest" for the last that was added, or "a>b" for the way between two. It
-    lasts for `lasts_s`; what `amount` means depends on the kind."""
+    """Something that goes wrong `at_s` seconds after the beginning, or a little later if it could do no harm
+    then, to `target`: a machine, "leader" for whichever node leads then, "newest" for the last that was
+    added, or "a>b" for the way between two. It lasts for `lasts_s`; what `amount` means depends on the
+    kind."""
 
     at_s: float
     kind: str
@@ -75,9 +77,10 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Kind(msgspec.Struct, frozen=True):
-    """A kind of fault: what it strikes ("node", "leader", "way", "link", "agent", "client", "cluster"), the
-    range of how long it lasts in seconds, and the range of its amount. `often` is how much likelier it is in
-    a mix than others, for those that come about rarely."""
+    """A kind of fault: what it strikes ("node", "member", "disk", "leader", "way", "link", "agent", "client",
+    "cluster"), the range of how long it lasts in seconds, and the range of its amount. `often` is how
+    much likelier it is in a mix than others, for those that come about rarely: with less weight there, so
+    that it does not drown the others."""
 
     strikes: str
     lasts_s: tuple[float, float] = (0.0, 0.0)
@@ -92,27 +95,28 @@ KINDS: Final[dict[str, Kind]] = {
     "pause": Kind("node", (0.05, 2.0)),
     "stall": Kind("node", (0.02, 0.2)),
     "clock_jump": Kind("node", amount=(-600_000, 600_000)),
-    "transfer": Kind("leader", amount=(1, 5)),
+    "transfer": Kind("leader", amount=(1, 5), often=3),
     "member_add": Kind("cluster", (0.0, 1.0), (0, 1), often=2),
-    "member_remove": Kind("node", often=3),
-    "member_replace": Kind("node", (0.0, 1.0), (0, 1), often=3),
-    "member_wipe": Kind("node", (0.0, 1.0), (0, 1), often=4),
+    "member_remove": Kind("member", often=3),
+    "member_replace": Kind("member", (0.0, 0.5), (0, 1), often=2.5),
+    "member_wipe": Kind("disk", (0.0, 0.3), (0, 1), often=9),
     "isolate": Kind("node", (0.1, 3.0)),
     "halves": Kind("node", (0.1, 3.0)),
     "bridge": Kind("node", (0.1, 3.0)),
     "one_way": Kind("way", (0.1, 3.0)),
     "both_ways": Kind("way", (0.1, 3.0)),
     "slow_link": Kind("way", (0.2, 3.0), (5, 200)),
-    "reset": Kind("link"),
+    "reset": Kind("link", often=2),
     "message_loss": Kind("node", (0.2, 3.0), (0.01, 0.3)),
     "message_doubling": Kind("node", (0.2, 3.0), (0.01, 0.5)),
     "message_overtaking": Kind("node", (0.2, 3.0), (0.01, 0.5)),
     "disk_slow": Kind("node", (0.2, 3.0), (5, 300)),
     "sync_fails": Kind("node", (0.1, 2.0)),
     "disk_full": Kind("node", (0.1, 2.0)),
-    "bit_flip": Kind("node", often=3),
+    "bit_flip": Kind("disk", often=9),
     "agent_kill": Kind("agent", (0.0, 1.0), (0, 40)),
     "agent_stop": Kind("agent", (0.0, 1.0)),
+    "agent_lost": Kind("agent", (0.0, 0.5), (0, 40)),
     "agent_pause": Kind("agent", (0.05, 2.0)),
     "agent_cut": Kind("agent", (0.1, 4.0)),
     "client_cut": Kind("client", (0.1, 2.0)),
@@ -130,7 +134,7 @@ def draw(seed: int, kinds: Sequence[str] = ()) -> Plan:
     rng = random.Random(f"plan/{seed}")
     bare = Plan(
         seed=seed,
-        nodes=rng.choice((3, 3, 3, 5)),
+        nodes=rng.choice((3, 5)),
         spares=0,
         agents=rng.randint(2, 4),
         clients=rng.randint(1, 2),
@@ -143,8 +147,8 @@ def draw(seed: int, kinds: Sequence[str] = ()) -> Plan:
     kinds = kinds or _mix(rng)
     if JOINING & set(kinds):
         bare = msgspec.structs.replace(bare, spares=_SPARES)
-    weights = [rng.expovariate(1.0) + 0.1 for _ in kinds]
-    pause_s = rng.choice((0.05, 0.1, 0.25))
+    weights = [(rng.expovariate(1.0) + 0.1) / math.cbrt(KINDS[kind].often) for kind in kinds]
+    pause_s = rng.choice((0.05, 0.1, 0.2))
     faults: list[Fault] = []
     at_s = _FIRST_FAULT_S
     while (at_s := at_s + rng.expovariate(1 / pause_s)) < LOAD_S:
@@ -208,11 +212,14 @@ def _target(rng: random.Random, plan: Plan, strikes: str) -> str:
     if strikes == "way":
         return ">".join(rng.sample(plan.node_ids, 2))
     if strikes == "link":
-        node = rng.choice(plan.node_ids)
+        node = rng.choice([*plan.node_ids, *["leader"] * _LEADERS])
         others = [*plan.node_ids, *plan.agent_ids, *plan.client_ids]
         return f"{node}>{rng.choice([other for other in others if other != node])}"
+    nodes = [*plan.node_ids, *(["leader"] * _LEADERS), *(["newest"] if plan.spares else [])]
     candidates = {
-        "node": [*plan.node_ids, *(["leader"] * _LEADERS), *(["newest"] if plan.spares else [])],
+        "node": nodes,
+        "member": nodes,
+        "disk": nodes,
         "agent": plan.agent_ids,
         "client": plan.client_ids,
     }

@@ -17,7 +17,7 @@ from chaos.sim.rpc_frames import PORT, Begin, Cancel, Data, HalfClose, Inbox, Me
 from coordinator.api.methods import Methods
 
 _APART_S: Final = 0.001
-"""The longest between the two signs that a call's client is gone."""
+"""The longest between the two signs that a call is lost, as measured of gRPC."""
 
 
 class _Details(grpc.HandlerCallDetails):
@@ -40,7 +40,7 @@ class SimServer:
         self._network = network
         self._process = process
         self._methods = methods
-        self._serving: dict[asyncio.Task[None], None] = {}
+        self._serving: dict[asyncio.Task[None], _Served] = {}
         self._ends: dict[End, None] = {}
         self._stopping = False
 
@@ -54,8 +54,8 @@ class SimServer:
         self._network.close_port(self._process, PORT)
         if self._serving:
             await asyncio.wait(list(self._serving), timeout=grace)
-        for task in list(self._serving):
-            task.cancel()
+        for served in list(self._serving.values()):
+            served.lose(grpc.StatusCode.UNAVAILABLE, "the server has stopped")
         if self._serving:
             await asyncio.wait(list(self._serving))
         for end in list(self._ends):
@@ -70,7 +70,7 @@ class SimServer:
     def _gone(self, end: End, calls: dict[int, _Served]) -> None:
         self._ends.pop(end, None)
         for served in list(calls.values()):
-            served.lose()
+            served.lose(grpc.StatusCode.CANCELLED, "the connection broke")
 
     def _take(self, end: End, calls: dict[int, _Served], frame: Begin | Data | HalfClose | Cancel) -> None:
         if isinstance(frame, Begin):
@@ -79,7 +79,7 @@ class SimServer:
                 return
             served = calls[frame.call] = _Served(self._process, end, frame)
             task = served.task = self._process.create_task(self._serve(served))
-            self._serving[task] = None
+            self._serving[task] = served
             task.add_done_callback(lambda done: self._served(calls, served, done))
         elif (known := calls.get(frame.call)) is not None:
             if isinstance(frame, Data):
@@ -87,21 +87,20 @@ class SimServer:
             elif isinstance(frame, HalfClose):
                 known.inbox.close()
             else:
-                known.lose()
+                known.lose(grpc.StatusCode.CANCELLED, "the client has cancelled")
 
     def _served(self, calls: dict[int, _Served], served: _Served, done: asyncio.Task[None]) -> None:
         calls.pop(served.begin.call, None)
         self._serving.pop(done, None)
         if served.deadline is not None:
             served.deadline.cancel()
-        if done.cancelled():
-            served.say(grpc.StatusCode.CANCELLED, "the call was cancelled")
+        error = None if done.cancelled() else done.exception()
+        if served.lost:
+            return
+        if error is None or isinstance(error, _Aborted):
+            served.say(served.code, served.details, served.trailing)
         else:
-            error = done.exception()
-            if error is None or isinstance(error, _Aborted):
-                served.say(served.code, served.details, served.trailing)
-            else:
-                served.say(grpc.StatusCode.UNKNOWN, f"Unexpected {type(error)}: {error}")
+            served.say(grpc.StatusCode.UNKNOWN, f"Unexpected {type(error)}: {error}")
 
     async def _serve(self, served: _Served) -> None:
         handler: Any = self._methods.service(_Details(served.begin.method))
@@ -139,20 +138,20 @@ class _Served:
         self.trailing: Metadata = ()
         self.deserialize: Any = None
         self.serialize: Any = None
-        self.deadline = None if begin.timeout_s is None else process.call_later(begin.timeout_s, self.cancel)
+        self.lost = False
+        self.deadline = None if begin.timeout_s is None else process.call_later(begin.timeout_s, self._expire)
         self._process = process
         self._end = end
 
-    def cancel(self) -> None:
-        """The client does not wait any more."""
-        if self.task is not None:
-            self.task.cancel()
-
-    def lose(self) -> None:
-        """The client is gone: what it sends ends, and whoever serves it is cancelled, one soon after the
-        other."""
-        self.inbox.close()
-        self._process.call_later(self._process.rng.uniform(0.0, _APART_S), self.cancel)
+    def lose(self, code: grpc.StatusCode, details: str) -> None:
+        """The client is gone or does not wait any more, or the server stops. As in grpc.aio, what the client
+        sends ends, and what is sent to it fails; soon after, whoever serves it is cancelled, once: mostly
+        while it cleans up already."""
+        if self.task is not None and not self.lost:
+            self.lost = True
+            self.say(code, details)
+            self.inbox.close()
+            self._process.call_later(self._process.rng.uniform(0.0, _APART_S), self.task.cancel)
 
     def say(self, code: grpc.StatusCode, details: str, trailing: Metadata = ()) -> None:
         """The last word on the call."""
@@ -171,7 +170,9 @@ class _Served:
         return grpc.aio.EOF if payload is None else self.deserialize(payload)
 
     async def write(self, message: Any) -> None:
-        """Send a message."""
+        """Send a message. Raises InternalError if the call is lost."""
+        if self.lost:
+            raise grpc.aio.InternalError("Failed to execute a batch of operations")
         self._end.send(Data(self.begin.call, self.serialize(message)))
         await asyncio.sleep(0)
 
@@ -185,3 +186,6 @@ class _Served:
     def peer(self) -> str:
         """Who calls."""
         return self._end.peer.process.name
+
+    def _expire(self) -> None:
+        self.lose(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")

@@ -56,12 +56,13 @@ class World:
         self.held_down: Counter[str] = Counter()
         """How many faults keep a machine's process from being started again."""
         self.nodes = {node_id: self._node(node_id) for node_id in plan.node_ids}
-        endpoints = [_member(node_id).grpc for node_id in (*plan.node_ids, *plan.spare_ids)]
+        self._endpoints = [_member(node_id).grpc for node_id in (*plan.node_ids, *plan.spare_ids)]
         self._spares = deque(plan.spare_ids)
         self._added: list[str] = []
-        self.operator = OperatorProgram(self._machine("operator"), self.network, endpoints, self.losses)
-        self.agents = {name: self._agent(name, endpoints) for name in plan.agent_ids}
-        self.clients = {name: self._client(name, endpoints) for name in plan.client_ids}
+        self._known: Membership | None = None
+        self.operator = OperatorProgram(self._machine("operator"), self.network, self._endpoints, self.losses)
+        self.agents = {name: self._agent(name) for name in plan.agent_ids}
+        self.clients = {name: self._client(name) for name in plan.client_ids}
 
     def boot(self) -> None:
         """Start everything."""
@@ -91,9 +92,14 @@ class World:
             if program.node is not None and program.machine.process is not None
         }
 
-    def newest(self) -> str | None:
-        """The last node that was added."""
-        return self._added[-1] if self._added else None
+    def newest(self) -> str:
+        """The last node that was added; at first the last founder."""
+        return self._added[-1] if self._added else self.plan.node_ids[-1]
+
+    @property
+    def gone(self) -> set[str]:
+        """Machines whose process must not be started again."""
+        return self.losses.damaged | self.losses.agents | self.retired
 
     def membership(self) -> Membership | None:
         """What the leader's log says of it, if that is committed. One that was replaced and does not know it
@@ -106,6 +112,14 @@ class World:
             return None
         configuration = consensus.journal.configuration
         return configuration.membership if configuration.index <= consensus.status().commit_index else None
+
+    def known_membership(self) -> Membership | None:
+        """The same, or the last that could be told."""
+        membership = self.membership()
+        if membership is not None:
+            self._known = membership
+            self.losses.learn(membership)
+        return self._known
 
     def all_know(self, node_id: str) -> bool:
         """Whether every other node that runs or may run again has learned which folder is this one's."""
@@ -126,12 +140,19 @@ class World:
         self.nodes[node_id] = self._node(node_id)
         return self.hold_down(node_id)
 
-    def wipe(self, node_id: str, *, waits: bool) -> None:
+    def take_on(self) -> Undo:
+        """Set up a machine for another agent, under a name of its own; it is started by calling the
+        returned."""
+        name = f"a{len(self.agents) + 1}"
+        self.agents[name] = self._agent(name)
+        return self.hold_down(name)
+
+    def wipe(self, member: Member, *, waits: bool) -> None:
         """A node loses what is on its disk; `waits` as in `NodeProgram.wipe`."""
-        self.losses.damaged.discard(node_id)
-        self.losses.wiped.add(node_id)
-        self.checks.wiped(node_id)
-        self.nodes[node_id].wipe(waits=waits)
+        self.losses.damaged.discard(member.id)
+        self.losses.wiped[member.id] = member.incarnation
+        self.checks.wiped(member.id)
+        self.nodes[member.id].wipe(waits=waits)
 
     def belonging(self) -> dict[str, Node]:
         """The nodes that run and have had a place in the cluster, as far as they know: founders, and those
@@ -186,13 +207,13 @@ class World:
         config = _config(self.plan, node_id)
         return NodeProgram(config, machine, disk, self.network, self.weather, self.checks)
 
-    def _agent(self, name: str, endpoints: list[str]) -> AgentProgram:
+    def _agent(self, name: str) -> AgentProgram:
         slots = self._chance(f"{name} slots").randint(1, 4)
-        return AgentProgram(self._machine(name), self.network, self.witness, endpoints, slots=slots)
+        return AgentProgram(self._machine(name), self.network, self.witness, self._endpoints, slots=slots)
 
-    def _client(self, name: str, endpoints: list[str]) -> ClientProgram:
+    def _client(self, name: str) -> ClientProgram:
         machine = self._machine(name)
-        return ClientProgram(machine, self.network, self.witness, endpoints, pause_s=self.plan.pause_s)
+        return ClientProgram(machine, self.network, self.witness, self._endpoints, pause_s=self.plan.pause_s)
 
     def _program(self, name: str) -> NodeProgram | AgentProgram | ClientProgram | OperatorProgram:
         if name == self.operator.machine.name:
@@ -216,12 +237,13 @@ class World:
 
     def _restart(self, name: str) -> None:
         """Start a machine's process if it has none, and may have one."""
-        barred = name in self.losses.damaged or name in self.retired or self.held_down[name] > 0
+        barred = name in self.gone or self.held_down[name] > 0
         if self.machines[name].process is None and not barred:
             self._program(name).boot()
 
     def _look(self) -> None:
         self.checks.look(self.running())
+        self.known_membership()
         self.scheduler.after(_LOOK_S, self._look)
 
     def _unexpected(self, what: str, error: BaseException | None) -> None:
