@@ -120,17 +120,23 @@ def _set_clock(machine: Machine, offset_ms: int) -> None:
 
 
 def _transfer(world: World, target: str, fault: Fault) -> Undo | None:
-    """Leadership is handed on again and again, by whoever has it then."""
-    world.nodes[target].hand_over()
+    """Leadership is handed on again and again, by whoever has it then: to any node that is named, fit for it
+    or not, or to whichever has caught up."""
+    rng = random.Random(fault.at_s)
+    world.nodes[target].hand_over(_successor(world, rng))
     for turn in range(1, int(fault.amount)):
-        world.scheduler.after(turn * _TURN_S, partial(_hand_on, world))
+        world.scheduler.after(turn * _TURN_S, partial(_hand_on, world, rng))
     return _nothing
 
 
-def _hand_on(world: World) -> None:
+def _hand_on(world: World, rng: random.Random) -> None:
     leader = world.leader()
     if leader is not None:
-        world.nodes[leader].hand_over()
+        world.nodes[leader].hand_over(_successor(world, rng))
+
+
+def _successor(world: World, rng: random.Random) -> str | None:
+    return rng.choice([None, *world.nodes])
 
 
 # --- the network --------------------------------------------------------------------------------------------

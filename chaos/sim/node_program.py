@@ -81,11 +81,11 @@ class NodeProgram:
         if self.machine.process is not None and self._stopping is not None:
             self.machine.process.post(self._stopping.set)
 
-    def hand_over(self) -> None:
-        """Have the node give leadership to another."""
+    def hand_over(self, to: str | None) -> None:
+        """Have the node give leadership to that one, or to whichever it chooses."""
         process, node = self.machine.process, self.node
         if process is not None and node is not None:
-            process.post(lambda: process.create_task(_hand_over(node)))
+            process.post(lambda: process.create_task(_hand_over(node, to)))
 
     async def _run(self) -> None:
         process = self.machine.process
@@ -137,9 +137,9 @@ class NodeProgram:
         self._network.died(process, silent)
 
 
-async def _hand_over(node: Node) -> None:
+async def _hand_over(node: Node, to: str | None) -> None:
     try:
-        await node.consensus.transfer_leadership()
+        await node.consensus.transfer_leadership(to)
     except CoordinatorError as error:
         # Nobody can take over now, or somebody has already.
         del error
