@@ -165,10 +165,21 @@ class Proposer:
             entry = _Frame(FORMAT, self._clock.now_ms(), [one.command for one in batch])
             try:
                 index, term = self._consensus.propose(_encode(entry))
+            except QueueFull as error:
+                self._wait_with(batch, error.retry_after_ms / 1000)
+                return
             except CoordinatorError as error:
                 self._fail([one.reply for one in batch], error)
             else:
                 self._in_flight[index] = _InFlight(term, [one.reply for one in batch])
+
+    def _wait_with(self, batch: list[_Waiting], pause_s: float) -> None:
+        """The log takes nothing for the moment, perhaps because leadership is being handed over: these come
+        first when it does. If another leads by then, `revoke` tells them."""
+        self._waiting.extendleft(reversed(batch))
+        self._waiting_bytes += sum(one.size for one in batch)
+        self._flush_scheduled = True
+        asyncio.get_running_loop().call_later(pause_s, self._flush)
 
     def _take(self) -> list[_Waiting]:
         batch: list[_Waiting] = []

@@ -28,12 +28,23 @@ class Log:
     def __init__(self) -> None:
         self.entries: list[Entry] = []
         self.leading = True
+        self.takes = True
+        self.grew = asyncio.Event()
 
     def propose(self, payload: bytes) -> tuple[int, int]:
         if not self.leading:
             raise NotLeader("n2", "host:1")
+        if not self.takes:
+            raise QueueFull("not now", retry_after_ms=1)
         self.entries.append(msgspec.msgpack.decode(payload, type=Entry))
+        self.grew.set()
         return len(self.entries) + 1, 7
+
+    async def has_taken(self, commands: int) -> None:
+        """Return once it has so many."""
+        while sum(len(entry.commands) for entry in self.entries) < commands:
+            self.grew.clear()
+            await self.grew.wait()
 
 
 def make(log: Log, **bounds: int) -> Proposer:
@@ -77,6 +88,39 @@ async def test_beyond_the_window_commands_gather_until_an_entry_is_applied():
         f"dag-{number}" for number in range(2, 6)
     ]
     assert not any(future.done() for future in late)
+
+
+async def test_what_the_log_does_not_take_waits_in_its_order_until_it_does():
+    """As while leadership is being handed over, in vain: what the leader's own loops ask for once must not be
+    lost."""
+    log = Log()
+    log.takes = False
+    proposer = make(log, max_entry_bytes=264)
+    futures = [proposer.submit(cancel(number)) for number in range(8)]
+    await turn()
+    assert (log.entries, proposer.waiting) == ([], 8)
+    futures += [proposer.submit(cancel(8))]
+    log.takes = True
+    await log.has_taken(9)
+    sent = [command.dag_id for entry in log.entries for command in entry.commands]
+    assert sent == [f"dag-{number}" for number in range(9)]
+    assert not any(future.done() for future in futures)
+
+
+async def test_what_waits_for_the_log_is_told_when_another_leads():
+    log = Log()
+    log.takes = False
+    proposer = make(log)
+    waits = proposer.submit(cancel(0))
+    await turn()
+    proposer.revoke(NotLeader("n2", "host:1"))
+    with pytest.raises(NotLeader):
+        await waits
+    log.takes = True
+    later = proposer.submit(cancel(1))
+    await log.has_taken(1)
+    assert [command.dag_id for command in log.entries[0].commands] == ["dag-1"]
+    assert not later.done()
 
 
 async def test_an_entry_is_closed_at_its_bound():
