@@ -155,12 +155,13 @@ class World:
         self.nodes[member.id].wipe(waits=waits)
 
     def belonging(self) -> dict[str, Node]:
-        """The nodes that run and have had a place in the cluster, as far as they know: founders, and those
-        that do not wait to be added any more."""
+        """The nodes that run and have, or had, a place in the cluster with the folders that they have
+        now, as far as they know. One that was removed before it had learned that it had been added waits
+        on."""
         return {
             name: node
             for name, (node, _) in self.running().items()
-            if node.members.get(name) is not None or (node.members.voters and name in self.plan.node_ids)
+            if node.members.voters and node.consensus.speaks
         }
 
     def hold_down(self, name: str) -> Undo:

@@ -34,12 +34,15 @@ class Belonging:
         return Credentials(self._node.me, self._incarnation, self._node.configuration.place)
 
     def judge(self, peer: Credentials) -> Refusal | None:
-        """As `admission.Gate.judge`."""
+        """As `admission.Gate.judge`. Whoever has no place in the cluster himself does not know better than
+        others: his log may end before they were added."""
         refusal = self._objection(peer)
-        if refusal is None and self.met.get(peer.node) != peer.incarnation:
+        if refusal is not None:
+            return refusal._replace(final=refusal.final and self.speaks)
+        if self.met.get(peer.node) != peer.incarnation:
             self.met[peer.node] = peer.incarnation
             self._wake()
-        return refusal
+        return None
 
     def keeps(self, peer: Credentials) -> bool:
         """As `admission.Gate.keeps`: not that of a member which has been replaced since, though it may be

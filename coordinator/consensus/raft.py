@@ -185,6 +185,11 @@ class RaftConsensus:
         """As `port.Consensus.membership`."""
         return self._node.configuration.membership
 
+    @property
+    def speaks(self) -> bool:
+        """Whether this node's data folder may speak for the member of its name: as `Belonging.speaks`."""
+        return self._node.gate.speaks
+
     def abstain(self, why: Abstention) -> None:
         """As `port.Consensus.abstain`."""
         self._node.abstains = why

@@ -3,6 +3,7 @@ whoever has been removed stops (A3; defect 14)."""
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from coordinator.consensus.admission import Credentials, Refusal
@@ -141,6 +142,19 @@ def test_14_a_wiped_node_is_refused_by_one_that_does_not_know_yet_what_is_commit
     assert refusal is not None
     assert not refusal.final
     assert bench.node.gate.judge(Credentials("c", "c1", (0, 1))) is None
+
+
+def test_a_folder_without_a_place_in_the_cluster_refuses_nobody_for_good() -> None:
+    """It was wiped, added anew, and removed before its log came so far: what it knows of others is as old."""
+    bench = Bench(joins=True)
+    folders = {one: Member(one, f"{one}:raft", f"{one}:grpc", f"{one}1") for one in "abc"}
+    former = msgspec.structs.replace(folders["b"], incarnation="b0")
+    old = Membership((folders["a"], former, folders["c"]))
+    bench.hear("a", append(1, (1, 0), config(1, old), commit=2))
+    assert bench.node.configuration_committed
+    refusal = bench.node.gate.judge(Credentials("c", "c2", (0, 1)))
+    assert refusal is not None
+    assert not refusal.final
 
 
 def test_14_a_wiped_node_comes_back_as_a_learner_with_nothing_acknowledged() -> None:
