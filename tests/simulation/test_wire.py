@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
@@ -83,8 +83,11 @@ class Pair:
 
 
 @pytest.fixture
-def pair() -> Pair:
-    return Pair()
+def pair() -> Iterator[Pair]:
+    pair = Pair()
+    yield pair
+    for process in (pair.a, pair.b):
+        process.end()
 
 
 def test_a_stream_arrives_whole_and_keeps_no_boundaries(pair: Pair) -> None:
