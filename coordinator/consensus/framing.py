@@ -92,38 +92,25 @@ class FrameReader:
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """The bodies of the frames that `data` completes. Raises FrameError."""
-        buffer = self._buffer
-        if not buffer and len(data) >= _HEAD.size:
-            length, crc = _HEAD.unpack_from(data)
-            if length == len(data) - _HEAD.size and length <= self.limit:
-                # Mostly one whole frame comes alone: nothing has to be kept.
-                body = data[_HEAD.size :]
-                _verify(body, crc)
-                yield body
-                return
-        buffer += data
+        self._buffer += data
         start = 0
         try:
-            while len(buffer) - start >= _HEAD.size:
-                length, crc = _HEAD.unpack_from(buffer, start)
+            while len(self._buffer) - start >= _HEAD.size:
+                length, crc = _HEAD.unpack_from(self._buffer, start)
                 if length > self.limit:
-                    raise self._too_large(length, bytes(buffer[start : start + 2]))
+                    tls = bytes(self._buffer[start : start + 2]) in _TLS_RECORDS
+                    raise FrameError(
+                        "it speaks TLS, and this node does not: tls.mode must be the same on all nodes"
+                        if tls
+                        else f"a frame of {length} bytes, where {self.limit} are allowed"
+                    )
                 end = start + _HEAD.size + length
-                if len(buffer) < end:
+                if len(self._buffer) < end:
                     break
-                body = bytes(memoryview(buffer)[start + _HEAD.size : end])
+                body = bytes(memoryview(self._buffer)[start + _HEAD.size : end])
                 start = end
-                _verify(body, crc)
+                if zlib.crc32(body) != crc:
+                    raise FrameError("a frame that does not match its checksum")
                 yield body
         finally:
-            del buffer[:start]
-
-    def _too_large(self, length: int, began: bytes) -> FrameError:
-        if began in _TLS_RECORDS:
-            return FrameError("it speaks TLS, and this node does not: tls.mode must be the same on all nodes")
-        return FrameError(f"a frame of {length} bytes, where {self.limit} are allowed")
-
-
-def _verify(body: bytes, crc: int) -> None:
-    if zlib.crc32(body) != crc:
-        raise FrameError("a frame that does not match its checksum")
+            del self._buffer[:start]
