@@ -30,7 +30,7 @@ from coordinator.consensus.messages import AppendEntries, AppendReply, VoteReque
 from coordinator.consensus.reads import ReadDone
 from coordinator.consensus.reconfiguration import Reconfiguration
 from coordinator.consensus.seam import SyncObjSeam
-from coordinator.consensus.transport import Dialler, TcpTransport
+from coordinator.consensus.transport import Dialler, WireTransport
 from coordinator.core import commands as c
 from coordinator.core import machine
 from coordinator.core.appliers import kv, tasks
@@ -253,8 +253,8 @@ async def _connect_once(dialler: Dialler) -> None:
         await dialler._hold_one_connection()
 
 
-@_plants("keep links that must go", TcpTransport, "reach", kinds=("member_remove", "member_wipe"))
-def _reach_more(links: TcpTransport, peers: Mapping[str, str]) -> None:
+@_plants("keep links that must go", WireTransport, "reach", kinds=("member_remove", "member_wipe"))
+def _reach_more(links: WireTransport, peers: Mapping[str, str]) -> None:
     """A link stays, though the member at its other end has been removed or replaced."""
     links._peers = dict(peers)
     if links._port is not None:

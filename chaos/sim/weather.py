@@ -18,7 +18,7 @@ from chaos.sim.wire import SimWire
 from coordinator.config import NodeConfig
 from coordinator.consensus.messages import Message
 from coordinator.consensus.tls import AnyPeer
-from coordinator.consensus.transport import TcpTransport
+from coordinator.consensus.transport import WireTransport
 
 _LATE_S: Final = (0.001, 1.0)
 """The least and the most by which a message that is overtaken comes too late."""
@@ -54,7 +54,7 @@ class Weather:
         return False
 
 
-class ExposedTransport(TcpTransport):
+class ExposedTransport(WireTransport):
     """The product's links on the simulated network, out in the weather; `tap` is told of each message with
     its target."""
 
@@ -83,7 +83,7 @@ class ExposedTransport(TcpTransport):
         self._tap = tap
 
     def send(self, node: Node, message: object) -> bool:
-        """As `TcpTransport.send`, as the weather allows."""
+        """As `WireTransport.send`, as the weather allows."""
         assert isinstance(message, Message)
         dialler = self._outgoing.get(node.id)
         link = dialler.link if dialler is not None else None

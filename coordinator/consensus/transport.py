@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 _LOOK_AT_CERTIFICATE_S: Final = 3600
 
 
-class TcpTransport(Links):
+class WireTransport(Links):
     """The links of one node. Nothing is opened before `start`, so that no peer can come before the
     callbacks are set."""
 
@@ -301,7 +301,7 @@ class TcpTransport(Links):
 class Listener(Link):
     """An accepted connection: a Hello, then messages."""
 
-    def __init__(self, owner: TcpTransport) -> None:
+    def __init__(self, owner: WireTransport) -> None:
         super().__init__(owner.settings)
         self._owner = owner
         self.peer = ""
@@ -349,7 +349,7 @@ class Listener(Link):
 class Caller(Link):
     """A connection that this node dialled: a Hello out, a Welcome in, then messages out."""
 
-    def __init__(self, owner: TcpTransport, hello: Hello) -> None:
+    def __init__(self, owner: WireTransport, hello: Hello) -> None:
         super().__init__(owner.settings)
         self._owner = owner
         self._hello = hello
@@ -408,7 +408,7 @@ class Caller(Link):
 class Dialler:
     """Keeps one peer reachable: dials, and dials again after a short, random pause."""
 
-    def __init__(self, owner: TcpTransport, peer: str, address: str) -> None:
+    def __init__(self, owner: WireTransport, peer: str, address: str) -> None:
         self.address = address
         self.link: Caller | None = None
         """The connection that messages may be sent on, if there is one."""

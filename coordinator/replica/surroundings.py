@@ -17,7 +17,7 @@ from coordinator.config import NodeConfig
 from coordinator.consensus.journal import FAMILIES
 from coordinator.consensus.links import Links
 from coordinator.consensus.tls import AnyPeer, Certificates, NoPeer, Trust, identity
-from coordinator.consensus.transport import TcpTransport
+from coordinator.consensus.transport import WireTransport
 from coordinator.consensus.worker import ThreadWorker, Worker
 from coordinator.replica.clock import wall_ms
 from coordinator.storage.engine import Engine, RocksEngine
@@ -46,7 +46,7 @@ def this_machine(config: NodeConfig) -> Surroundings:
     return Surroundings(
         open_log=lambda: RocksEngine(data / "log", FAMILIES),
         open_home=lambda: FolderHome(data / "state"),
-        links=TcpTransport(
+        links=WireTransport(
             config.node_id,
             cluster=config.cluster_id,
             listen=config.raft_listen,

@@ -16,7 +16,7 @@ from coordinator.consensus.admission import Credentials, Refusal
 from coordinator.consensus.framing import Hello, Refused, Welcome, handshake
 from coordinator.consensus.settings import RaftSettings
 from coordinator.consensus.tls import AnyPeer, Trust
-from coordinator.consensus.transport import TcpTransport
+from coordinator.consensus.transport import WireTransport
 
 PATIENCE_S = 20.0
 PLAIN = AnyPeer()
@@ -71,7 +71,7 @@ class End:
         self.heard: list[tuple[str, object]] = []
         self.links: list[tuple[str, bool]] = []
         self.changed = asyncio.Event()
-        self.transport = TcpTransport(
+        self.transport = WireTransport(
             me,
             cluster=cluster,
             listen="127.0.0.1:0",

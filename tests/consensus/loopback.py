@@ -16,7 +16,7 @@ from coordinator.consensus.port import Role
 from coordinator.consensus.raft import RaftConsensus
 from coordinator.consensus.settings import RaftSettings
 from coordinator.consensus.tls import AnyPeer
-from coordinator.consensus.transport import TcpTransport
+from coordinator.consensus.transport import WireTransport
 from coordinator.errors import CoordinatorError
 from coordinator.storage.engine import RocksEngine
 from tests.consensus.memory import ListReplica
@@ -46,7 +46,7 @@ class Cluster:
         self._folder = folder
         self._settings = settings or RaftSettings()
         self._engines: dict[str, RocksEngine] = {}
-        self._links: dict[str, TcpTransport] = {}
+        self._links: dict[str, WireTransport] = {}
         self._ports: dict[str, int] = {}
         self._changed = asyncio.Event()
 
@@ -55,7 +55,7 @@ class Cluster:
         members = tuple(Member(node, "127.0.0.1:0", f"{node}:grpc") for node in self.ids)
         for node in nodes or self.ids:
             self._engines[node] = RocksEngine(self._folder / node, FAMILIES)
-            self._links[node] = TcpTransport(
+            self._links[node] = WireTransport(
                 node,
                 cluster=CLUSTER,
                 listen=f"127.0.0.1:{self._ports.get(node, 0)}",
