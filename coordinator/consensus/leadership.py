@@ -375,9 +375,9 @@ class Leadership:
         """Whether there is anything to send to anybody."""
         if now >= self._commit_news_s or self.handover.target is not None or self._reads.wants_round():
             return True
-        last, due_s = self._node.journal.last_index, now - self._node.settings.heartbeat_s
+        last, heartbeat_s = self._node.journal.last_index, self._node.settings.heartbeat_s
         return any(
-            peer.progress.next <= last or peer.snapshot is not None or peer.tried_s <= due_s
+            peer.progress.next <= last or peer.snapshot is not None or now >= peer.tried_s + heartbeat_s
             for peer in self._peers.values()
         )
 

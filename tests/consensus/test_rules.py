@@ -3,6 +3,8 @@ those of Ongaro's thesis."""
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from pysyncobj.node import Node
 
@@ -17,7 +19,7 @@ from coordinator.consensus.messages import (
 from coordinator.consensus.port import Abstention, Role
 from coordinator.consensus.settings import RaftSettings
 from coordinator.errors import NotLeader, QueueFull, WrongState
-from tests.consensus.lab import Bench, acknowledge, append, command, empty, leading, voters
+from tests.consensus.lab import NOTHING, Bench, acknowledge, append, command, empty, leading, voters
 from tests.consensus.memory import ListReplica, MemoryEngine
 
 # Elections.
@@ -370,3 +372,34 @@ def test_there_must_be_somebody_to_hand_over_to() -> None:
     bench.hear("c", append(bench.node.term + 1, (1, 0)))
     with pytest.raises(NotLeader):
         bench.node.begin_transfer(None)
+
+
+@pytest.mark.parametrize("waits", ["nothing", "a read", "a follower"])
+def test_the_last_acknowledgement_asks_for_a_tick_only_if_something_can_follow(waits: str) -> None:
+    bench = leading("a", "c", "d", "e") if waits == "a follower" else leading()
+    bench.node.propose(b"x")
+    bench.settle()
+    last = AppendReply(bench.node.term, 10**6, bench.node.journal.last_index, NOTHING)
+    acknowledge(bench, "a")
+    if waits == "a read":
+        bench.node.read_index(lambda index: None)
+        bench.settle()
+    bench.wakes = 0
+    bench.transport._onMessageReceived(Node("c"), last)
+    assert bench.wakes == (waits != "nothing")
+    bench.settle()
+    assert bench.node.commit_index == bench.node.journal.last_index
+
+
+def test_a_leader_is_never_late_for_what_it_woke_for() -> None:
+    """A deadline that has come and moves nothing would have it wake again at once, for ever."""
+    bench, rng = leading(), random.Random(1)
+    for _ in range(200):
+        bench.clock = bench.node.next_deadline()
+        for peer, _ in bench.settle():
+            acknowledge(bench, peer)
+        assert bench.node.next_deadline() > bench.clock
+        # Not on the grid of the deadlines, so that sums of seconds are rounded in all ways.
+        bench.clock += rng.uniform(0.001, 0.01)
+        bench.settle()
+    assert bench.node.role is Role.LEADER
