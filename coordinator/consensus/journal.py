@@ -3,8 +3,9 @@
 Entries lie in the family "log" under their index; the family "vote" holds the format version, the term
 with the vote, and the *base*: the index and term of the last entry that compaction or a snapshot took
 away, with the configuration in force there. Every record carries a CRC-32 of its content and its place.
-Term and vote are synced before `set_vote` returns. Entries are written at once and become durable when a
-sync that began after them ends; the caller runs it: `begin_sync`, the engine's `sync` in a thread,
+Term and vote are synced before `set_vote` returns. Entries gather in memory, so that a leader can send them
+before it writes them (Ongaro's thesis, section 10.2.1). They are written, all at once, when a sync begins,
+and are durable when it has ended; the caller runs it: `begin_sync`, the engine's `sync` in a thread,
 `finish_sync`.
 """
 
@@ -86,6 +87,9 @@ class Journal:
             LogCorrupt: it is not what was written.
         """
         self._engine = engine
+        self._gathered = engine.batch()
+        """What is still to be written, in order."""
+        self._gathers = False
         self._tail_entries = tail_entries
         self._tail_bytes = tail_bytes
         self._generation = 0
@@ -205,20 +209,19 @@ class Journal:
     def set_vote(self, term: int, voted_for: str | None) -> None:
         """Record term and vote, durable on return, as is then everything written before."""
         vote = VoteRecord(term, voted_for)
-        batch = self._engine.batch()
-        records.put(batch, _VOTE_KEY, vote)
-        self._engine.write(batch)
+        records.put(self._gathered, _VOTE_KEY, vote)
+        self._write()
         self._engine.sync()
         self._vote = vote
         self._durable_index = self._last_index
         self._configuration_durable = True
 
     def append(self, entries: Sequence[Entry]) -> None:
-        """Add entries after the last; they are not durable yet."""
+        """Add entries after the last; they are not written yet."""
         self._replace_from(self._last_index + 1, entries)
 
     def replace_from(self, index: int, entries: Sequence[Entry]) -> None:
-        """Forget the entries from `index` on and put `entries` there, in one step."""
+        """Forget the entries from `index` on and put `entries` there, in one step that is not written yet."""
         if index <= self._base.index:
             raise LogCorrupt(
                 f"entry {index} cannot be replaced: the log begins after entry {self._base.index}",
@@ -229,10 +232,9 @@ class Journal:
     def compact_to(self, index: int) -> None:
         """Forget the entries up to and with `index`, which is the new base."""
         base = Base(Position(index, self._terms.at(index)), self._configurations.at(index))
-        batch = self._engine.batch()
-        batch.delete_range(LOG, _INDEX.pack(0), _INDEX.pack(index + 1))
-        records.put(batch, _BASE_KEY, base)
-        self._engine.write(batch)
+        self._gathered.delete_range(LOG, _INDEX.pack(0), _INDEX.pack(index + 1))
+        records.put(self._gathered, _BASE_KEY, base)
+        self._write()
         self._base = base.position
         self._configurations.compact_to(index)
         self._terms.compact_to(index)
@@ -242,9 +244,8 @@ class Journal:
     def expect_base(self, base: Position, configuration: Configuration) -> None:
         """A snapshot of the state at `base`, where `configuration` is in force, is about to be installed:
         `reset` will know it, also after a crash in between. Durable on return."""
-        batch = self._engine.batch()
-        records.put(batch, _EXPECTED_KEY, Base(base, configuration))
-        self._engine.write(batch)
+        records.put(self._gathered, _EXPECTED_KEY, Base(base, configuration))
+        self._write()
         self._engine.sync()
 
     def reset(self, base: Position) -> None:
@@ -256,10 +257,9 @@ class Journal:
             if expected is not None and expected.position == base
             else self._configurations.at(base.index)
         )
-        batch = self._engine.batch()
-        batch.delete_range(LOG, _INDEX.pack(0), _INDEX.pack(self._last_index + 1))
-        records.put(batch, _BASE_KEY, Base(base, configuration))
-        self._engine.write(batch)
+        self._gathered.delete_range(LOG, _INDEX.pack(0), _INDEX.pack(self._last_index + 1))
+        records.put(self._gathered, _BASE_KEY, Base(base, configuration))
+        self._write()
         self._engine.sync()
         self._generation += 1
         self._base = base
@@ -272,7 +272,10 @@ class Journal:
         self._last_index = self._durable_index = base.index
 
     def begin_sync(self) -> SyncTicket:
-        """To be called before a sync: what it will cover."""
+        """To be called before a sync: write what is to be written; returns what the sync will cover. Raises
+        StorageFault."""
+        if self._gathers:
+            self._write()
         return SyncTicket(self._generation, self._last_index)
 
     def sync(self) -> None:
@@ -289,13 +292,13 @@ class Journal:
     # --- inside ---------------------------------------------------------------------------------------------
 
     def _replace_from(self, index: int, entries: Sequence[Entry]) -> None:
-        batch = self._engine.batch()
+        batch = self._gathered
         dropped = self._last_index - index + 1
         if dropped:
             batch.delete_range(LOG, _INDEX.pack(index), _INDEX.pack(self._last_index + 1))
         for position, entry in enumerate(entries, index):
             batch.put(LOG, _INDEX.pack(position), _encode(position, entry))
-        self._engine.write(batch)
+        self._gathers = True
         if dropped:
             self._forget_from(index)
         for position, entry in enumerate(entries, index):
@@ -310,6 +313,10 @@ class Journal:
         if len(self._tail) > self._tail_entries or self._tail_size > self._tail_bytes:
             # A quarter at once, since taking from the front of a list moves all the rest.
             self._shrink_tail(self._tail_entries * 3 // 4, self._tail_bytes * 3 // 4)
+
+    def _write(self) -> None:
+        batch, self._gathered, self._gathers = self._gathered, self._engine.batch(), False
+        self._engine.write(batch)
 
     def _forget_from(self, index: int) -> None:
         self._generation += 1
@@ -335,6 +342,8 @@ class Journal:
         del self._tail[:drop]
 
     def _read_stored(self, first: int, last: int, size: int) -> list[Entry]:
+        if self._gathers:
+            self._write()
         found: list[Entry] = []
         taken = 0
         for key, value in self._engine.items(LOG, _INDEX.pack(first), _INDEX.pack(last + 1)):

@@ -431,9 +431,11 @@ def test_26_a_disk_that_fails_stops_the_node_and_nothing_is_promised(
     bench.hear("a", append(1, (1, 0), empty(1)))
     bench.engine.fault = StorageFault("the disk is full")
     assert bench.hear("a", append(1, (2, 1), command(1, b"x"), seq=2)) == []
-    assert (bench.log, bench.replica.fatal) == ([(2, 1)], [bench.engine.fault])
+    assert bench.replica.fatal == [bench.engine.fault]
     bench.engine.fault = None
     assert bench.hear("a", append(1, (2, 1), command(1, b"x"), seq=3)) == [], "it has stopped for good"
+    bench.crash()
+    assert bench.log == [(2, 1)]
 
 
 def test_26_a_sync_that_fails_stops_the_node() -> None:

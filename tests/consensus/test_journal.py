@@ -24,11 +24,12 @@ def opened(engine: MemoryEngine) -> Journal:
 
 
 def filled(count: int, term: int = 1) -> tuple[MemoryEngine, Journal]:
-    """A journal with entries 2 ... count + 1, none of them synced."""
+    """A journal with entries 2 ... count + 1, which are written, and none of them synced."""
     engine = MemoryEngine(FAMILIES)
     journal = opened(engine)
     journal.set_vote(term, None)
     journal.append([command(term, b"%d" % number) for number in range(count)])
+    journal.begin_sync()
     return engine, journal
 
 
@@ -211,3 +212,32 @@ def test_the_base_is_never_replaced() -> None:
     _, journal = filled(5)
     with pytest.raises(LogCorrupt):
         journal.replace_from(1, [])
+
+
+def test_what_is_appended_is_written_when_a_sync_begins_and_all_at_once() -> None:
+    engine, journal = filled(2)
+    written = engine.unsynced
+    journal.append([command(1, b"x")])
+    journal.append([command(1, b"y")])
+    journal.replace_from(5, [command(1, b"z")])
+    assert (journal.last_index, engine.unsynced) == (5, written)
+    ticket = journal.begin_sync()
+    assert (ticket.index, engine.unsynced) == (5, written + 1)
+    journal.begin_sync()
+    assert engine.unsynced == written + 1
+    engine.crash(kept=engine.unsynced)
+    assert [entry.payload for entry in opened(engine).read(4, entries=9, size=99)] == [b"x", b"z"]
+
+
+def test_what_has_left_the_memory_can_be_read_though_no_sync_has_begun() -> None:
+    _, journal = filled(0)
+    journal.append([command(1, b"%d" % number) for number in range(3 * TAIL)])
+    assert journal.read(2, entries=1, size=99)[0].payload == b"0"
+
+
+def test_a_vote_makes_what_was_appended_durable() -> None:
+    engine, journal = filled(0)
+    journal.append([command(1, b"x")])
+    journal.set_vote(2, "a")
+    engine.crash()
+    assert (opened(engine).last_index, journal.durable_index) == (2, 2)

@@ -37,6 +37,7 @@ def written(path: Path, *, flush: bool = False) -> None:
     journal.set_vote(3, "a")
     for index in range(2, 42):
         journal.append([command(3, {20: MARK, 41: LAST}.get(index, b"entry"))])
+        journal.begin_sync()
         journal.sync()
     if flush:
         engine.flush()
@@ -72,6 +73,7 @@ def test_a_torn_tail_is_what_a_crash_leaves(tmp_path: Path) -> None:
     engine, journal = opened(tmp_path)
     assert (journal.last.index, journal.term, journal.voted_for) == (40, 3, "a")
     journal.append([command(3, b"again")])
+    journal.begin_sync()
     journal.sync()
     engine.close()
     engine, journal = opened(tmp_path)
