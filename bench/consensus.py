@@ -23,7 +23,7 @@ import uvloop
 from agent_sdk import AsyncClient
 from bench import etcd
 from bench.machine import machine, versions
-from bench.puts import VALUE_BYTES, Connect, Load, Put, Puts, channel, puts
+from bench.puts import VALUE_BYTES, Connect, Load, Put, Puts, Turn, channel, take_turn
 from coordinator.cli.local_cluster import LocalCluster
 from quorumflow_proto.v1 import kv_pb2, kv_pb2_grpc
 
@@ -31,8 +31,9 @@ MAX_RATIO: Final = 1.3
 """What the median at one client may be, compared with etcd's."""
 
 _ETCD: Final = "etcd, calls"
-_LOADS: Final = (Load(1, 1, 2_000), Load(100, 1, 10_000), Load(1, 100, 10_000))
-"""One client; many; and one that has as many writes under way, which on a stream share it."""
+_LOADS: Final = (Load(1, 1, 250, turns=8), Load(100, 1, 10_000), Load(1, 100, 10_000))
+"""One client; many; and one that has as many writes under way, which on a stream share it. The first takes
+turns so short that the machine's good and bad moments meet all sides alike."""
 
 
 class Side(NamedTuple):
@@ -115,8 +116,12 @@ def _alternate(sides: list[Side], load: Load, runs: int) -> dict[str, list[Puts]
     """Runs of all sides in turn, so that whatever else the machine does meets them alike."""
     found: dict[str, list[Puts]] = {side.name: [] for side in sides}
     for _ in range(runs):
-        for side in sides:
-            found[side.name].append(uvloop.run(puts(side.leader, side.connect, load)))
+        turns: dict[str, list[Turn]] = {side.name: [] for side in sides}
+        for _ in range(load.turns):
+            for side in sides:
+                turns[side.name].append(uvloop.run(take_turn(side.leader, side.connect, load)))
+        for name, taken in turns.items():
+            found[name].append(Puts.of(taken))
     return found
 
 

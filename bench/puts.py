@@ -21,14 +21,23 @@ Connect = Callable[[str], AbstractAsyncContextManager[Put]]
 
 
 class Load(NamedTuple):
-    """So many clients, each with so many writes under way at once; and how many writes in all."""
+    """So many clients, each with so many writes under way at once; how many writes in a turn, and turns in a
+    run."""
 
     clients: int
     at_once: int
     writes: int
+    turns: int = 1
 
     def __str__(self) -> str:
         return f"{self.clients} x {self.at_once}"
+
+
+class Turn(NamedTuple):
+    """How long each write took and all together, in seconds."""
+
+    each: list[float]
+    all: float
 
 
 class Puts(NamedTuple):
@@ -38,8 +47,15 @@ class Puts(NamedTuple):
     p99: float
     per_s: float
 
+    @classmethod
+    def of(cls, turns: list[Turn]) -> Puts:
+        """All writes of some turns."""
+        times = [took for turn in turns for took in turn.each]
+        cuts = statistics.quantiles(times, n=100)
+        return cls(cuts[49] * 1e3, cuts[98] * 1e3, len(times) / sum(turn.all for turn in turns))
 
-async def puts(address: str, connect: Connect, load: Load) -> Puts:
+
+async def take_turn(address: str, connect: Connect, load: Load) -> Turn:
     """Write, after a few that do not count."""
     async with AsyncExitStack() as connected:
         clients = [await connected.enter_async_context(connect(address)) for _ in range(load.clients)]
@@ -48,9 +64,7 @@ async def puts(address: str, connect: Connect, load: Load) -> Puts:
         began = time.perf_counter()
         each = [_write(put, f"key-{name}", load.writes // len(writers)) for name, put in writers]
         times = [took for one in await asyncio.gather(*each) for took in one]
-        per_s = len(times) / (time.perf_counter() - began)
-    cuts = statistics.quantiles(times, n=100)
-    return Puts(cuts[49] * 1e3, cuts[98] * 1e3, per_s)
+        return Turn(times, time.perf_counter() - began)
 
 
 @asynccontextmanager
