@@ -112,6 +112,8 @@ class WriteStream:
                 if isinstance(message, pb.KvWrites):
                     for request in message.writes:
                         await self._ask(request)
+                    # What was asked leaves for the other nodes before gRPC is told to read on.
+                    await asyncio.sleep(0)
                 elif isinstance(message, Malformed):
                     await self._refuse(message)
                 else:

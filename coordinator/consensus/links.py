@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from pysyncobj.transport import Transport
 
@@ -17,6 +17,8 @@ class Links(Transport):
     opened before `start`, so that no peer can come before the callbacks are set."""
 
     counters: Counter[str]
+    on_read: Callable[[], None]
+    """Called when all that had arrived on a link has been handed over as messages."""
 
     @property
     @abstractmethod

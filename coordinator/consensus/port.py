@@ -156,6 +156,10 @@ class Consensus(Protocol):
             LimitExceeded: the payload is larger than one entry may be.
         """
 
+    def push(self) -> None:
+        """Send what was proposed, and begin to sync it. Without this it happens when the present iteration of
+        the event loop ends."""
+
     async def read_index(self) -> int:
         """An index such that a read of the state applied up to it is linearizable. Raises NotLeader."""
 

@@ -1,8 +1,9 @@
 """One node's consensus, put together: the hardened PySyncObj on the journal and the links to the other nodes,
 driven by the event loop.
 
-Nothing is polled. A message, a proposal, a finished sync or a timer asks for one tick at the end of the
-loop's present iteration, and all that came before it is sent, synced and applied together.
+Nothing is polled. A message, a proposal, a finished sync or a timer asks for one tick, in which all that came
+before it is sent, synced and applied together. It comes when the present iteration of the loop ends, but at
+once where somebody waits for it: on a follower that has read a link, on a leader when all has been proposed.
 """
 
 from __future__ import annotations
@@ -97,6 +98,7 @@ class RaftConsensus:
 
     async def start(self) -> None:
         """Open the listening port and begin to take part. Raises StartFailed if the port cannot be had."""
+        self._links.on_read = self._link_read
         self._links.reach(self._peers())
         await self._links.start()
         self._running = True
@@ -129,6 +131,10 @@ class RaftConsensus:
         """As `port.Consensus.propose`."""
         self._require_leader()
         return self._node.propose(payload)
+
+    def push(self) -> None:
+        """As `port.Consensus.push`."""
+        self._tick()
 
     async def read_index(self) -> int:
         """As `port.Consensus.read_index`. Raises NotLeader, QueueFull."""
@@ -228,14 +234,19 @@ class RaftConsensus:
             asyncio.get_running_loop().call_soon(self._tick)
 
     def _tick(self) -> None:
-        self._tick_asked = False
-        if not self._running:
+        if not self._tick_asked or not self._running:
             return
+        self._tick_asked = False
         transferred = self._node.transfers
         self._node.doTick()
         if transferred and not self._node.transfers:
             self._role_changed()
         self._set_timer()
+
+    def _link_read(self) -> None:
+        """A leader waits for an acknowledgement. A leader itself has clients to answer before it ticks."""
+        if self._node.leadership is None:
+            self._tick()
 
     def _set_timer(self) -> None:
         """Deadlines mostly move away, and a tick in vain now and then costs less than a new timer at every

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from pysyncobj.node import Node
@@ -73,6 +73,7 @@ class WireTransport(Links):
         self._listen = listen
         self._advertise = advertise
         self._routes = dict(routes or {})
+        self.on_read: Callable[[], None] = _ignore
         self._gate: Gate | None = None
         self._peers: dict[str, str] = {}
         self._outgoing: dict[str, Dialler] = {}
@@ -251,9 +252,9 @@ class WireTransport(Links):
         """An outgoing connection is gone."""
         self._onNodeDisconnected(Node(peer))
 
-    def message_arrived(self, peer: str, content: Message) -> None:
+    def message_arrived(self, peer: Node, content: Message) -> None:
         """A peer has sent a message."""
-        self._onMessageReceived(Node(peer), content)
+        self._onMessageReceived(peer, content)
 
     async def _called(self, call: Call) -> None:
         """Somebody has called. Until it has said who it is, it is one of a limited number."""
@@ -306,6 +307,7 @@ class Listener(Link):
         self._owner = owner
         self.peer = ""
         """The caller's id, once it is welcome."""
+        self._node = Node("")
         self.credentials = Credentials("", "", (0, 0))
         """What it has said of itself then."""
 
@@ -313,9 +315,10 @@ class Listener(Link):
         try:
             for body in self._reader.feed(data):
                 if self.peer:
-                    self._owner.message_arrived(self.peer, message(body))
+                    self._owner.message_arrived(self._node, message(body))
                 elif not self._welcome(handshake(body)):
                     return
+            self._owner.on_read()
         except FrameError as error:
             self._owner.counters["frames_refused"] += 1
             log.warning("closing a connection from %s: %s", self.peer or "an unidentified caller", error)
@@ -338,6 +341,7 @@ class Listener(Link):
             return False
         self._agreed()
         self.peer = hello.node
+        self._node = Node(hello.node)
         self.credentials = Credentials(hello.node, hello.incarnation, hello.place)
         self._reader.limit = self._settings.max_frame_bytes
         ours = self._owner.gate.credentials
@@ -474,3 +478,7 @@ class Dialler:
         if what != self._complaint:
             self._complaint = what
             log.info("cannot reach %s at %s yet: %s", self._peer, self.address, what)
+
+
+def _ignore() -> None:
+    """Nobody listens yet."""

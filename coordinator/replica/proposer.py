@@ -69,7 +69,8 @@ class Proposer:
         self._waiting_bytes = 0
         self._in_flight: dict[int, _InFlight] = {}
         self._flush_scheduled = False
-        self._left = asyncio.Event()
+        self._left: asyncio.Event | None = None
+        """Set when the queue has become shorter, and there only while somebody waits for that."""
 
     def submit(self, command: Command) -> asyncio.Future[Reply]:
         """Queue a command; the future gives the machine's reply, be it a refusal.
@@ -112,6 +113,7 @@ class Proposer:
     async def room(self) -> None:
         """Return once the queue is at most half full: after QueueFull, the time to try again."""
         while 2 * len(self._waiting) > self._max_commands or 2 * self._waiting_bytes > self._max_bytes:
+            self._left = self._left or asyncio.Event()
             await self._left.wait()
 
     def applied(self, index: int, term: int, replies: list[Reply]) -> None:
@@ -172,6 +174,7 @@ class Proposer:
                 self._fail([one.reply for one in batch], error)
             else:
                 self._in_flight[index] = _InFlight(term, [one.reply for one in batch])
+        self._consensus.push()
 
     def _wait_with(self, batch: list[_Waiting], pause_s: float) -> None:
         """The log takes nothing for the moment, perhaps because leadership is being handed over: these come
@@ -193,8 +196,9 @@ class Proposer:
         return batch
 
     def _let_in(self) -> None:
-        self._left.set()
-        self._left = asyncio.Event()
+        if self._left is not None:
+            self._left.set()
+            self._left = None
 
     @staticmethod
     def _fail(futures: list[asyncio.Future[Reply]], error: CoordinatorError) -> None:

@@ -87,6 +87,10 @@ class Cluster:
         if forget_state:
             self.replicas[node] = WatchedReplica(self._note)
 
+    def links(self, node: str) -> WireTransport:
+        """What connects a node with the others."""
+        return self._links[node]
+
     def break_links(self, node: str) -> None:
         """Cut every connection of a node, which are made anew at once."""
         for other, links in self._links.items():

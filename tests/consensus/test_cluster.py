@@ -13,6 +13,7 @@ import uvloop
 
 from coordinator.consensus.changes import Change, Remove
 from coordinator.consensus.membership import Membership
+from coordinator.consensus.messages import AppendEntries
 from coordinator.consensus.port import Abstention, Role
 from coordinator.consensus.settings import RaftSettings
 from coordinator.errors import (
@@ -51,6 +52,30 @@ async def test_entries_reach_every_node_in_one_order(make_cluster: MakeCluster) 
         tuple(number(value) for value in range(200))
     }
     assert len({replica.applied.digest for replica in cluster.replicas.values()}) == 1
+
+
+async def test_what_is_pushed_leaves_at_once_and_together(
+    make_cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = make_cluster(3, None)
+    await cluster.start()
+    await cluster.write(number(0))
+    await cluster.all_applied(cluster.nodes[await cluster.led()].status().last_index)
+    leader = cluster.nodes[await cluster.led()]
+    sent: list[int] = []
+
+    def send(node: object, message: object) -> bool:
+        sent.append(len(message.entries) if isinstance(message, AppendEntries) else 0)
+        return True
+
+    monkeypatch.setattr(cluster.links(await cluster.led()), "send", send)
+    leader.propose(number(1))
+    leader.propose(number(2))
+    assert sent == []
+    leader.push()
+    assert sent == [2, 2]
+    leader.push()
+    assert sent == [2, 2]
 
 
 async def test_followers_name_the_leader_and_its_address(make_cluster: MakeCluster) -> None:

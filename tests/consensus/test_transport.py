@@ -61,6 +61,16 @@ async def test_messages_arrive_in_order_both_ways(pair: tuple[End, End]) -> None
     assert a.heard == [("b", TimeoutNow(1000 + term)) for term in range(100)]
 
 
+async def test_what_comes_in_one_read_is_handed_over_before_anything_is_made_of_it(
+    pair: tuple[End, End],
+) -> None:
+    _, b = pair
+    reads: list[int] = []
+    b.transport.on_read = lambda: reads.append(len(b.heard))
+    b.transport._incoming["a"].data_received(frame(TimeoutNow(1)) + frame(TimeoutNow(2)))
+    assert reads == [2]
+
+
 def reached_again(first: End, second: End, ups: int) -> bool:
     return first.links.count((second.me, True)) > ups
 
