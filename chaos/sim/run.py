@@ -111,7 +111,7 @@ def _unsettled(world: World) -> str:
         learner.id for learner in membership.learners if learner.promote and learner.id in expected
     ]:
         return f"not promoted: {behind}"
-    state = belonging[leader].applier.state
+    state = belonging[leader].applier.newest
     lost = [dag for dag in world.witness.acknowledged if state.dag(dag) is None and dag not in state.finished]
     if lost:
         return f"acknowledged, and not there: {', '.join(lost)}"

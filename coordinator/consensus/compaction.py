@@ -50,7 +50,7 @@ class Compaction:
         )
 
     def _covered(self) -> int:
-        return min(self._node.applied_index, self._node.journal.durable_index)
+        return min(self._node.replica.applied.index, self._node.journal.durable_index)
 
     def _last_to_go(self) -> int:
         node, settings = self._node, self._node.settings

@@ -13,7 +13,7 @@ import msgspec
 from coordinator.consensus.membership import Address, Name
 from coordinator.consensus.messages import Message, Natural
 
-PROTOCOL_VERSION: Final = 2
+PROTOCOL_VERSION: Final = 3
 MAX_HANDSHAKE_BYTES: Final = 4096
 
 _HEAD: Final = struct.Struct(">II")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
-from typing import TypeVar
 
 from pysyncobj.node import Node
 from pysyncobj.transport import Transport
@@ -37,7 +36,7 @@ from coordinator.consensus.messages import (
     VoteReply,
     VoteRequest,
 )
-from coordinator.consensus.port import Replica, Role, SnapshotMeta
+from coordinator.consensus.port import Committed, Replica, Role, SnapshotMeta
 from coordinator.consensus.reads import ReadDone
 from coordinator.consensus.reconfiguration import Reconfiguration
 from coordinator.consensus.seam import SyncObjSeam
@@ -49,12 +48,9 @@ from coordinator.errors import (
     Fatal,
     LogCorrupt,
     NotLeader,
-    OutcomeUnknown,
     StateCorrupt,
     WrongState,
 )
-
-_Written = TypeVar("_Written")
 
 
 class HardenedSyncObj(SyncObjSeam):
@@ -116,9 +112,8 @@ class HardenedSyncObj(SyncObjSeam):
     # What the rest of the node asks for.
 
     def propose(self, payload: bytes) -> tuple[int, int]:
-        """As `port.Consensus.propose`. Raises OutcomeUnknown when the log cannot be written, which stops the
-        node."""
-        index = self._written(self._leading().propose, payload)
+        """As `port.Consensus.propose`."""
+        index = self._leading().propose(payload)
         self._wake()
         return index, self.term
 
@@ -149,7 +144,7 @@ class HardenedSyncObj(SyncObjSeam):
         NotLeader, and as `propose` and `Reconfiguration.request`."""
         self._leading()
         assert self._changes is not None
-        index = self._written(self._changes.request, change)
+        index = self._changes.request(change)
         if self.journal.configuration is not self.configuration:
             self._reconfigure()
         self._wake()
@@ -304,8 +299,8 @@ class HardenedSyncObj(SyncObjSeam):
             self._told_configuration = standing
             self._reconfigured()
 
-    def _applied(self, index: int) -> None:
-        self.freshness.applied(index, same_term=self.replica.applied.term == self.term)
+    def _applied(self, last: Committed) -> None:
+        self.freshness.applied(last.index, same_term=last.term == self.term)
 
     # Messages.
 
@@ -351,6 +346,9 @@ class HardenedSyncObj(SyncObjSeam):
     def _hear_follower(self, leadership: Leadership, peer: str, message: Message) -> None:
         if isinstance(message, AppendReply):
             leadership.append_reply(peer, message)
+            # Clients wait for what this commits, and nobody for the rest of a tick.
+            if not leadership.in_doubt and leadership.advance_commit():
+                self._applying.proceed(self.now(), at_once=True)
         elif isinstance(message, AppendRefusal):
             leadership.append_refusal(peer, message)
         elif isinstance(message, SnapshotAck):
@@ -414,16 +412,6 @@ class HardenedSyncObj(SyncObjSeam):
         leadership, self._leadership, self._changes = self._leadership, None, None
         if leadership is not None:
             leadership.close()
-
-    def _written(self, write: Callable[[_Written], int], content: _Written) -> int:
-        """Let the leader write its log; returns the index."""
-        try:
-            return write(content)
-        except Fatal as error:
-            self._fail(error)
-            raise OutcomeUnknown(
-                "the leader could not write its log and stops; retry with the same id", retry_after_ms=50
-            ) from error
 
     def _leading(self) -> Leadership:
         if self._leadership is None:

@@ -3,7 +3,6 @@ must show the same one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Final
 
@@ -35,10 +34,7 @@ class RecentDigests:
         return self._ring[index % len(self._ring)] if known else None
 
 
-def roll(digest: bytes, index: int, parts: Iterable[bytes]) -> bytes:
-    """The digest after the entry at `index` whose encoded writes are `parts`, given the one before. 16
-    bytes of BLAKE2b (RFC 7693); lengths are hashed too, so that no two lists of parts look alike."""
-    hashed = [digest, index.to_bytes(8, "big")]
-    for part in parts:
-        hashed += (len(part).to_bytes(4, "big"), part)
-    return blake2b(b"".join(hashed), digest_size=DIGEST_BYTES).digest()
+def roll(digest: bytes, index: int, writes: bytes) -> bytes:
+    """The digest after the entry at `index`, given the one before and its writes in an encoding that tells
+    any two lists apart. 16 bytes of BLAKE2b (RFC 7693)."""
+    return blake2b(digest + index.to_bytes(8, "big") + writes, digest_size=DIGEST_BYTES).digest()

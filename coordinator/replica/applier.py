@@ -1,14 +1,21 @@
-"""Applies committed entries: machine, then one batch to the store, then everybody who waits or listens.
+"""Applies committed entries: machine, then who waits for the outcome, then one batch to the store, then
+everybody who listens.
 
 This is `consensus.port.Replica`: consensus calls it on the event loop, in log order, exactly once per
-entry and process. An exception in `apply` stops the node: the state in memory may be half changed, and
-nothing of it must be served or stored.
+entry and process. An exception in it stops the node: the state in memory may be half changed, and nothing
+of it must be served or stored.
+
+On a leader the outcome is on its way to the client before the state is stored. It may be, since the entry is
+committed: whatever happens to this node, the log has it. Nobody else sees what is not stored yet, since
+whoever asks for the state or the store has it finished first.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import NamedTuple
 
 import msgspec
 
@@ -18,18 +25,27 @@ from coordinator.core.commands import FORMAT, Entry
 from coordinator.core.digest import RecentDigests, roll
 from coordinator.core.loading import forget
 from coordinator.core.model import State
-from coordinator.core.outcome import Effects, Event, KvEvent, Outcome
-from coordinator.errors import ApplyFailed, UnknownFormat
+from coordinator.core.outcome import Effects, Event, KvEvent, Outcome, Reply
+from coordinator.errors import ApplyFailed, Fatal, UnknownFormat
 from coordinator.replica.collecting import load_uncollected
 from coordinator.replica.watch import EventHistory, kv_weight
-from coordinator.storage.layout import Stored, encode
+from coordinator.storage.layout import Stored, encode, pack
 from coordinator.storage.snapshots import StateReader, StateWriter
 from coordinator.storage.state_store import StateStore, StoredState
 
 _decode = msgspec.msgpack.Decoder(Entry).decode
 
 RoleListener = Callable[[Role, int, str | None], None]
-ReplyListener = Callable[[int, int, Outcome], None]
+ReplyListener = Callable[[int, int, list[Reply]], None]
+OutcomeListener = Callable[[int, int, Outcome], None]
+
+
+class _Carried(NamedTuple):
+    """An entry that the machine has carried out; empty ones have no outcome."""
+
+    entry: Committed
+    at_ms: int
+    outcome: Outcome | None
 
 
 class Applier:
@@ -40,17 +56,25 @@ class Applier:
     ) -> None:
         """Load the state. Raises StateCorrupt."""
         self._store = store
-        self.state: State = load_uncollected(store.load)
+        self._state: State = load_uncollected(store.load)
         self.history: EventHistory[Event] = EventHistory(max_events, store.applied.index)
         self.kv_history: EventHistory[KvEvent] = EventHistory(
-            kv_history_bytes, self.state.machine.sequence, weigh=kv_weight
+            kv_history_bytes, self._state.machine.sequence, weigh=kv_weight
         )
-        self.on_outcome: ReplyListener = _ignore
+        self._unfinished: list[_Carried] = []
+        """What the machine has carried out, and nobody but who waits for it knows of."""
+        self._writes: list[Stored] = []
+        self._digest = store.applied.digest
+        self.on_replies: ReplyListener = _ignore
+        """Told the index, term and replies of each entry, at once."""
+        self.on_outcome: OutcomeListener = _ignore
         """Told the index, term and outcome of each entry, after it is stored."""
         self.on_effects: Callable[[Effects], None] | None = None
         """The leader's loops, while this node leads."""
         self.on_role_change: RoleListener = _ignore
         self.on_stopped: Callable[[Exception], None] = _ignore
+        self.on_fault: Callable[[Fatal], None] = _ignore
+        """Told what the node must stop for, when nobody is there to whom it could be raised."""
         self._digests = RecentDigests(max_digests, store.applied.index, store.applied.digest)
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
 
@@ -64,41 +88,39 @@ class Applier:
         return self._digests.at(index)
 
     @property
+    def state(self) -> State:
+        """The state in memory, when all of it is stored. Raises StorageFault."""
+        self._settle()
+        return self._state
+
+    @property
+    def newest(self) -> State:
+        """The state in memory, of which some may not be stored yet: for those who look on."""
+        return self._state
+
+    @property
     def store(self) -> StateStore:
-        """For reads of what is not in memory."""
+        """For reads of what is not in memory. Raises StorageFault."""
+        self._settle()
         return self._store
 
     def apply(self, entries: Sequence[Committed]) -> None:
-        """Apply a run of entries; one batch carries the writes of all.
+        """Carry out a run of entries; one batch will carry the writes of all.
 
         Raises:
             UnknownFormat: an entry of a later version: skipping it would be a lie.
             ApplyFailed: the machine raised, which it must never do.
-            StorageFault: the batch could not be written.
+            StorageFault: the batch of this run, or of the one before, could not be written.
         """
-        digest = self._store.applied.digest
-        writes: list[Stored] = []
-        outcomes: list[tuple[Committed, int, Outcome]] = []
+        self._finish()
         for entry in entries:
-            if entry.payload:
-                decoded = _read(entry)
-                outcome = self._carry_out(entry.index, decoded)
-                stored = [encode(write) for write in outcome.writes]
-                digest = roll(digest, entry.index, _digest_parts(stored))
-                writes += stored
-                outcomes.append((entry, decoded.at_ms, outcome))
-            self._digests.add(digest)
-        last = entries[-1]
-        self._store.commit(writes, SnapshotMeta(last.index, last.term, digest))
-        for entry, at_ms, outcome in outcomes:
-            self.history.record(entry.index, at_ms, outcome.events)
-            if changes := outcome.kv_events:
-                self.kv_history.record(changes[-1].version, at_ms, changes)
-            self.on_outcome(entry.index, entry.term, outcome)
-            if self.on_effects is not None:
-                self.on_effects(outcome.effects)
-        self.kv_history.record(self.state.machine.sequence, 0, [])
-        self._wake(last.index)
+            # What the entry before has to write must be read before the machine changes it again.
+            self._encode_newest()
+            self._unfinished.append(self._carry_out(entry))
+        if self.on_effects is None:
+            self._finish()
+        else:
+            asyncio.get_running_loop().call_soon(self._settle_unasked)
 
     async def wait_applied(self, index: int) -> None:
         """Return once the state reaches `index`."""
@@ -114,10 +136,12 @@ class Applier:
 
     def on_role(self, role: Role, term: int, leader: str | None) -> None:
         """Pass it on."""
+        self._finish()
         self.on_role_change(role, term, leader)
 
     def on_fatal(self, error: Exception) -> None:
         """Pass it on, and wake those who would wait for ever."""
+        self._unfinished = []
         waiting, self._waiting = self._waiting, []
         for _, future in waiting:
             if not future.done():
@@ -126,7 +150,7 @@ class Applier:
 
     def read_snapshot(self) -> SnapshotReader:
         """A consistent reading of the stored state."""
-        return StateReader(self._store)
+        return StateReader(self.store)
 
     def write_snapshot(self, meta: SnapshotMeta) -> _Installing:
         """Begin to receive the state at `meta`."""
@@ -138,19 +162,72 @@ class Applier:
 
     def begin_anew(self, state: State) -> State:
         """A snapshot has been installed, and this is what it holds; returns the former state."""
-        former, self.state = self.state, state
-        self._digests.restart(self._store.applied.index, self._store.applied.digest)
+        former, self._state = self.state, state
+        self._digest = self._store.applied.digest
+        self._digests.restart(self._store.applied.index, self._digest)
         self.history.restart(self._store.applied.index)
-        self.kv_history.restart(self.state.machine.sequence)
+        self.kv_history.restart(state.machine.sequence)
         self._wake(self._store.applied.index)
         return former
 
-    def _carry_out(self, index: int, entry: Entry) -> Outcome:
+    def _carry_out(self, entry: Committed) -> _Carried:
+        if not entry.payload:
+            return _Carried(entry, 0, None)
+        decoded = _read(entry)
         try:
-            return machine.apply(self.state, index, entry)
+            outcome = machine.apply(self._state, entry.index, decoded)
         except Exception as error:
-            names = ", ".join(sorted({type(command).__name__ for command in entry.commands}))
-            raise ApplyFailed(f"applying entry {index} ({names}) raised {error!r}", index=index) from error
+            names = ", ".join(sorted({type(command).__name__ for command in decoded.commands}))
+            raise ApplyFailed(
+                f"applying entry {entry.index} ({names}) raised {error!r}", index=entry.index
+            ) from error
+        self.on_replies(entry.index, entry.term, outcome.replies)
+        return _Carried(entry, decoded.at_ms, outcome)
+
+    def _encode_newest(self) -> None:
+        """Take note of what the newest entry carried out has to write, and of the digest after it."""
+        if not self._unfinished:
+            return
+        entry, _, outcome = self._unfinished[-1]
+        if outcome is not None:
+            writes = [encode(write) for write in outcome.writes]
+            self._digest = roll(self._digest, entry.index, pack(writes))
+            self._writes += writes
+        self._digests.add(self._digest)
+
+    def _settle(self) -> None:
+        """`_finish` when it is not consensus that asks. Raises what the node is then told to stop for."""
+        try:
+            self._finish()
+        except Exception as error:
+            fault = error if isinstance(error, Fatal) else ApplyFailed(f"storing the state raised {error!r}")
+            self.on_fault(fault)
+            raise fault from error
+
+    def _settle_unasked(self) -> None:
+        with suppress(Fatal):
+            self._settle()
+
+    def _finish(self) -> None:
+        """Store what was carried out, and tell of it. Raises StorageFault."""
+        if not self._unfinished:
+            return
+        self._encode_newest()
+        carried, self._unfinished = self._unfinished, []
+        writes, self._writes = self._writes, []
+        last = carried[-1].entry
+        self._store.commit(writes, SnapshotMeta(last.index, last.term, self._digest))
+        for entry, at_ms, outcome in carried:
+            if outcome is None:
+                continue
+            self.history.record(entry.index, at_ms, outcome.events)
+            if changes := outcome.kv_events:
+                self.kv_history.record(changes[-1].version, at_ms, changes)
+            self.on_outcome(entry.index, entry.term, outcome)
+            if self.on_effects is not None:
+                self.on_effects(outcome.effects)
+        self.kv_history.record(self._state.machine.sequence, 0, [])
+        self._wake(carried[-1].entry.index)
 
     def _wake(self, index: int) -> None:
         if self._waiting:
@@ -207,13 +284,6 @@ def _read(entry: Committed) -> Entry:
             known=FORMAT,
         )
     return decoded
-
-
-def _digest_parts(stored: list[Stored]) -> list[bytes]:
-    parts: list[bytes] = []
-    for write in stored:
-        parts += (write.family.encode(), write.key, write.value or b"", write.until or b"")
-    return parts
 
 
 def _ignore(*_: object) -> None:

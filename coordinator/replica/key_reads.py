@@ -18,7 +18,7 @@ Item = tuple[str, KvRecord]
 class KeyReads:
     """The space as it was applied on this node."""
 
-    def __init__(self, state: Callable[[], State], store: StateStore) -> None:
+    def __init__(self, state: Callable[[], State], store: Callable[[], StateStore]) -> None:
         self._state = state
         self._store = store
 
@@ -29,7 +29,7 @@ class KeyReads:
 
     def get(self, key: str) -> KvRecord | None:
         """What is stored at the key."""
-        return self._store.kv(key) if key in self._state().kv.entries else None
+        return self._store().kv(key) if key in self._state().kv.entries else None
 
     def page(self, prefix: str, after: str, size: int) -> tuple[list[Item], str]:
         """At most `size` keys with the prefix, in the order of their bytes, that come after `after` ("": from
@@ -40,7 +40,7 @@ class KeyReads:
         end = first[:-1] + bytes([first[-1] + 1]) if first else None
         items: list[Item] = []
         held = 0
-        for name, record in self._store.kv_from(start, end):
+        for name, record in self._store().kv_from(start, end):
             if len(items) == size or held >= PAGE_BYTES:
                 return items, items[-1][0]
             items.append((name.decode(), record))

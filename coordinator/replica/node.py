@@ -15,7 +15,7 @@ from coordinator.consensus.membership import Member, Membership
 from coordinator.consensus.port import Abstention
 from coordinator.consensus.raft import RaftConsensus
 from coordinator.core.commands import Command
-from coordinator.core.outcome import Event, KvEvent, Outcome, Reply
+from coordinator.core.outcome import Event, KvEvent, Reply
 from coordinator.errors import CoordinatorError, Fatal
 from coordinator.replica.admission import Admission
 from coordinator.replica.applier import Applier
@@ -85,8 +85,8 @@ class Node:
             max_dags=config.limits.max_unfinished_dags,
             max_tasks=config.limits.max_unfinished_tasks,
         )
-        self.queries = Queries(lambda: self.applier.state, self._store)
-        self.keys = KeyReads(lambda: self.applier.state, self._store)
+        self.queries = Queries(lambda: self.applier.state, lambda: self.applier.store)
+        self.keys = KeyReads(lambda: self.applier.state, lambda: self.applier.store)
         self.backups = Backups(self.applier, config, around.wall_ms)
         self.space = self._make_space_guard(around)
         self.leadership = Leadership(
@@ -220,7 +220,8 @@ class Node:
 
     def _connect_parts(self) -> None:
         self.leadership.attach(self.consensus)
-        self.applier.on_outcome = self._outcome
+        self.applier.on_replies = self.proposer.applied
+        self.applier.on_fault = self.consensus.fail
         self.applier.on_role_change = self.leadership.on_role
         self.applier.on_stopped = self._stopped
 
@@ -264,9 +265,6 @@ class Node:
             agents=self.config.agents,
             retention=self.config.retention,
         )
-
-    def _outcome(self, index: int, term: int, outcome: Outcome) -> None:
-        self.proposer.applied(index, term, outcome.replies)
 
     def _stopped(self, error: Exception) -> None:
         fatal = error if isinstance(error, CoordinatorError) else Fatal(f"consensus stopped: {error!r}")

@@ -19,7 +19,9 @@ _MAX_DIGITS: Final = 18
 class Queries:
     """Reads of the applied state. Finished DAGs are read from the store as a whole; the last few are kept."""
 
-    def __init__(self, state: Callable[[], State], store: StateStore, *, cached_dags: int = 8) -> None:
+    def __init__(
+        self, state: Callable[[], State], store: Callable[[], StateStore], *, cached_dags: int = 8
+    ) -> None:
         self._state = state
         self._store = store
         self._cached_dags = cached_dags
@@ -31,7 +33,7 @@ class Queries:
         if (dag := state.dag(dag_id)) is not None:
             return dag.record, dag.counts
         if (ended := state.finished.get(dag_id)) is not None:
-            record = self._store.dag_record(ended.number)
+            record = self._store().dag_record(ended.number)
             assert record is not None
             return record, list(record.counts)
         raise NotFound(f"DAG {dag_id!r} does not exist, or is no longer kept", dag_id=dag_id)
@@ -57,7 +59,7 @@ class Queries:
 
     def result(self, key: int) -> ResultRecord:
         """What the task left; empty if it left nothing."""
-        return self._store.result(key) or ResultRecord()
+        return self._store().result(key) or ResultRecord()
 
     def dags(
         self, namespace: str, states: set[DagState], page_token: str, page_size: int
@@ -107,7 +109,7 @@ class Queries:
         if (dag := self._cache.get(number)) is not None:
             self._cache.move_to_end(number)
             return dag
-        dag = self._store.dag(number)
+        dag = self._store().dag(number)
         if dag is not None:
             self._cache[number] = dag
             while len(self._cache) > self._cached_dags:

@@ -89,6 +89,11 @@ def encode(write: Write) -> Stored:
     )
 
 
+def pack(writes: list[Stored]) -> bytes:
+    """All of them as one run of bytes, which no other list of writes has."""
+    return _encode(writes)
+
+
 def add_to(batch: Batch, stored: Stored) -> None:
     """Put the write into a batch."""
     if stored.value is not None:

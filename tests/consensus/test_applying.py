@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from coordinator.consensus.messages import AppendEntries
+from pysyncobj.node import Node
+
+from coordinator.consensus.messages import AppendEntries, AppendReply
+from coordinator.consensus.port import SnapshotMeta
 from coordinator.consensus.settings import RaftSettings
-from tests.consensus.lab import Bench, acknowledge, append, command
+from tests.consensus.lab import NOTHING, Bench, acknowledge, append, command, leading
 
 PAUSE_S = 0.005
 
@@ -55,6 +58,27 @@ def test_a_leader_puts_nothing_off() -> None:
     began = bench.clock
     acknowledge(bench, "a")
     assert (bench.replica.commands, bench.clock) == ([b"x"], began)
+
+
+def proposed() -> Bench:
+    """A leader that has synced an entry, which nobody has acknowledged."""
+    bench = leading()
+    bench.node.propose(b"x")
+    bench.settle()
+    return bench
+
+
+def test_what_an_acknowledgement_commits_is_applied_without_a_tick() -> None:
+    bench = proposed()
+    bench.transport._onMessageReceived(Node("a"), AppendReply(1, 10**6, 3, NOTHING))
+    assert bench.replica.commands == [b"x"]
+
+
+def test_a_leader_whose_state_is_in_doubt_applies_nothing_before_its_tick() -> None:
+    bench = proposed()
+    other = SnapshotMeta(bench.replica.applied.index, 1, b"another")
+    bench.transport._onMessageReceived(Node("a"), AppendReply(1, 10**6, 3, other))
+    assert bench.replica.commands == []
 
 
 def heartbeat(commit: int) -> AppendEntries:

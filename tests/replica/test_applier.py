@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 import pytest
 
-from coordinator.consensus.port import Committed
+from coordinator.consensus.port import Committed, Role
 from coordinator.core.commands import Entry
 from coordinator.core.model import State
-from coordinator.errors import ApplyFailed, StateCorrupt, UnknownFormat
+from coordinator.errors import ApplyFailed, StateCorrupt, StorageFault, UnknownFormat
 from coordinator.replica.applier import Applier
 
 
@@ -74,9 +76,68 @@ async def test_a_failing_machine_leaves_nothing_on_disk(log, make_applier, monke
     assert again.state.dags == {}
 
 
-async def test_waiting_for_an_index_returns_when_it_is_applied(log, make_applier):
-    import asyncio
+def leading(applier: Applier) -> tuple[list[tuple[int, int]], list[int]]:
+    """Let the applier serve a leader; returns what is told: of replies the entry's index and up to where the
+    state is stored, and of effects the latter alone."""
+    replies: list[tuple[int, int]] = []
+    effects: list[int] = []
+    applier.on_replies = lambda index, term, outcome: replies.append((index, applier.applied.index))
+    applier.on_effects = lambda outcome: effects.append(applier.applied.index)
+    return replies, effects
 
+
+async def test_who_waits_for_a_leader_learns_the_outcome_before_the_state_is_stored(log, make_applier):
+    applier = make_applier("a")
+    replies, effects = leading(applier)
+    applier.apply([log.chain("one"), log.agent("r1")])
+    assert (replies, effects) == ([(2, 1), (3, 1)], [])
+    await asyncio.sleep(0)
+    assert (applier.applied.index, effects) == (3, [3, 3])
+
+
+@pytest.mark.parametrize("look", ["state", "store", "read_snapshot"])
+async def test_nobody_else_sees_what_is_not_stored(look, log, make_applier):
+    applier = make_applier("a")
+    _, effects = leading(applier)
+    applier.apply([log.chain("one")])
+    seen = getattr(applier, look)
+    if look == "read_snapshot":
+        seen().close()
+    assert (applier.applied.index, effects) == (2, [2])
+
+
+async def test_a_run_is_stored_before_the_next_and_before_the_role_changes(log, make_applier):
+    applier = make_applier("a")
+    _, effects = leading(applier)
+    applier.apply([log.chain("one")])
+    applier.apply([log.chain("two")])
+    assert effects == [2]
+    roles: list[int] = []
+    applier.on_role_change = lambda *_: roles.append(applier.applied.index)
+    applier.on_role(Role.FOLLOWER, 2, None)
+    assert (roles, effects) == ([3], [2, 3])
+
+
+@pytest.mark.parametrize("asked", [True, False])
+async def test_a_leader_that_cannot_store_its_state_stops(asked, log, make_applier, monkeypatch):
+    applier, fault = make_applier("a"), StorageFault("the disk is gone")
+
+    def fails(*_: object) -> None:
+        raise fault
+
+    leading(applier)
+    faults: list[Exception] = []
+    applier.on_fault = faults.append
+    monkeypatch.setattr(applier.store, "commit", fails)
+    applier.apply([log.chain("one")])
+    if asked:
+        with pytest.raises(StorageFault):
+            _ = applier.state
+    await asyncio.sleep(0)
+    assert (faults, applier.applied.index) == ([fault], 1)
+
+
+async def test_waiting_for_an_index_returns_when_it_is_applied(log, make_applier):
     applier = make_applier("a")
     entries = [log.chain("one"), log.agent("r1")]
     waiting = asyncio.create_task(applier.wait_applied(3))

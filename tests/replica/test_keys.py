@@ -28,7 +28,7 @@ def put(key: str, value: bytes = b"v", number: int = 0) -> KvPut:
 
 
 def reads(applier: Applier) -> KeyReads:
-    return KeyReads(lambda: applier.state, applier.store)
+    return KeyReads(lambda: applier.state, lambda: applier.store)
 
 
 def pages(applier: Applier, prefix: str, size: int) -> list[list[str]]:
