@@ -51,11 +51,9 @@ class Membership(msgspec.Struct, frozen=True, array_like=True):
         return any(voter.id == member_id for voter in self.voters)
 
     def reached_by(self, member_id: str) -> tuple[Member, ...]:
-        """Whom a node keeps links to. A learner needs none to other learners; one that has been removed asks
-        them too, since they may be the voters by now who can tell it so."""
-        learns = any(learner.id == member_id for learner in self.learners)
-        wanted = self.voters if learns else tuple(self)
-        return tuple(member for member in wanted if member.id != member_id)
+        """Whom a node keeps links to: everybody else, learners too, and whatever it is itself. If it was
+        removed while it was away, the learners that it knew may be the only ones left to tell it."""
+        return tuple(member for member in self if member.id != member_id)
 
     def continues(self, former: Membership, member_id: str) -> bool:
         """Whether a member is the one that it was in `former`: a voter never becomes a learner, and a data
