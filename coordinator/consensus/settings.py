@@ -40,6 +40,8 @@ class RaftSettings(msgspec.Struct, frozen=True, kw_only=True):
     transfer_timeout_s: float = 1.0
     brief_sync_s: float = 0.001
     """While syncs of the log take less than this on average, the event loop waits for them itself."""
+    slow_sync_s: float = 0.1
+    """A sync that takes longer is counted and logged."""
 
     max_members: int = 64
     """Voters and learners together."""

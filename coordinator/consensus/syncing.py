@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from coordinator.consensus.journal import SyncTicket
 from coordinator.consensus.seam import SyncObjSeam
 from coordinator.consensus.worker import Worker
+
+log = logging.getLogger(__name__)
 
 
 class LogSync:
@@ -21,6 +24,7 @@ class LogSync:
         self._syncer = syncer
         self._finish = finish
         self._under_way = False
+        self._began_s = 0.0
 
     def begin(self) -> bool:
         """Sync if there is something to sync and no other is under way; returns whether it is over already.
@@ -28,6 +32,7 @@ class LogSync:
         journal = self._node.journal
         if self._under_way or journal.durable_index == journal.last_index:
             return False
+        self._began_s = self._node.now()
         ticket = journal.begin_sync()
         alone = journal.last_index - self._node.commit_index <= 1
         if alone and self._syncer.run_if_brief(journal.sync):
@@ -44,5 +49,16 @@ class LogSync:
         self._synced(ticket)
 
     def _synced(self, ticket: SyncTicket) -> None:
-        self._node.journal.finish_sync(ticket)
-        self._node.counters["syncs"] += 1
+        node = self._node
+        node.journal.finish_sync(ticket)
+        node.counters["syncs"] += 1
+        took_s = node.now() - self._began_s
+        if took_s >= node.settings.slow_sync_s:
+            node.counters["slow_syncs"] += 1
+            log.warning(
+                "a sync of the log took %.3f s (setting slow_sync_s is %.3f): the disk is slow, or shared; "
+                "a leader that it holds up for election_min_s, %.3f s, may lose its lead",
+                took_s,
+                node.settings.slow_sync_s,
+                node.settings.election_min_s,
+            )

@@ -82,6 +82,22 @@ def test_a_sync_that_fails_at_once_stops_the_node_and_nothing_is_acknowledged() 
     assert bench.replica.fatal == [bench.engine.fault]
 
 
+def test_a_slow_sync_is_counted_and_told(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench()
+    for index, takes_s in enumerate((0.099, 0.666)):
+        bench.transport._onMessageReceived(
+            bench.node._node("a"), append(1, (1 + index, index), command(1, b"x"), seq=1 + index)
+        )
+        bench.node.doTick()
+        bench.clock += takes_s
+        bench.syncer.finish()
+    assert (bench.node.counters["syncs"], bench.node.counters["slow_syncs"]) == (2, 1)
+    (warning,) = [
+        record.getMessage() for record in caplog.records if "sync of the log" in record.getMessage()
+    ]
+    assert "0.666 s" in warning
+
+
 # The worker.
 
 
