@@ -80,7 +80,7 @@ class Applier:
 
     @property
     def applied(self) -> SnapshotMeta:
-        """Index, term and digest of the last entry whose effect is in the state."""
+        """Index, term and digest of the last entry whose effect is stored."""
         return self._store.applied
 
     def digest_at(self, index: int) -> bytes | None:
@@ -162,7 +162,8 @@ class Applier:
 
     def begin_anew(self, state: State) -> State:
         """A snapshot has been installed, and this is what it holds; returns the former state."""
-        former, self._state = self.state, state
+        assert not self._unfinished, "only a follower is sent a snapshot, and it finishes at once"
+        former, self._state = self._state, state
         self._digest = self._store.applied.digest
         self._digests.restart(self._store.applied.index, self._digest)
         self.history.restart(self._store.applied.index)
