@@ -69,10 +69,15 @@ class Belonging:
         return node.journal.founded or self._was_member()
 
     def reconfigured(self, former: Membership) -> None:
-        """The node goes by another configuration: those who were replaced have not been met."""
+        """The node goes by another configuration: those who were replaced have not been met. Nor has one that
+        is not bound yet and that it did not know for a member: its log may have come from before that one was
+        replaced, and whom it met then may be the folder that was lost."""
         present = self._node.configuration.membership
         for node_id in list(self.met):
-            if former.get(node_id) and not present.continues(former, node_id):
+            member, was_member = present.get(node_id), former.get(node_id) is not None
+            unknown = member is not None and not member.incarnation and not was_member
+            replaced = was_member and not present.continues(former, node_id)
+            if replaced or (unknown and node_id != self._node.me):
                 del self.met[node_id]
 
     def check(self) -> None:

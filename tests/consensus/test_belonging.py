@@ -193,6 +193,19 @@ def test_14_a_replaced_folder_is_not_met_again_by_a_link_that_outlives_it() -> N
     assert learner.incarnation == "c2"
 
 
+def test_14_whom_a_node_met_before_it_knew_the_cluster_may_have_been_replaced_since() -> None:
+    bench = Bench(joins=True)
+    bench.meet("a", "c")
+    gate = bench.node.gate
+    bound = Member("a", "a:raft", "a:grpc", "a1")
+    members = Membership((bound,), voters("b", "c").voters)
+    bench.hear("a", append(1, (1, 0), config(1, members), commit=2))
+    assert set(gate.met) == {"a", "b"}
+    assert not gate.keeps(Credentials("c", "c1", (9, 9)))
+    assert gate.judge(Credentials("c", "c2", (0, 0))) is None
+    assert gate.keeps(Credentials("c", "c2", (0, 0)))
+
+
 def test_14_a_learner_that_was_wiped_can_be_replaced_by_itself_too() -> None:
     bench = leading()
     commit_by(bench, "a", "c")
