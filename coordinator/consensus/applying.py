@@ -56,6 +56,9 @@ class Applying:
             for index, entry in enumerate(entries, first)
         ]
         last = node.applied_index = run[-1].index
+        # Others may have committed what is not written here yet. A process that dies must not leave a state
+        # that is ahead of its log.
+        node.journal.write()
         try:
             node.replica.apply(run)
         except Fatal:

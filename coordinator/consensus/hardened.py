@@ -450,4 +450,6 @@ def _match_log_to_state(journal: Journal, replica: Replica) -> None:
             base=journal.base.index,
         )
     if journal.term_at(applied.index) != applied.term:
+        # The log will begin where the state ends, so that must be durable first.
+        replica.flush()
         journal.reset(Position(applied.index, applied.term))

@@ -271,11 +271,16 @@ class Journal:
         self._tail_size = 0
         self._last_index = self._durable_index = base.index
 
+    def write(self) -> None:
+        """Write what has gathered, which survives the end of the process then, and not that of the machine.
+        Raises StorageFault."""
+        if self._gathers:
+            self._write()
+
     def begin_sync(self) -> SyncTicket:
         """To be called before a sync: write what is to be written; returns what the sync will cover. Raises
         StorageFault."""
-        if self._gathers:
-            self._write()
+        self.write()
         return SyncTicket(self._generation, self._last_index)
 
     def sync(self) -> None:
@@ -342,8 +347,7 @@ class Journal:
         del self._tail[:drop]
 
     def _read_stored(self, first: int, last: int, size: int) -> list[Entry]:
-        if self._gathers:
-            self._write()
+        self.write()
         found: list[Entry] = []
         taken = 0
         for key, value in self._engine.items(LOG, _INDEX.pack(first), _INDEX.pack(last + 1)):

@@ -58,6 +58,7 @@ class MemoryEngine:
         self.fault: Exception | None = None
         """Raised by every write and sync from now on, if set."""
         self.syncs = 0
+        self.on_sync: Callable[[], None] = lambda: None
 
     def crash(self, kept: int = 0) -> None:
         """Lose the unsynced batches but for the first `kept`."""
@@ -85,6 +86,7 @@ class MemoryEngine:
         if self.fault is not None:
             raise self.fault
         self.syncs += 1
+        self.on_sync()
         for operations in self._unsynced:
             _apply(self._stable, operations)
         self._unsynced.clear()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pysyncobj.node import Node
 
+from coordinator.consensus.journal import FAMILIES
 from coordinator.consensus.messages import AppendEntries, AppendReply
 from coordinator.consensus.port import SnapshotMeta
 from coordinator.consensus.settings import RaftSettings
 from tests.consensus.lab import NOTHING, Bench, acknowledge, append, command, leading
+from tests.consensus.memory import ListReplica, MemoryEngine
 
 PAUSE_S = 0.005
 
@@ -79,6 +81,33 @@ def test_a_leader_whose_state_is_in_doubt_applies_nothing_before_its_tick() -> N
     other = SnapshotMeta(bench.replica.applied.index, 1, b"another")
     bench.transport._onMessageReceived(Node("a"), AppendReply(1, 10**6, 3, other))
     assert bench.replica.commands == []
+
+
+def test_what_others_have_committed_is_written_before_it_is_applied() -> None:
+    bench = leading()
+    bench.node.propose(b"x")
+    bench.node.doTick()
+    bench.node.propose(b"y")
+    bench.node.doTick()
+    assert len(bench.syncer) == 1, "x is being synced, and y has to wait"
+    for peer in ("a", "c"):
+        bench.transport._onMessageReceived(Node(peer), AppendReply(1, 10**6, 4, NOTHING))
+    assert bench.replica.commands == [b"x", b"y"]
+    bench.crash(kept=bench.engine.unsynced)
+    assert bench.node.journal.last_index == 4
+
+
+def test_a_state_that_is_ahead_of_the_log_is_durable_before_the_log_goes_by_it() -> None:
+    bench = Bench()
+    bench.hear("a", append(1, (1, 0), command(1, b"x"), command(1, b"y"), commit=3))
+    state = bench.replica
+    bench.engine = MemoryEngine(FAMILIES)
+    bench.start(ListReplica())
+    bench.node.set_vote(1, None)
+    order: list[int] = []
+    bench.engine.on_sync = lambda: order.append(state.flushes)
+    bench.start(state)
+    assert (order, bench.node.journal.base.index) == ([0, 1], 3), "opened, then the state, then the new base"
 
 
 def heartbeat(commit: int) -> AppendEntries:
