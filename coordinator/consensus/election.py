@@ -16,9 +16,12 @@ from coordinator.consensus.seam import SyncObjSeam
 class Election:
     """One node's part in elections. `win` is called when a majority has voted for it."""
 
-    def __init__(self, node: SyncObjSeam, win: Callable[[], None]) -> None:
+    def __init__(self, node: SyncObjSeam, win: Callable[[], None], speaks: Callable[[], bool]) -> None:
+        """`win` is called when it is won; `speaks` says whether this data folder may speak for its member:
+        one that was wiped reads old configurations, in which its id still votes, perhaps alone."""
         self._node = node
         self._win = win
+        self._speaks = speaks
         self._ballot: Ballot | None = None
         self._request: VoteRequest | None = None
         self._leader_heard_s = -math.inf
@@ -69,7 +72,7 @@ class Election:
             self._passed_over += 1
             self.postpone()
             return
-        if self._node.may_stand:
+        if self._node.may_stand and self._speaks():
             self.stand(pre=True)
         else:
             self.postpone()

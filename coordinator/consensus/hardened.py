@@ -99,7 +99,7 @@ class HardenedSyncObj(SyncObjSeam):
         )
         self.gate = Belonging(self, incarnation, self.fail, self._wake)
         """What its links are to ask."""
-        self._election = Election(self, self._lead)
+        self._election = Election(self, self._lead, lambda: self.gate.speaks)
         self._follower = Follower(self)
         self.freshness = Freshness()
         self._receiver = SnapshotReceiver(self, flusher, self._finish, self._installed)

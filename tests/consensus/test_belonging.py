@@ -14,6 +14,7 @@ from coordinator.consensus.messages import (
     VoteReply,
     VoteRequest,
 )
+from coordinator.consensus.port import Role
 from coordinator.consensus.settings import RaftSettings
 from coordinator.errors import Removed, WrongState
 from tests.consensus.lab import (
@@ -22,6 +23,7 @@ from tests.consensus.lab import (
     acknowledge,
     add,
     append,
+    command,
     commit_by,
     config,
     leading,
@@ -204,6 +206,15 @@ def test_14_whom_a_node_met_before_it_knew_the_cluster_may_have_been_replaced_si
     assert not gate.keeps(Credentials("c", "c1", (9, 9)))
     assert gate.judge(Credentials("c", "c2", (0, 0))) is None
     assert gate.keeps(Credentials("c", "c2", (0, 0)))
+
+
+def test_14_a_wiped_node_that_reads_how_it_was_alone_does_not_elect_itself() -> None:
+    bench = Bench(joins=True)
+    alone = Membership((Member("b", "b:raft", "b:grpc", "the folder that was lost"),))
+    bench.hear("a", append(2, (1, 0), config(1, alone), command(1, b"x"), commit=3))
+    for _ in range(5):
+        bench.wait(1.0)
+    assert (bench.node.role, bench.node.term) == (Role.FOLLOWER, 2)
 
 
 def test_14_a_learner_that_was_wiped_can_be_replaced_by_itself_too() -> None:
