@@ -279,7 +279,7 @@ class Leadership:
     @property
     def in_doubt(self) -> bool:
         """Whether states have been seen to differ, and it is not settled whose is wrong."""
-        return self._stops is not None or bool(self._comparison.found)
+        return self._stops is not None or self._comparison.found
 
     def compare_states(self, now: float) -> None:
         """See whether all states are one. Raises StateDiverged if it is this node that must stop; the verdict

@@ -109,10 +109,16 @@ class Applier:
 
         Raises:
             UnknownFormat: an entry of a later version: skipping it would be a lie.
-            ApplyFailed: the machine raised, which it must never do.
+            ApplyFailed: the machine raised, which it must never do; or the run does not follow on the state.
             StorageFault: the batch of this run, or of the one before, could not be written.
         """
         self._finish()
+        if entries[0].index != self.applied.index + 1:
+            raise ApplyFailed(
+                f"entry {entries[0].index} was to be applied to a state that is at {self.applied.index}",
+                index=entries[0].index,
+                applied=self.applied.index,
+            )
         for entry in entries:
             # What the entry before has to write must be read before the machine changes it again.
             self._encode_newest()

@@ -12,6 +12,7 @@ from coordinator.core.commands import Entry
 from coordinator.core.model import State
 from coordinator.errors import ApplyFailed, StateCorrupt, StorageFault, UnknownFormat
 from coordinator.replica.applier import Applier
+from coordinator.storage.layout import Stored, pack
 
 
 def picture(state: State) -> bytes:
@@ -39,6 +40,34 @@ async def test_the_digest_does_not_depend_on_how_entries_were_grouped(log, make_
         single.apply([entry])
     assert together.applied == single.applied
     assert picture(together.state) == picture(single.state)
+
+
+async def test_no_entry_is_applied_twice_or_left_out(log, make_applier):
+    applier = make_applier("a")
+    first, second, third = log.chain("one"), log.chain("two"), log.chain("three")
+    applier.apply([first])
+    for wrong in (first, third):
+        with pytest.raises(ApplyFailed, match="a state that is at 2"):
+            applier.apply([wrong])
+    applier.apply([second])
+    assert applier.applied.index == 3
+
+
+def test_what_the_digest_is_made_of_tells_any_two_lists_of_writes_apart():
+    """A4: by where one part ends and the next begins, by order, and by what is put and what deleted."""
+    lists = [
+        [],
+        [Stored("f", b"", None, None)],
+        [Stored("f", b"", b"", None)],
+        [Stored("f", b"", None, b"")],
+        [Stored("f", b"ab", b"", None)],
+        [Stored("f", b"a", b"b", None)],
+        [Stored("fa", b"", b"b", None)],
+        [Stored("f", b"a", None, b"b")],
+        [Stored("f", b"a", None, None), Stored("f", b"b", None, None)],
+        [Stored("f", b"b", None, None), Stored("f", b"a", None, None)],
+    ]
+    assert len({pack(writes) for writes in lists}) == len(lists)
 
 
 async def test_an_entry_of_consensus_itself_moves_the_index_alone(log, make_applier):
