@@ -250,8 +250,9 @@ class HardenedSyncObj(SyncObjSeam):
         now = self.now()
         self._check_deadlines(now)
         if self._leadership is not None:
+            # What clients wait for leaves before all that nobody waits for is looked at.
+            self._leadership.replicate(now)
             self._leadership.compare_states(now)
-        if self._leadership is not None:
             self._leadership.advance_commit()
         self._see_to_membership(now)
         self._tell_role()

@@ -203,6 +203,8 @@ class Leadership:
         """Commit what a majority holds durably; returns whether that is more than before. Only an entry of
         this term commits by counting; those before it follow."""
         node = self._node
+        if node.commit_index == node.journal.last_index:
+            return False
         matches = [self._peers[voter].progress.match for voter in node.other_voters]
         index = self._by_majority(matches, node.journal.durable_index)
         if index <= node.commit_index or node.journal.term_at(index) != node.term:
