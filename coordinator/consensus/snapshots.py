@@ -196,12 +196,17 @@ class SnapshotReceiver:
     def _take(self, source: _Source, chunk: SnapshotChunk) -> Verdict:
         if chunk.meta.index <= self._node.replica.applied.index:
             # The state must never go back: entries after the snapshot were applied, and acknowledged.
-            self.abort()
+            if not source.is_before(self._source):
+                self.abort()
             return Verdict.KNOWN
         if self._preparing:
             return Verdict.RECEIVED
+        given_up = source == self._source and self._writer is None
+        if given_up or source.is_before(self._source):
+            # The leader counts on chunks that are here no more: it must begin another transfer.
+            return Verdict.MISSING
         if source != self._source:
-            if chunk.number or source.is_before(self._source):
+            if chunk.number:
                 return Verdict.MISSING
             self.abort()
             self._source = source

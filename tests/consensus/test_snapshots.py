@@ -156,6 +156,35 @@ def test_a_follower_that_has_forgotten_a_transfer_gets_it_anew() -> None:
     assert bench.replica.snapshots_open == 0
 
 
+def test_a_transfer_that_the_follower_has_given_up_is_begun_anew() -> None:
+    """Even if the leader has not heard that: it may wait for the rest to be acknowledged."""
+    bench, follower = compacted(), Bench("a", "x")
+    first, second = chunks(refuse_everything(bench))
+    bench.hear("c", *answers(follower.hear("a", first)))
+    damaged = msgspec.structs.replace(second, crc=second.crc ^ 1)
+    (lost,) = answers(follower.hear("a", damaged))
+    assert lost.verdict is Verdict.REFUSED
+    for late in (second, first):
+        (ack,) = answers(follower.hear("a", late))
+        assert ack.verdict is Verdict.MISSING
+    assert relay(bench, follower, chunks(bench.hear("c", ack)))[-1] is Verdict.INSTALLED
+
+
+def test_a_late_chunk_of_an_older_snapshot_leaves_the_present_one_alone() -> None:
+    bench, follower = compacted(), Bench("a", "x")
+    first, second = chunks(refuse_everything(bench))
+    follower.hear("a", append(first.term, (0, 0), command(first.term, b"0"), commit=1))
+    assert follower.replica.applied.index == 1
+    present = [msgspec.structs.replace(chunk, transfer=2) for chunk in (first, second)]
+    late = msgspec.structs.replace(first, meta=SnapshotMeta(1, first.term, b"d"))
+    verdicts = [answers(follower.hear("a", chunk))[0] for chunk in (present[0], late, present[1])]
+    assert [(ack.verdict, ack.expected) for ack in verdicts] == [
+        (Verdict.RECEIVED, 1),
+        (Verdict.KNOWN, 0),
+        (Verdict.RECEIVED, 2),
+    ]
+
+
 def received_whole() -> tuple[Bench, Bench, SnapshotChunk]:
     """A leader, a follower that has all of its snapshot and has not prepared it, and the last chunk."""
     bench, follower = compacted(), Bench("a", "x")
