@@ -6,7 +6,7 @@ entry and process. An exception in it stops the node: the state in memory may be
 of it must be served or stored.
 
 On a leader the outcome is on its way to the client before the state is stored. It may be, since the entry is
-committed: whatever happens to this node, the log has it. Nobody else sees what is not stored yet, since
+committed: whatever happens to this node, the log has it. Nobody else is shown what is not stored yet, since
 whoever asks for the state or the store has it finished first.
 """
 
@@ -95,7 +95,8 @@ class Applier:
 
     @property
     def newest(self) -> State:
-        """The state in memory, of which some may not be stored yet: for those who look on."""
+        """The state in memory, of which some may not be stored yet: for those who look on, and for the
+        leader's loops, whose proposals the machine judges anyway."""
         return self._state
 
     @property

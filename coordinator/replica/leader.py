@@ -67,7 +67,7 @@ class Leader:
 
     @property
     def _state(self) -> State:
-        return self._applier.state
+        return self._applier.newest
 
     def on_effects(self, effects: Effects) -> None:
         """Do what an applied entry asks for."""

@@ -251,7 +251,7 @@ class Node:
 
     def _make_leader(self) -> Leader:
         placement = Placement(
-            lambda: self.applier.state,
+            lambda: self.applier.newest,
             self.proposer.submit,
             look_ahead_ms=self.config.agents.look_ahead_ms,
             opened_after=self.applier.state.machine.sequence,

@@ -1,5 +1,6 @@
 """An agent's stream ends in two ways at once: its messages end, and gRPC cancels whoever serves it. The end
-of the session is recorded whenever the second comes (D7, F1): else the agent's tasks would wait for ever."""
+of the session is recorded whenever the second comes (D7, F1): else the agent's tasks would wait for ever.
+And a leader that cannot store what it gave to an agent stops, as one that cannot store anything else (A5)."""
 
 from __future__ import annotations
 
@@ -8,9 +9,13 @@ from functools import partial
 from pathlib import Path
 
 import grpc
+import pytest
 
 from coordinator.api.agent_service import AgentService
-from coordinator.core.model import AgentState
+from coordinator.core.appliers import tasks
+from coordinator.core.commands import SubmitDag
+from coordinator.core.model import AgentState, DagHeader, TaskBlock, TaskProfile
+from coordinator.errors import StorageFault
 from coordinator.replica.node import Node
 from quorumflow_proto.v1 import agent_pb2 as pb
 from tests.replica.nodes import Nodes
@@ -58,5 +63,39 @@ async def test_the_end_of_a_session_is_recorded_whenever_its_server_is_cancelled
             serving.cancel()
             await asyncio.gather(serving, return_exceptions=True)
             await nodes.until(partial(missed, node, agent_id), f"{agent_id} is missed")
+    finally:
+        await nodes.stop()
+
+
+async def test_a_leader_that_cannot_store_an_assignment_stops_for_that_alone(
+    tmp_path: Path, monkeypatch
+) -> None:
+    """Here one that the state machine refuses: whoever waits for it looks at the state before that is stored,
+    and must not be who meets the fault."""
+    monkeypatch.setattr(tasks, "_still_holds", lambda *_: False)
+    unexpected: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, told: unexpected.append(told))
+    nodes, fault = Nodes(tmp_path, 1), StorageFault("the disk is gone")
+    await nodes.start()
+    try:
+        node = nodes.nodes[await nodes.led()]
+        serving = asyncio.create_task(AgentService(node).Session(None, Context("a")))
+        await nodes.until(partial(connected, node, "a"), "a is connected")
+        commit = node.applier.store.commit
+
+        def fails_at_last(*of: object) -> None:
+            commit(*of)
+            monkeypatch.setattr(node.applier.store, "commit", fails)
+
+        def fails(*_: object) -> None:
+            raise fault
+
+        monkeypatch.setattr(node.applier.store, "commit", fails_at_last)
+        block = TaskBlock(0, ["t"], [0], [()], [b""], [0])
+        await node.proposer.call(SubmitDag("request", DagHeader("d"), [TaskProfile("noop")], block))
+        with pytest.raises(StorageFault):
+            await node.failed
+        await asyncio.gather(serving, return_exceptions=True)
+        assert unexpected == []
     finally:
         await nodes.stop()
