@@ -143,6 +143,13 @@ class Ledger:
         attempt.ended = ended
         self.tell(attempt, News.ENDED)
 
+    def never_came(self, fence: agent_pb2.Fence, ended: agent_pb2.Ended) -> None:
+        """An attempt is to stop that is not here: it was taken away before it was sent. The coordinator keeps
+        its place on this agent until its end is told."""
+        attempt = self.accept(agent_pb2.Assignment(fence=fence))
+        if attempt is not None:
+            self.end(attempt, ended)
+
     def tell(self, attempt: Attempt, news: int) -> None:
         """Have the news reported. After its end nothing else is worth telling of an attempt."""
         if attempt.phase is Phase.ENDED and news != News.ENDED:

@@ -14,6 +14,7 @@ from typing import Final
 
 import grpc.aio
 
+from agent_sdk import _outcome
 from agent_sdk._channels import Node, Nodes
 from agent_sdk._executor import Executor
 from agent_sdk._leader import Leader, Pursuit
@@ -202,7 +203,9 @@ class Session:
     def _stop(self, stop: agent_pb2.Stop) -> None:
         for fence in stop.fences:
             attempt = self._ledger.find(fence)
-            if attempt is not None:
+            if attempt is None:
+                self._ledger.never_came(fence, _outcome.cancelled(stop.reason))
+            else:
                 self._executor.stop(attempt, stop.reason)
 
     def _take_settings(self, settings: agent_pb2.Settings) -> None:

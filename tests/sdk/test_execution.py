@@ -106,6 +106,19 @@ async def test_a_stopped_attempt_that_waits_never_starts(node: Node, launch: Lau
     assert started == ["t1"]
 
 
+async def test_an_attempt_that_is_stopped_before_it_came_is_ended_all_the_same(
+    node: Node, launch: Launch
+) -> None:
+    """It was taken away before it was sent, and counts as this agent's until its end is told."""
+    peer = await serve(node, launch, Agent(node.address, "a1"))
+    await peer.stop(1)
+    ended = await peer.end_of(1)
+    assert (ended.outcome, ended.error) == (CANCELLED, "not wanted")
+    await peer.acknowledge(1)
+    await peer.assign(task(1))
+    assert (await peer.end_of(1)).outcome != CANCELLED, "once acknowledged, nothing is kept of it"
+
+
 async def test_a_stopped_function_in_a_thread_sees_it_and_ends(node: Node, launch: Launch) -> None:
     agent = Agent(node.address, "a1")
 
