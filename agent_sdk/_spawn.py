@@ -68,7 +68,7 @@ class Spawns:
         waiting = self._waiting.get(reply.spawn_id)
         if waiting is None or waiting.answer.done():
             return
-        refusal = from_detail(reply.error) if reply.HasField("error") else None
+        refusal = from_detail(reply.error, Unavailable) if reply.HasField("error") else None
         if isinstance(refusal, Unavailable | QueueFull):
             delay_s = max(refusal.retry_after_ms / 1000, RETRY_S)
             asyncio.get_running_loop().call_later(delay_s, self._send, reply.spawn_id)

@@ -240,10 +240,15 @@ class _Stream:
 
     async def _spawn(self, session: Session, spawn: pb.Spawn) -> None:
         try:
-            tasks = self._additions(spawn)
             await self._node.sessions.spawn(
-                session, spawn.spawn_id, (spawn.parent.key, spawn.parent.attempt), tasks
+                session,
+                spawn.spawn_id,
+                (spawn.parent.key, spawn.parent.attempt),
+                lambda: self._additions(spawn),
             )
+        except errors.Fatal:
+            # No answer: this node stops, and the agent asks the next leader.
+            return
         except errors.CoordinatorError as error:
             self._link.spawned(spawn.spawn_id, error)
         else:

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
+import msgspec
 import structlog
 
 from coordinator.core.commands import (
@@ -136,8 +137,9 @@ class Sessions:
             if before.epoch > session.epoch:
                 raise _superseded(session)
             before.link.close(_superseded(before))
+        drop = self._taken_away(spec.agent_id, held)
         self._open[spec.agent_id] = session
-        link.welcome(reply, self.term)
+        link.welcome(msgspec.structs.replace(reply, drop=drop), self.term)
         self._push_unsent(session, set(held))
         return session
 
@@ -145,13 +147,16 @@ class Sessions:
         """Record what the agent reports, in the order of the calls; raises as `Proposer.submit`."""
         return self._proposer.submit(Report(session.agent_id, session.epoch, reports))
 
-    async def spawn(self, session: Session, spawn_id: str, parent: Fence, tasks: list[NewTask]) -> None:
-        """A running attempt adds tasks to its own DAG. Raises as the proposer, or the machine's refusal."""
+    async def spawn(
+        self, session: Session, spawn_id: str, parent: Fence, tasks: Callable[[], list[NewTask]]
+    ) -> None:
+        """A running attempt adds tasks to its own DAG. A retry of what is recorded gets the same answer, and
+        need not name the tasks, of which there may be too many by now. Raises as the proposer, or the
+        machine's refusal, or `tasks`."""
         key, attempt = parent
         request_id = f"spawn/{session.agent_id}/{spawn_id}"
-        await self._proposer.call(
-            SpawnTasks(request_id, session.agent_id, session.epoch, key, attempt, tasks)
-        )
+        new = [] if request_id in self._state().requests else tasks()
+        await self._proposer.call(SpawnTasks(request_id, session.agent_id, session.epoch, key, attempt, new))
 
     def load(self, session: Session, load: AgentLoad) -> None:
         """Keep the load for the next batch."""
@@ -243,6 +248,13 @@ class Sessions:
                 return
             else:
                 return
+
+    def _taken_away(self, agent_id: str, held: list[Fence]) -> list[Fence]:
+        """What the agent holds and should not: found when its session was opened, or since, when it could not
+        be told to stop."""
+        agent = self._state().agents.get(agent_id)
+        should = {} if agent is None else agent.held
+        return [(key, attempt) for key, attempt in held if should.get(key) != attempt]
 
     def _push_unsent(self, session: Session, held: set[Fence]) -> None:
         """What was assigned to this very session before its link was there."""

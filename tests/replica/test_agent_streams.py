@@ -11,12 +11,13 @@ from pathlib import Path
 import grpc
 import pytest
 
-from coordinator.api.agent_service import AgentService
+from coordinator.api.agent_service import AgentService, _Stream
 from coordinator.core.appliers import tasks
 from coordinator.core.commands import SubmitDag
 from coordinator.core.model import AgentState, DagHeader, TaskBlock, TaskProfile
 from coordinator.errors import StorageFault
 from coordinator.replica.node import Node
+from coordinator.replica.sessions import Session
 from quorumflow_proto.v1 import agent_pb2 as pb
 from tests.replica.nodes import Nodes
 
@@ -97,5 +98,23 @@ async def test_a_leader_that_cannot_store_an_assignment_stops_for_that_alone(
             await node.failed
         await asyncio.gather(serving, return_exceptions=True)
         assert unexpected == []
+    finally:
+        await nodes.stop()
+
+
+async def test_a_node_that_stops_leaves_a_spawn_to_the_next_leader(tmp_path: Path, monkeypatch) -> None:
+    """Told of the fault, the agent would fail the attempt that adds tasks."""
+    nodes = Nodes(tmp_path, 1)
+    await nodes.start()
+    try:
+        node = nodes.nodes[await nodes.led()]
+
+        async def spawn(*_: object) -> None:
+            raise StorageFault("the disk is gone")
+
+        monkeypatch.setattr(node.sessions, "spawn", spawn)
+        stream = _Stream(node, Context("a"))
+        await stream._spawn(Session("a", 1, stream._link), pb.Spawn(spawn_id="s"))
+        assert not stream._link._messages
     finally:
         await nodes.stop()

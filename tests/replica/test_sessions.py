@@ -1,17 +1,27 @@
 """An agent's session never outlives its stream in the state, whatever comes between (D7, F1): else its tasks
-would wait for ever."""
+would wait for ever. And what was taken from an agent while its session was being opened it is told to drop
+(F4): it could not be told to stop."""
 
 from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
-from coordinator.core.commands import CloseSession, Command, OpenSession
+from coordinator.core.commands import (
+    Assign,
+    CancelTask,
+    Choice,
+    CloseSession,
+    Command,
+    OpenSession,
+    SpawnTasks,
+)
 from coordinator.core.model import AgentSpec, AgentState, State
-from coordinator.core.outcome import AgentChanged, Reply, SessionOpened
+from coordinator.core.outcome import AgentChanged, Done, Reply, SessionOpened
 from coordinator.errors import NotLeader, QueueFull
-from coordinator.replica.sessions import Sessions
+from coordinator.replica.sessions import Session, Sessions
 
 
 class Queue:
@@ -30,6 +40,9 @@ class Queue:
         self.replies.append(asyncio.get_running_loop().create_future())
         self.arrived.set()
         return self.replies[-1]
+
+    async def call(self, command: Command) -> Reply:
+        return await self.submit(command)
 
     async def room(self) -> None:
         await asyncio.sleep(0)
@@ -105,3 +118,46 @@ async def test_a_leader_no_more_leaves_the_end_to_its_successor():
     queue.refusals = [NotLeader()]
     await sessions.close(session, goodbye=False)
     assert len(queue.commands) == 1
+
+
+class Welcomes(Link):
+    """Keeps what is said on the stream, in order."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, object]] = []
+
+    def __getattr__(self, name: str) -> object:
+        return lambda *of: self.said.append((name, of[0]))
+
+
+async def test_what_was_cancelled_while_the_session_was_opened_is_dropped(log, make_applier):
+    applier, queue, link = make_applier("a"), Queue(), Welcomes()
+    applier.apply([log.agent("r1"), log.chain("one", 2)])
+    epoch = applier.state.agents["r1"].record.epoch
+    first, second = applier.state.dag("one").tasks
+    applier.apply([log.add(Assign([Choice(first.key, 1, "r1", epoch)]))])
+    sessions = Sessions(lambda: applier.state, lambda _: None, queue, max_agents=10)
+    held = [(first.key, 1), (second.key, 1)]
+    opening = asyncio.create_task(sessions.open(AgentSpec("r1", "instance", 2, 8), held, link))
+    await queue.taken(1)
+    replies: list[Reply] = []
+    applier.on_replies = lambda index, term, these: replies.extend(these)
+    applier.apply([log.add(queue.commands[0], CancelTask("", "one", first.id, ""))])
+    assert replies[0] == SessionOpened(applier.state.agents["r1"].record.epoch, [held[1]], False)
+    queue.replies[0].set_result(replies[0])
+    await opening
+    (said,) = link.said
+    assert said == ("welcome", msgspec.structs.replace(replies[0], drop=held))
+
+
+async def test_a_retry_of_a_spawn_that_is_recorded_need_not_name_its_tasks(log, make_applier):
+    """With what the first try added there may be more tasks now than a DAG may have."""
+    applier, queue = make_applier("a"), Queue()
+    applier.apply([log.chain("one")])
+    applier.state.requests["spawn/r1/s"] = applier.state.requests["request-one"]
+    sessions = Sessions(lambda: applier.state, lambda _: None, queue, max_agents=10)
+    spawning = asyncio.create_task(sessions.spawn(Session("r1", 7, Link()), "s", (1, 1), pytest.fail))
+    await queue.taken(1)
+    assert queue.commands == [SpawnTasks("spawn/r1/s", "r1", 7, 1, 1, [])]
+    queue.replies[0].set_result(Done(3))
+    await spawning

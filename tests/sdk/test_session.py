@@ -320,7 +320,7 @@ async def test_a_spawn_is_sent_again_until_it_is_answered(
     await second.welcome()
     again = await second.spawn()
     assert again == asked
-    for reason in ("QUEUE_FULL", "OUTCOME_UNKNOWN"):
+    for reason in ("QUEUE_FULL", "OUTCOME_UNKNOWN", "STORAGE_FAULT"):
         passing = common_pb2.ErrorDetail(reason=reason, message="not now")
         await second.send(spawn_reply=agent_pb2.SpawnReply(spawn_id=asked.spawn_id, error=passing))
         assert await second.spawn() == asked
