@@ -17,6 +17,7 @@ from coordinator.core.commands import CancelDag, CancelTask, RescheduleTask, Sta
 from coordinator.core.model import DagHeader, DagState, TaskState
 from coordinator.core.outcome import DagChanged, DagEvent, Event, Submitted, TaskChanged, TaskEvent
 from coordinator.dag.builder import BuiltDag, build, split
+from coordinator.replica.admission import part_id
 from coordinator.replica.node import Node
 from coordinator.replica.watch import Happening
 from quorumflow_proto.v1 import client_pb2 as pb
@@ -163,7 +164,7 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         if not header.dag_id:
             # The same on every retry, whichever node takes it.
             header.dag_id = f"dag-{request_id}"
-        self._node.admission.admit(len(specs))
+        self._node.admission.admit(request_id, len(specs))
         if len(specs) <= _BUILD_INLINE_TASKS:
             built = self._build(header, specs)
         else:
@@ -181,9 +182,8 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         blocks = split(built, max_tasks=_STAGE_TASKS, max_bytes=_STAGE_BYTES)
         profiles = built.profiles
         for block in blocks[:-1]:
-            part_id = f"{request_id}/{block.first}"
-            part = StageDag(part_id, built.header, profiles, block, last=False)
-            await self._node.propose(part, Submitted)
+            part = part_id(request_id, block.first)
+            await self._node.propose(StageDag(part, built.header, profiles, block, last=False), Submitted)
             profiles = []
         last = StageDag(request_id, built.header, profiles, blocks[-1], last=True)
         return await self._node.propose(last, Submitted)

@@ -52,6 +52,15 @@ def apply(state: State, index: int, entry: c.Entry) -> Outcome:
     return Outcome(replies, tx.finish(), tx.events, tx.kv_events, tx.effects)
 
 
+def knows(state: State, command: c.Command) -> bool:
+    """Whether the command has been carried out and its reply is kept: it is a retry then, and takes nothing
+    more."""
+    if isinstance(command, c.KvPut | c.KvDelete):
+        writer = state.kv.writers.get(command.write.writer)
+        return writer is not None and command.write.number in writer.replies
+    return getattr(command, "request_id", "") in state.requests
+
+
 def _carry_out(tx: Transaction, command: c.Command) -> Reply:
     request_id: str = getattr(command, "request_id", "")
     if request_id and (known := tx.state.requests.get(request_id)) is not None:

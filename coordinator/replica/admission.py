@@ -15,6 +15,11 @@ _RECOUNT_S: Final = 0.2
 _RETRY_MS: Final = 500
 
 
+def part_id(request_id: str, first: int) -> str:
+    """The request of one part of a DAG that is submitted in parts; its first task has index `first`."""
+    return f"{request_id}/{first}"
+
+
 class Admission:
     """Bounds unfinished DAGs and tasks. The count of tasks is taken anew every `_RECOUNT_S` seconds; in
     between, what was admitted is added to it."""
@@ -26,9 +31,13 @@ class Admission:
         self._tasks = 0
         self._counted_s = float("-inf")
 
-    def admit(self, tasks: int) -> None:
-        """Take note of a DAG of so many tasks that is about to be submitted. Raises QueueFull."""
-        dags = len(self._state().dags)
+    def admit(self, request_id: str, tasks: int) -> None:
+        """Take note of a DAG of so many tasks that is about to be submitted. A retry of one that is recorded,
+        or of which a part is, takes nothing more. Raises QueueFull."""
+        state = self._state()
+        if request_id in state.requests or part_id(request_id, 0) in state.requests:
+            return
+        dags = len(state.dags)
         if dags >= self._max_dags:
             raise _full("DAGs", "limits.max_unfinished_dags", dags, self._max_dags)
         self._recount()

@@ -14,6 +14,7 @@ from coordinator.config import NodeConfig
 from coordinator.consensus.membership import Member, Membership
 from coordinator.consensus.port import Abstention
 from coordinator.consensus.raft import RaftConsensus
+from coordinator.core import machine
 from coordinator.core.commands import Command
 from coordinator.core.outcome import Event, KvEvent, Reply
 from coordinator.errors import CoordinatorError, Fatal
@@ -147,7 +148,8 @@ class Node:
         """
         if self.leadership.leader is None:
             await self.leadership.serving()
-        self.space.admit(command)
+        if self.space.refuses and not machine.knows(self.applier.newest, command):
+            self.space.admit(command)
         return self.proposer.submit(command)
 
     async def read(self, *, allow_stale: bool) -> Read:

@@ -13,9 +13,9 @@ async def test_tasks_are_bounded_also_between_two_counts(log, make_applier):
     applier = make_applier("a")
     applier.apply([log.chain("one", 6)])
     admission = Admission(lambda: applier.state, max_dags=10, max_tasks=10)
-    admission.admit(4)
+    admission.admit("new", 4)
     with pytest.raises(QueueFull) as caught:
-        admission.admit(1)
+        admission.admit("new", 1)
     assert caught.value.fields["setting"] == "limits.max_unfinished_tasks"
     assert caught.value.retry_after_ms > 0
 
@@ -23,8 +23,22 @@ async def test_tasks_are_bounded_also_between_two_counts(log, make_applier):
 async def test_dags_are_bounded(log, make_applier):
     applier = make_applier("a")
     admission = Admission(lambda: applier.state, max_dags=1, max_tasks=1_000)
-    admission.admit(1)
+    admission.admit("new", 1)
     applier.apply([log.chain("one")])
     with pytest.raises(QueueFull) as caught:
-        admission.admit(1)
+        admission.admit("new", 1)
     assert caught.value.fields["setting"] == "limits.max_unfinished_dags"
+
+
+@pytest.mark.parametrize("recorded", ["request-one", "request-one/0"])
+async def test_a_retry_of_what_is_recorded_takes_nothing_more(recorded, log, make_applier):
+    """A first try that took the last place, and whose answer was lost, must not be told that it is full: its
+    client would believe that nothing was accepted, and submit the work anew."""
+    applier = make_applier("a")
+    admission = Admission(lambda: applier.state, max_dags=1, max_tasks=3)
+    applier.apply([log.chain("one")])
+    applier.state.requests[recorded] = applier.state.requests["request-one"]
+    for _ in range(2):
+        admission.admit(recorded.removesuffix("/0"), 3)
+    with pytest.raises(QueueFull):
+        admission.admit("request-two", 1)

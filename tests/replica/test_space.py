@@ -1,5 +1,6 @@
 """A disk that fills up (A4, H1): a node hands leadership over before its disk is full and comes back by
-itself; with all disks nearly full the cluster ends what it has and takes nothing new."""
+itself; with all disks nearly full the cluster ends what it has and takes nothing new, but answers a retry of
+what it has."""
 
 from __future__ import annotations
 
@@ -91,6 +92,8 @@ async def test_with_all_disks_nearly_full_the_leader_stays_and_takes_nothing_new
         with pytest.raises(OutOfSpace, match=r"limits\.min_free_bytes") as refusal:
             await node.propose(command, Submitted)
         assert (refusal.value.fields["value"], refusal.value.fields["limit"]) == (str(LITTLE), str(LEAST))
+    await node.propose(submission("before"), Submitted)
+    await node.propose(KvPut(WriteId("w", 1, 1), "key", b"value", None), KvStored)
     await node.propose(CancelDag("c", "before", "to make room"), DagChanged)
     await node.propose(KvDelete(WriteId("w", 3, 3), "key", None), KvDeleted)
     assert not (await node.read(allow_stale=False)).stale
