@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
 from typing import Final, TypeVar
 
 from agent_sdk._channels import Node
@@ -17,6 +18,10 @@ from agent_sdk.types import KvEvent, KvItem
 from quorumflow_proto.v1 import kv_pb2 as pb
 
 PAGE_SIZE: Final = 500
+
+WRITES_AT_ONCE: Final = 4096
+"""Of one client. The cluster remembers as many replies to it above the oldest that is still waited for: were
+there more, tries of the oldest could find no room, and nothing would ever make room for them."""
 
 Request = TypeVar("Request")
 
@@ -99,13 +104,16 @@ class AsyncKv:
         await self._streams.close()
 
     async def _write(self, request: pb.KvWriteRequest, write_id: pb.KvWriteId) -> pb.KvWriteReply:
-        with self._writes.begin() as number:
+        number = await self._writes.begin()
 
-            def attempt(node: Node, left_s: float) -> Awaitable[pb.KvWriteReply]:
-                self._writes.name(write_id, number)
-                return self._streams.write(node, request, left_s)
+        def attempt(node: Node, left_s: float) -> Awaitable[pb.KvWriteReply]:
+            self._writes.name(write_id, number)
+            return self._streams.write(node, request, left_s)
 
+        try:
             return await self._calls.call(attempt)
+        finally:
+            self._writes.end(number)
 
 
 class Kv:
@@ -149,17 +157,38 @@ class _Writes:
         self._last = 0
         self._open: dict[int, None] = {}
         """Numbers of writes that wait for their answer, ascending."""
+        self._queue: deque[asyncio.Future[int]] = deque()
+        """Writes that wait for a number."""
 
-    @contextmanager
-    def begin(self) -> Iterator[int]:
-        """The number of a new write, which has had its answer or is given up at the end."""
-        self._last += 1
-        number = self._last
-        self._open[number] = None
+    async def begin(self) -> int:
+        """The number of a new write. Waits while the oldest open one is `WRITES_AT_ONCE` behind."""
+        if not self._queue and self._may_begin():
+            return self._next()
+        turn: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._queue.append(turn)
         try:
-            yield number
-        finally:
-            del self._open[number]
+            return await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():
+                self.end(turn.result())
+            raise
+
+    def end(self, number: int) -> None:
+        """The write has had its answer, or is given up."""
+        del self._open[number]
+        while self._queue and self._may_begin():
+            turn = self._queue.popleft()
+            if not turn.done():
+                turn.set_result(self._next())
+
+    def _may_begin(self) -> bool:
+        following = self._last + 1
+        return following - next(iter(self._open), following) < WRITES_AT_ONCE
+
+    def _next(self) -> int:
+        self._last += 1
+        self._open[self._last] = None
+        return self._last
 
     def name(self, wire: pb.KvWriteId, number: int) -> None:
         """Say in a request which write it is a try of."""

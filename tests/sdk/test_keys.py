@@ -11,6 +11,8 @@ import grpc
 import pytest
 
 from agent_sdk import AsyncClient, Client, KvEvent, KvItem, StaleVersion, errors
+from agent_sdk._kv import WRITES_AT_ONCE
+from coordinator.core.limits import UNANSWERED_WRITES
 from quorumflow_proto.v1 import kv_pb2 as kv
 from tests.sdk.conftest import NewNode
 from tests.sdk.scripted import STAY, UNAVAILABLE, Node, not_leader, refusal
@@ -85,6 +87,26 @@ async def test_a_retry_confirms_what_was_answered_meanwhile(node: Node, client: 
     await put
     assert not await gone
     assert ids(node, "Delete")[-1] == (2, 2)
+
+
+async def test_no_write_runs_further_ahead_than_the_cluster_remembers(
+    node: Node, client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else tries of the oldest one could find no room, and nothing would ever make room for it."""
+    monkeypatch.setattr("agent_sdk._kv.WRITES_AT_ONCE", 3)
+    node.script.on("Put", STAY, STORED)
+    writes = [asyncio.create_task(client.kv.put(f"{at}", b"")) for at in range(7)]
+    await asyncio.wait(writes[1:3])
+    assert ids(node) == [(1, 1), (2, 1), (3, 1)]
+    writes[3].cancel()
+    writes[0].cancel()
+    await asyncio.wait(writes)
+    assert sorted(number for number, _ in ids(node)) == [1, 2, 3, 4, 5, 6]
+    assert [write.cancelled() for write in writes] == [True, False, False, True, False, False, False]
+
+
+def test_the_sdk_knows_how_much_the_cluster_remembers() -> None:
+    assert WRITES_AT_ONCE == UNANSWERED_WRITES
 
 
 async def test_two_clients_are_two_writers(node: Node, client: AsyncClient) -> None:
