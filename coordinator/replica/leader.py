@@ -61,7 +61,7 @@ class Leader:
         self._clock = clock
         self._agents = agents
         self._retention = retention
-        self._timers = Timers(clock, self.propose)
+        self._timers = Timers(clock, self.propose, self._runs)
         self.placement = placement
         self._housekeeping = asyncio.create_task(self._keep_house())
 
@@ -139,6 +139,10 @@ class Leader:
             self._timers.lose_at(due, agent_id, agent.record.epoch)
         elif agent.record.state is AgentState.CONNECTED:
             self._sessions.drained(agent_id, agent.record.drain is not Drain.NONE)
+
+    def _runs(self, key: int, attempt: int) -> bool:
+        task = self._state.task(key)
+        return task is not None and task.state is TaskState.RUNNING and task.attempt == attempt
 
     async def _keep_house(self) -> None:
         turn = 0

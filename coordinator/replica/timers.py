@@ -21,13 +21,23 @@ _LONGEST_SLEEP_S: Final = 1.0
 
 _ITEMS_PER_COMMAND: Final = 1_000
 
+_FEW: Final = 10_000
+"""Attempts that are watched for their timeout without looking which of them have ended."""
+
 
 class Timers:
-    """Due times in Unix ms. `fire` takes the commands that are due."""
+    """Due times in Unix ms. `fire` takes the commands that are due; `runs` says whether an attempt, named by
+    its task's key and its number, has not ended. What has ended is forgotten when it has become as much as
+    what has not, so that memory goes by what runs and not by how long it may."""
 
-    def __init__(self, clock: Clock, fire: Callable[[Command], None]) -> None:
+    def __init__(
+        self, clock: Clock, fire: Callable[[Command], None], runs: Callable[[int, int], bool]
+    ) -> None:
         self._clock = clock
         self._fire = fire
+        self._runs = runs
+        self._look_at = _FEW
+        """With so many attempts, see which have ended."""
         self._order = count()
         self._wakes: list[tuple[int, int, int]] = []
         self._expiries: list[tuple[int, int, tuple[int, int]]] = []
@@ -45,6 +55,10 @@ class Timers:
     def expire_at(self, due_ms: int, key: int, attempt: int) -> None:
         """The attempt's timeout ends then."""
         heapq.heappush(self._expiries, (due_ms, next(self._order), (key, attempt)))
+        if len(self._expiries) >= self._look_at:
+            self._expiries = [one for one in self._expiries if self._runs(*one[2])]
+            heapq.heapify(self._expiries)
+            self._look_at = max(_FEW, 2 * len(self._expiries))
         self._arm()
 
     def lose_at(self, due_ms: int, agent: str, epoch: int) -> None:
@@ -78,7 +92,8 @@ class Timers:
         for keys in _due(self._wakes, now_ms):
             self._fire(WakeTasks(keys))
         for attempts in _due(self._expiries, now_ms):
-            self._fire(ExpireAttempts(attempts))
+            if running := [one for one in attempts if self._runs(*one)]:
+                self._fire(ExpireAttempts(running))
         for agents in _due(self._losses, now_ms):
             self._fire(LoseAgents(agents, "its agent was lost"))
         self._arm()

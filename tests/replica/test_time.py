@@ -8,6 +8,7 @@ import asyncio
 import uvloop
 
 from coordinator.core.commands import Command, ExpireAttempts, LoseAgents, WakeTasks
+from coordinator.replica import timers as timers_module
 from coordinator.replica.clock import TermClock
 from coordinator.replica.timers import Timers
 
@@ -38,6 +39,11 @@ async def test_a_step_of_the_wall_clock_within_a_term_changes_nothing():
     assert clock.now_ms() >= 10_000
 
 
+def running(key: int, attempt: int) -> bool:
+    """No attempt has ended."""
+    return True
+
+
 class Fired(list[Command]):
     """What fired; `count` waits for so many."""
 
@@ -59,7 +65,7 @@ class Fired(list[Command]):
 async def test_what_is_due_fires_once_in_one_command_of_its_kind():
     fired = Fired()
     clock = Hands()
-    timers = Timers(clock, fired.append)
+    timers = Timers(clock, fired.append, running)
     timers.wake_at(900, 7)
     timers.wake_at(1_000, 8)
     timers.wake_at(10**9, 9)
@@ -76,7 +82,7 @@ async def test_what_is_due_fires_once_in_one_command_of_its_kind():
 
 async def test_an_earlier_time_overtakes_a_later_one():
     fired = Fired()
-    timers = Timers(Hands(), fired.append)
+    timers = Timers(Hands(), fired.append, running)
     timers.wake_at(1_000 + 600_000, 1)
     timers.wake_at(1_001, 2)
     timers._clock.at_ms = 1_002
@@ -87,7 +93,7 @@ async def test_an_earlier_time_overtakes_a_later_one():
 
 async def test_nothing_fires_after_the_term_is_over():
     fired = Fired()
-    timers = Timers(Hands(), fired.append)
+    timers = Timers(Hands(), fired.append, running)
     timers.wake_at(0, 1)
     timers.stop()
     timers.wake_at(0, 2)
@@ -95,9 +101,25 @@ async def test_nothing_fires_after_the_term_is_over():
     assert fired == []
 
 
+async def test_attempts_that_have_ended_are_forgotten(monkeypatch):
+    """Long before their timeout would have come, so that what is kept goes by what runs (F2)."""
+    monkeypatch.setattr(timers_module, "_FEW", 4)
+    fired, clock, live = Fired(), Hands(), {(1, 1), (2, 1)}
+    timers = Timers(clock, fired.append, lambda key, attempt: (key, attempt) in live)
+    for key in range(1, 1_000):
+        timers.expire_at(600_000 - key, key, 1)
+    assert len(timers._expiries) <= 4
+    live.remove((2, 1))
+    timers.expire_at(500, 2, 1)
+    timers.expire_at(501, 1, 1)
+    await fired.count(1)
+    assert fired == [ExpireAttempts([(1, 1)])]
+    timers.stop()
+
+
 async def test_many_that_are_due_at_once_make_several_bounded_commands():
     fired = Fired()
-    timers = Timers(Hands(), fired.append)
+    timers = Timers(Hands(), fired.append, running)
     for key in range(2_500):
         timers.wake_at(0, key)
     await fired.count(3)
@@ -108,7 +130,7 @@ async def test_many_that_are_due_at_once_make_several_bounded_commands():
 def test_times_that_have_come_already_fire_on_the_loop_that_nodes_run_on():
     async def two_at_once() -> list[Command]:
         fired = Fired()
-        timers = Timers(Hands(), fired.append)
+        timers = Timers(Hands(), fired.append, running)
         timers.wake_at(500, key=1)
         timers.wake_at(400, key=2)
         await fired.count(1)
