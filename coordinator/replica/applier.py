@@ -132,9 +132,13 @@ class Applier:
     async def wait_applied(self, index: int) -> None:
         """Return once the state reaches `index`."""
         if self._store.applied.index < index:
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append((index, future))
-            await future
+            waiter = index, asyncio.get_running_loop().create_future()
+            self._waiting.append(waiter)
+            try:
+                await waiter[1]
+            except asyncio.CancelledError:
+                self._waiting = [one for one in self._waiting if one is not waiter]
+                raise
 
     def interrupt_watchers(self) -> None:
         """Let every watcher take a turn, though nothing has happened."""

@@ -166,6 +166,15 @@ async def test_a_leader_that_cannot_store_its_state_stops(asked, log, make_appli
     assert (faults, applier.applied.index) == ([fault], 1)
 
 
+async def test_who_gives_up_waiting_for_an_index_is_forgotten(make_applier):
+    applier = make_applier("a")
+    waiting = asyncio.create_task(applier.wait_applied(1 << 62))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert applier._waiting == []
+
+
 async def test_waiting_for_an_index_returns_when_it_is_applied(log, make_applier):
     applier = make_applier("a")
     entries = [log.chain("one"), log.agent("r1")]
