@@ -74,10 +74,9 @@ class RaftConsensus:
         self._links = links
         self._syncer = worker(f"sync {me}", self._settings.brief_sync_s)
         self._flusher = worker(f"flush {me}", 0.0)
-        self._tick_asked = False
+        self._running = self._tick_asked = self._handing_over = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_s = math.inf
-        self._running = False
         self._role_waiters: list[asyncio.Future[None]] = []
         journal = _journal(engine, founders, self._settings)
         self._node = HardenedSyncObj(
@@ -156,6 +155,7 @@ class RaftConsensus:
         """As `port.Consensus.transfer_leadership`; returns who leads then."""
         self._require_leader()
         chosen = self._node.begin_transfer(target)
+        self._handing_over = True
         try:
             async with asyncio.timeout(self._settings.transfer_timeout_s):
                 while self._node.leader in (None, self._me) and not self._node.stopped:
@@ -170,21 +170,31 @@ class RaftConsensus:
             ) from None
         finally:
             self._node.end_transfer()
+        if self._node.stopped:
+            raise WrongState(f"{self._me} has stopped before {chosen} took over", target=chosen)
         return self._node.leader or chosen
 
     async def change_membership(self, change: Change) -> Membership:
         """As `port.Consensus.change_membership`."""
         self._require_leader()
         index, term = self._node.change_membership(change)
-        while self._node.commit_index < index:
-            if self._node.leadership is None or self._node.journal.term_at(index) not in (term, None):
-                raise OutcomeUnknown(
-                    "leadership was lost before the change was committed; see `coordctl member list`, or "
-                    "repeat it, which is safe",
-                    retry_after_ms=100,
-                )
+        while self._holds(index, term):
+            if self._node.commit_index >= index:
+                return self.membership
             await self._next_role()
-        return self.membership
+        raise OutcomeUnknown(
+            "leadership was lost before the change was committed; see `coordctl member list`, or repeat it, "
+            "which is safe",
+            retry_after_ms=100,
+        )
+
+    def _holds(self, index: int, term: int) -> bool:
+        """Whether an entry that this node has appended in `term` is in its log still, and it leads, or the
+        entry is committed. One that is not in the log any more was committed, if it leads still."""
+        found, leads = self._node.journal.term_at(index), self._node.leadership is not None
+        if leads and self._node.term == term and found is None:
+            return True
+        return found == term and (leads or self._node.commit_index >= index)
 
     @property
     def membership(self) -> Membership:
@@ -237,9 +247,9 @@ class RaftConsensus:
         if not self._tick_asked or not self._running:
             return
         self._tick_asked = False
-        transferred = self._node.transfers
         self._node.doTick()
-        if transferred and not self._node.transfers:
+        if self._handing_over and not self._node.transfers:
+            self._handing_over = False
             self._role_changed()
         self._set_timer()
 

@@ -1,0 +1,91 @@
+"""What callers of one node's consensus are told when leadership is lost at an awkward moment (A3). The node
+is on a bench, its driver ticks when told."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+import pytest
+from pysyncobj.node import Node
+
+from coordinator.consensus.raft import RaftConsensus
+from coordinator.errors import OutcomeUnknown, WrongState
+from tests.consensus.lab import Bench, add, append, commit_by, empty, leading
+
+
+class Driven(RaftConsensus):
+    """The driver of a bench's node."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._me = "b"
+        self._node = bench.node
+        self._settings = bench.settings
+        self._now = lambda: bench.clock
+        self._timer = None
+        self._timer_s = math.inf
+        self._running = True
+        self._handing_over = False
+        self._role_waiters = []
+
+    def tick(self) -> None:
+        """As the event loop does."""
+        self._tick_asked = True
+        self._tick()
+
+
+def settled() -> Bench:
+    """A leader that may change the membership."""
+    bench = leading()
+    commit_by(bench, "a", "c")
+    return bench
+
+
+async def test_a_change_is_not_acknowledged_for_another_leaders_entry_in_its_place() -> None:
+    bench = settled()
+    driven = Driven(bench)
+    last = bench.node.journal.last
+    changing = asyncio.create_task(driven.change_membership(add("x")))
+    await asyncio.sleep(0)
+    assert bench.node.journal.last_index == last.index + 1
+    term = last.term + 1
+    bench.hear("a", append(term, (last.index, last.term), empty(term), commit=last.index + 1))
+    assert bench.node.commit_index == last.index + 1
+    driven._role_changed()
+    with pytest.raises(OutcomeUnknown, match="before the change was committed"):
+        await changing
+
+
+async def test_a_change_is_acknowledged_when_it_is_committed() -> None:
+    bench = settled()
+    driven = Driven(bench)
+    changing = asyncio.create_task(driven.change_membership(add("x")))
+    await asyncio.sleep(0)
+    driven._role_changed()
+    await asyncio.sleep(0)
+    assert not changing.done()
+    commit_by(bench, "a")
+    driven._role_changed()
+    assert (await changing).get("x") is not None
+
+
+async def test_who_waits_for_a_transfer_hears_at_once_that_its_target_is_lost() -> None:
+    bench = settled()
+    driven = Driven(bench)
+    handing = asyncio.create_task(driven.transfer_leadership("c"))
+    await asyncio.sleep(0)
+    bench.transport._onNodeDisconnected(Node("c"))
+    driven.tick()
+    with pytest.raises(WrongState, match="c was lost before it took over"):
+        await handing
+
+
+async def test_a_node_that_fails_while_it_hands_over_does_not_say_that_it_has() -> None:
+    bench = settled()
+    driven = Driven(bench)
+    handing = asyncio.create_task(driven.transfer_leadership("c"))
+    await asyncio.sleep(0)
+    bench.node.fail(WrongState("the disk is gone"))
+    driven._role_changed()
+    with pytest.raises(WrongState, match="has stopped before c took over"):
+        await handing
