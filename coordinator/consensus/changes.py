@@ -54,8 +54,8 @@ class Update(msgspec.Struct, frozen=True):
 Change = Add | Promote | Remove | Replace | Update
 
 
-def changed(membership: Membership, change: Change, *, limit: int) -> Membership:
-    """The membership after a change; the very same object if there is nothing to do.
+def changed(membership: Membership, change: Change, *, limit: int, at: int) -> Membership:
+    """The membership after a change that entry `at` makes; the very same object if there is nothing to do.
 
     Raises:
         NotFound: there is no such member.
@@ -65,13 +65,13 @@ def changed(membership: Membership, change: Change, *, limit: int) -> Membership
     """
     match change:
         case Add():
-            return _added(membership, change, limit)
+            return _added(membership, change, limit, at)
         case Promote():
             return _promoted(membership, change.id)
         case Remove():
             return _removed(membership, change.id)
         case Replace():
-            return _replaced(membership, change.dead, change.new, limit)
+            return _replaced(membership, change.dead, change.new, limit, at)
         case Update():
             return _updated(membership, change)
 
@@ -90,7 +90,7 @@ def bound(membership: Membership, met: Mapping[str, str]) -> Membership:
     return Membership(tuple(map(bind, membership.voters)), tuple(map(bind, membership.learners)))
 
 
-def _added(membership: Membership, new: Add, limit: int) -> Membership:
+def _added(membership: Membership, new: Add, limit: int, at: int) -> Membership:
     known = membership.get(new.id)
     if known is not None and (known.raft, known.grpc) != (new.raft, new.grpc):
         raise AlreadyExists(
@@ -110,7 +110,7 @@ def _added(membership: Membership, new: Add, limit: int) -> Membership:
             setting="raft.max_members",
             value=members + 1,
         )
-    learner = Member(new.id, new.raft, new.grpc, promote=new.promote)
+    learner = Member(new.id, new.raft, new.grpc, promote=new.promote, admitted=at)
     return Membership(membership.voters, (*membership.learners, learner))
 
 
@@ -133,7 +133,7 @@ def _removed(membership: Membership, member_id: str) -> Membership:
     return Membership(voters, _without(membership.learners, member_id))
 
 
-def _replaced(membership: Membership, dead: str, new: Add, limit: int) -> Membership:
+def _replaced(membership: Membership, dead: str, new: Add, limit: int, at: int) -> Membership:
     leaves = membership.get(dead)
     if leaves is None or (dead == new.id and not leaves.incarnation and not membership.is_voter(dead)):
         if membership.get(new.id) is None:
@@ -142,14 +142,14 @@ def _replaced(membership: Membership, dead: str, new: Add, limit: int) -> Member
                 f"`coordctl member add {new.id}` adds a node in nobody's place",
                 node=dead,
             )
-        return _added(membership, new, limit)
+        return _added(membership, new, limit, at)
     new = msgspec.structs.replace(new, promote=True)
     present = membership.get(new.id)
     if dead != new.id and present is not None and membership.is_voter(new.id):
         raise WrongState(
             f"{new.id!r} is a voter already; `coordctl member remove {dead}` alone does it", node=new.id
         )
-    return _added(_removed(membership, dead), new, limit)
+    return _added(_removed(membership, dead), new, limit, at)
 
 
 def _updated(membership: Membership, change: Update) -> Membership:

@@ -21,7 +21,8 @@ class Member(msgspec.Struct, frozen=True, array_like=True):
     """A node of the cluster. Its identity is `id`; addresses ("host:port") may change.
 
     `incarnation` names the one data folder that may speak for it, "" until it has been met. A learner with
-    `promote` becomes a voter as soon as it has caught up.
+    `promote` becomes a voter as soon as it has caught up. `admitted` is the index of the entry with which it
+    came, 0 for a founder: another one that comes under its id has another.
     """
 
     id: Name
@@ -29,6 +30,7 @@ class Member(msgspec.Struct, frozen=True, array_like=True):
     grpc: Address
     incarnation: Name = ""
     promote: bool = False
+    admitted: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class Membership(msgspec.Struct, frozen=True, array_like=True):
@@ -56,13 +58,9 @@ class Membership(msgspec.Struct, frozen=True, array_like=True):
         return tuple(member for member in self if member.id != member_id)
 
     def continues(self, former: Membership, member_id: str) -> bool:
-        """Whether a member is the one that it was in `former`: a voter never becomes a learner, and a data
-        folder never another, but by replacement."""
+        """Whether a member is the one that it was in `former`, and was not replaced since, however often."""
         old, new = former.get(member_id), self.get(member_id)
-        if old is None or new is None:
-            return False
-        replaced = former.is_voter(member_id) and not self.is_voter(member_id)
-        return not replaced and old.incarnation in ("", new.incarnation)
+        return old is not None and new is not None and old.admitted == new.admitted
 
 
 class Configuration(msgspec.Struct, frozen=True, array_like=True):

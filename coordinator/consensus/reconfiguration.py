@@ -43,7 +43,7 @@ class Reconfiguration:
         node, present = self._node, self._node.configuration.membership
         if isinstance(change, Replace) and change.dead == change.new.id and present.is_voter(change.dead):
             self._refuse_living(change.dead)
-        following = changed(present, change, limit=node.settings.max_members)
+        following = self._changed(present, change)
         if following is present:
             return node.configuration.index
         if isinstance(change, Promote):
@@ -96,7 +96,7 @@ class Reconfiguration:
         for learner in membership.learners:
             if not learner.promote:
                 continue
-            following = changed(membership, Promote(learner.id), limit=self._node.settings.max_members)
+            following = self._changed(membership, Promote(learner.id))
             try:
                 self._refuse_laggard(following, learner.id)
                 self._refuse_without_majority(following)
@@ -105,6 +105,10 @@ class Reconfiguration:
                 continue
             return following
         return membership
+
+    def _changed(self, membership: Membership, change: Change) -> Membership:
+        node = self._node
+        return changed(membership, change, limit=node.settings.max_members, at=node.journal.last_index + 1)
 
     def _busy(self) -> str:
         node, leadership = self._node, self._leadership

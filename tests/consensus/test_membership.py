@@ -408,7 +408,9 @@ def test_a_replaced_voter_leaves_and_its_successor_is_to_be_promoted() -> None:
     commit_by(bench, "a", "c")
     made(bench, Replace("c", add("d")), "a")
     assert bench.members == ("ab", "d")
-    assert bench.node.configuration.membership.learners == (Member("d", "d:raft", "d:grpc", promote=True),)
+    assert bench.node.configuration.membership.learners == (
+        Member("d", "d:raft", "d:grpc", promote=True, admitted=bench.node.configuration.index),
+    )
 
 
 def test_entries_go_to_learners_too() -> None:
