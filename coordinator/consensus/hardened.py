@@ -265,6 +265,8 @@ class HardenedSyncObj(SyncObjSeam):
             self._follower.answer()
         else:
             self._leadership.answer_reads()
+            if self._leadership.reads_wait:
+                self._wake()
         if self._applying.proceed(now, at_once=self._leadership is not None):
             self._wake()
         self._compaction.consider()
@@ -350,6 +352,7 @@ class HardenedSyncObj(SyncObjSeam):
             # Clients wait for what this commits, and nobody for the rest of a tick.
             if not leadership.in_doubt and leadership.advance_commit():
                 self._applying.proceed(self.now(), at_once=True)
+                self._wake()
         elif isinstance(message, AppendRefusal):
             leadership.append_refusal(peer, message)
         elif isinstance(message, SnapshotAck):
@@ -367,7 +370,7 @@ class HardenedSyncObj(SyncObjSeam):
         self._election.leader_heard()
 
     def _needed_after(self) -> float:
-        return math.inf if self._leadership is None else self._leadership.oldest_snapshot_index()
+        return math.inf if self._leadership is None else self._leadership.needed_after()
 
     def _installed(self, snapshot: SnapshotMeta) -> None:
         _match_log_to_state(self.journal, self.replica)

@@ -192,7 +192,7 @@ class Leadership:
         if peer is None:
             return
         if peer.snapshot is None:
-            peer.progress.interrupted()
+            peer.interrupted()
         else:
             peer.snapshot.resume(self._node.now())
         peer.tried_s = -math.inf
@@ -254,6 +254,11 @@ class Leadership:
             self._commit_news_s = math.inf
 
     @property
+    def reads_wait(self) -> bool:
+        """Whether a round of messages should go out for reads that came while another was under way."""
+        return self._reads.wants_round()
+
+    @property
     def at_rest(self) -> bool:
         """Whether every follower has the whole log, all of it is committed, and nobody waits for anything:
         nothing follows from one more acknowledgement."""
@@ -298,12 +303,10 @@ class Leadership:
         if judgement.leader_too:
             self._stops = self._comparison.error(self._node.me)
 
-    def oldest_snapshot_index(self) -> float:
-        """The lowest index of the snapshots on their way; infinite if there is none."""
-        return min(
-            (peer.snapshot.meta.index for peer in self._peers.values() if peer.snapshot is not None),
-            default=math.inf,
-        )
+    def needed_after(self) -> float:
+        """The log behind this index is worth keeping, for those who are sent a snapshot and for those who go
+        on from one; infinite if there are none."""
+        return min((peer.needs_after for peer in self._peers.values()), default=math.inf)
 
     def close(self) -> None:
         """This node follows somebody else now."""

@@ -31,6 +31,8 @@ class Peer:
         self.abstains = Abstention.NONE
         self.verdict_sent_s = -math.inf
         self.snapshot: SnapshotSender | None = None
+        self.follows_snapshot = False
+        """Whether it has got a snapshot over this connection, and goes on from there."""
         self.no_snapshot_before_s = -math.inf
 
     def heard(self, now: float, applied: SnapshotMeta, seq: int = 0) -> None:
@@ -40,9 +42,23 @@ class Peer:
         self.applied = applied
         self.heard_seq = max(self.heard_seq, seq)
 
+    @property
+    def needs_after(self) -> float:
+        """The log behind this index is worth keeping for it; infinite if it is on its own. For one that takes
+        so long to catch up with a snapshot that it would need the next, there would be no end."""
+        if self.snapshot is not None:
+            return self.snapshot.meta.index
+        return self.progress.match if self.follows_snapshot else math.inf
+
+    def interrupted(self) -> None:
+        """The connection was lost or made anew: what was in flight may be gone."""
+        self.follows_snapshot = False
+        self.progress.interrupted()
+
     def drop_snapshot(self, *, installed: bool) -> None:
         """The transfer under way has ended, one way or the other."""
         if self.snapshot is not None:
+            self.follows_snapshot = installed
             self.snapshot.close()
             self.snapshot = None
         self.progress.end_snapshot(installed=installed)

@@ -12,6 +12,7 @@ import math
 import zlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from itertools import count
 from typing import Final, NamedTuple
 
@@ -22,7 +23,7 @@ from coordinator.consensus.port import Role, SnapshotMeta, SnapshotReader, Snaps
 from coordinator.consensus.seam import SyncObjSeam
 from coordinator.consensus.settings import RaftSettings
 from coordinator.consensus.worker import Worker
-from coordinator.errors import StateCorrupt
+from coordinator.errors import CoordinatorError, StateCorrupt
 
 _PACE_SLACK_S: Final = 0.002
 """Timers are late by about as much; the pace makes up for it."""
@@ -231,7 +232,9 @@ class SnapshotReceiver:
 
     def _prepared(self, writer: SnapshotWriter, arrived: _Arrived, error: Exception | None) -> None:
         if self._stopped:
-            writer.discard()
+            # The disk may be why the node has stopped. What is left goes at its next start.
+            with suppress(CoordinatorError):
+                writer.discard()
             return
         self._finish(lambda: self._install(writer, arrived, error))
 

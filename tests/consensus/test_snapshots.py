@@ -17,7 +17,7 @@ from coordinator.consensus.messages import (
 )
 from coordinator.consensus.port import SnapshotMeta
 from coordinator.consensus.settings import RaftSettings
-from coordinator.errors import StateCorrupt
+from coordinator.errors import StateCorrupt, StorageFault
 from tests.consensus.lab import NOTHING, Bench, acknowledge, append, command, leading
 from tests.consensus.memory import ListReplica
 
@@ -230,8 +230,18 @@ def test_a_state_that_has_passed_the_snapshot_meanwhile_stays() -> None:
     assert bench.replica.commands == [b"0", b"1", b"2"]
 
 
-def test_a_node_that_stops_while_it_prepares_a_snapshot_installs_nothing() -> None:
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_node_that_stops_while_it_prepares_a_snapshot_installs_nothing(
+    fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what it has of it is nobody's trouble, if the disk is why it stopped."""
     _, follower, _ = received_whole()
+
+    def discard() -> None:
+        raise StorageFault("the disk is gone")
+
+    if fails:
+        monkeypatch.setattr(follower.node._receiver._writer, "discard", discard)
     follower.node.stop()
     assert follower.install() == []
     assert follower.replica.commands == []
@@ -258,6 +268,27 @@ def test_the_log_behind_a_snapshot_on_its_way_is_kept_up_to_twice_its_bound() ->
         assert bench.node.journal.base.index == base
         bench.node.propose(b"more")
         acknowledge(bench, "a")
+    bench.flusher.finish()
+    assert bench.node.journal.base.index > base
+
+
+@pytest.mark.parametrize("ends", ["it has caught up", "its link breaks"])
+def test_the_log_behind_a_snapshot_that_has_arrived_is_kept_until_its_follower_has_caught_up(
+    ends: str,
+) -> None:
+    bench, follower = compacted(), Bench("a", "x")
+    assert relay(bench, follower, chunks(refuse_everything(bench)))[-1] is Verdict.INSTALLED
+    base = bench.node.journal.base.index
+    while bench.node.applied_index - base <= SMALL.compact_after_entries + 5:
+        bench.node.propose(b"more")
+        acknowledge(bench, "a")
+        bench.flusher.finish()
+        assert bench.node.journal.base.index == base
+    if ends == "it has caught up":
+        acknowledge(bench, "c")
+    else:
+        bench.transport._onNodeDisconnected(Node("c"))
+    bench.settle()
     bench.flusher.finish()
     assert bench.node.journal.base.index > base
 
