@@ -445,7 +445,8 @@ class Dialler:
         while True:
             try:
                 await self._hold_one_connection()
-            except (OSError, TimeoutError) as error:
+            except Exception as error:
+                # Also of an address that cannot be one, say: it may be mended by the next attempt.
                 self._complain(f"{type(error).__name__}: {error}")
             await asyncio.sleep(self._owner.rng.uniform(settings.reconnect_min_s, settings.reconnect_max_s))
 

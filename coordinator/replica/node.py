@@ -176,12 +176,17 @@ class Node:
         Raises:
             WrongState: nobody can take over.
         """
-        self.draining = not undo
+        was, self.draining = self.draining, not undo
         self._abstain()
         leader = self.consensus.status().leader
         if undo or leader != self.config.node_id:
             return leader or ""
-        return await self.consensus.transfer_leadership()
+        try:
+            return await self.consensus.transfer_leadership()
+        except CoordinatorError:
+            self.draining = was
+            self._abstain()
+            raise
 
     def fail(self, error: Fatal) -> None:
         """Stop for good: what was read from the disk is not what was written."""

@@ -163,6 +163,18 @@ async def test_24_names_are_resolved_at_every_attempt_and_off_the_loop(
     await a.transport.close()
 
 
+async def test_an_address_that_cannot_be_one_may_be_mended(pair: tuple[End, End]) -> None:
+    a, b = pair
+    right = b.transport.address
+    a.transport.set_route("b", "host..example:1")
+    b.transport._incoming["a"].abort()
+    failed = a.transport.counters["connections_failed"]
+    await a.until(lambda: a.transport.counters["connections_failed"] > failed + 1)
+    ups = a.links.count(("b", True))
+    a.transport.set_route("b", right)
+    await a.until(lambda: reached_again(a, b, ups))
+
+
 async def test_nobody_is_reached_before_start() -> None:
     end = End("a", "b")
     assert not end.transport.send(Node("b"), TimeoutNow(1))

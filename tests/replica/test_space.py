@@ -13,7 +13,7 @@ from coordinator.consensus.port import Abstention, Role
 from coordinator.core.commands import CancelDag, KvDelete, KvPut, SubmitDag, WriteId
 from coordinator.core.model import DagHeader, TaskBlock, TaskProfile
 from coordinator.core.outcome import DagChanged, KvDeleted, KvStored, Submitted
-from coordinator.errors import OutOfSpace
+from coordinator.errors import OutOfSpace, WrongState
 from tests.replica.nodes import Nodes
 
 LEAST = 1_000_000
@@ -114,6 +114,13 @@ async def test_without_a_leader_somebody_stands_however_full_the_disks_are(make_
     await lost.consensus.stop(hand_over=False)
     await lost.stop()
     await nodes.led()
+
+
+async def test_a_node_that_cannot_hand_over_is_not_drained(make_nodes: MakeNodes) -> None:
+    node = (await make_nodes(1)).nodes["n1"]
+    with pytest.raises(WrongState):
+        await node.drain(undo=False)
+    assert not node.draining
 
 
 async def test_a_cluster_of_one_refuses_too(make_nodes: MakeNodes) -> None:
