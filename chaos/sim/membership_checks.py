@@ -35,13 +35,15 @@ class MembershipChecks:
         if newest.term == message.term:
             self._was_allowed(leader, message, journal)
 
-    def speaks(self, node: str, incarnation: str) -> None:
-        """This data folder votes or acknowledges as that node."""
-        member = self._newest.membership.get(node)
+    def speaks(self, node: str, incarnation: str, term: int) -> None:
+        """This data folder votes or acknowledges as that node in that term. What later ones say does not
+        count: a leader that has lost its lead and does not know it yet may have let it in."""
+        newest = self._newest_up_to(term)
+        member = newest.membership.get(node)
         if member is not None and member.incarnation not in ("", incarnation):
             self._broken(
-                f"{node} speaks with folder {incarnation}, and is bound to {member.incarnation} by entry "
-                f"{self._newest.index}"
+                f"{node} speaks with folder {incarnation} in term {term}, and is bound to "
+                f"{member.incarnation} by entry {newest.index}"
             )
 
     def may_decide(self, index: int, journal: Journal) -> list[set[str]]:
@@ -50,6 +52,12 @@ class MembershipChecks:
         there = journal.configuration_at(index)
         later = [one for one in (journal.configuration, *self._seen.values()) if one.index > there.index]
         return [{voter.id for voter in one.membership.voters} for one in (there, *later)]
+
+    def _newest_up_to(self, term: int) -> Configuration:
+        if self._newest.term <= term:
+            return self._newest
+        earlier = (one for one in self._seen.values() if one.term <= term)
+        return max(earlier, key=lambda one: one.place, default=founding(Membership()))
 
     def _was_allowed(self, leader: str, message: AppendEntries, journal: Journal) -> None:
         """The newest configuration is the leader's own."""

@@ -155,14 +155,14 @@ class ProtocolChecks:
         if self._votes.setdefault((voter, reply.asked), candidate) != candidate:
             former = self._votes[voter, reply.asked]
             self._broken(f"{voter} voted for {former} and for {candidate} in term {reply.asked}")
-        self.membership.speaks(voter, self._log(voter).incarnation)
+        self.membership.speaks(voter, self._log(voter).incarnation, reply.term)
         recorded = self._log(voter).vote
         if (recorded.term, recorded.voted_for) != (reply.asked, candidate):
             self._broken(f"{voter} votes for {candidate} in {reply.asked}, and has {recorded} on its disk")
 
     def _acknowledgement(self, follower: str, reply: AppendReply, journal: Journal) -> None:
         log = self._log(follower)
-        self.membership.speaks(follower, log.incarnation)
+        self.membership.speaks(follower, log.incarnation, reply.term)
         term, match = self._acknowledged.get(follower, (0, 0))
         if term == reply.term and journal.last.index < match:
             self._broken(f"{follower} has dropped entry {match}, which it acknowledged in term {term}")
