@@ -52,10 +52,12 @@ class Update(msgspec.Struct, frozen=True):
 
 
 Change = Add | Promote | Remove | Replace | Update
+Place = tuple[int, int]
 
 
-def changed(membership: Membership, change: Change, *, limit: int, at: int) -> Membership:
-    """The membership after a change that entry `at` makes; the very same object if there is nothing to do.
+def changed(membership: Membership, change: Change, *, limit: int, at: Place) -> Membership:
+    """The membership after a change that the entry at that place (term, index) makes; the very same object if
+    there is nothing to do.
 
     Raises:
         NotFound: there is no such member.
@@ -90,7 +92,7 @@ def bound(membership: Membership, met: Mapping[str, str]) -> Membership:
     return Membership(tuple(map(bind, membership.voters)), tuple(map(bind, membership.learners)))
 
 
-def _added(membership: Membership, new: Add, limit: int, at: int) -> Membership:
+def _added(membership: Membership, new: Add, limit: int, at: Place) -> Membership:
     known = membership.get(new.id)
     if known is not None and (known.raft, known.grpc) != (new.raft, new.grpc):
         raise AlreadyExists(
@@ -133,7 +135,7 @@ def _removed(membership: Membership, member_id: str) -> Membership:
     return Membership(voters, _without(membership.learners, member_id))
 
 
-def _replaced(membership: Membership, dead: str, new: Add, limit: int, at: int) -> Membership:
+def _replaced(membership: Membership, dead: str, new: Add, limit: int, at: Place) -> Membership:
     leaves = membership.get(dead)
     if leaves is None or (dead == new.id and not leaves.incarnation and not membership.is_voter(dead)):
         if membership.get(new.id) is None:

@@ -21,8 +21,8 @@ class Member(msgspec.Struct, frozen=True, array_like=True):
     """A node of the cluster. Its identity is `id`; addresses ("host:port") may change.
 
     `incarnation` names the one data folder that may speak for it, "" until it has been met. A learner with
-    `promote` becomes a voter as soon as it has caught up. `admitted` is the index of the entry with which it
-    came, 0 for a founder: another one that comes under its id has another.
+    `promote` becomes a voter as soon as it has caught up. `admitted` is the place (term, index) of the entry
+    with which it came, zeros for a founder: another one that comes under its id has another.
     """
 
     id: Name
@@ -30,7 +30,7 @@ class Member(msgspec.Struct, frozen=True, array_like=True):
     grpc: Address
     incarnation: Name = ""
     promote: bool = False
-    admitted: Annotated[int, msgspec.Meta(ge=0)] = 0
+    admitted: tuple[int, int] = (0, 0)
 
 
 class Membership(msgspec.Struct, frozen=True, array_like=True):

@@ -108,7 +108,8 @@ class Reconfiguration:
 
     def _changed(self, membership: Membership, change: Change) -> Membership:
         node = self._node
-        return changed(membership, change, limit=node.settings.max_members, at=node.journal.last_index + 1)
+        at = node.term, node.journal.last_index + 1
+        return changed(membership, change, limit=node.settings.max_members, at=at)
 
     def _busy(self) -> str:
         node, leadership = self._node, self._leadership

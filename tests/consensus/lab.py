@@ -213,6 +213,16 @@ def made(bench: Bench, change: Change, *peers: str) -> int:
     return index
 
 
+def with_learner(member_id: str) -> Bench:
+    """A leader that has added a learner, met it, and bound it to its data folder."""
+    bench = leading()
+    commit_by(bench, "a", "c")
+    made(bench, add(member_id), "a")
+    bench.meet(member_id)
+    commit_by(bench, "a", "c")
+    return bench
+
+
 def empty(term: int) -> Entry:
     """The entry that opens a term."""
     return Entry(term, EntryKind.EMPTY, b"")

@@ -32,6 +32,7 @@ from tests.consensus.lab import (
     stock_leading,
     stock_node,
     voters,
+    with_learner,
 )
 
 
@@ -214,15 +215,15 @@ def test_14_whom_a_node_met_it_forgets_when_he_was_replaced_unseen(between: bool
     once the member looks as before."""
     bench = Bench()
 
-    def members(incarnation: str, admitted: int) -> Membership:
+    def members(incarnation: str, admitted: tuple[int, int]) -> Membership:
         return Membership(
             voters("a", "b", "c").voters,
             (Member("x", "x:raft", "x:grpc", incarnation, promote=True, admitted=admitted),),
         )
 
-    bench.hear("a", append(1, (1, 0), config(1, members("", 2)), commit=2))
+    bench.hear("a", append(1, (1, 0), config(1, members("", (1, 2))), commit=2))
     bench.meet("x")
-    changes = [config(1, members("x1", 2)), config(1, members("", 4 if between else 2))]
+    changes = [config(1, members("x1", (1, 2))), config(1, members("", (1, 4 if between else 2)))]
     bench.hear("a", append(1, (2, 1), *changes, commit=4, seq=2))
     assert ("x" in bench.node.gate.met) is not between
     assert bench.node.gate.keeps(Credentials("x", "x1", (9, 9))) is not between
@@ -238,15 +239,11 @@ def test_14_a_wiped_node_that_reads_how_it_was_alone_does_not_elect_itself() -> 
 
 
 def test_14_a_learner_that_was_wiped_can_be_replaced_by_itself_too() -> None:
-    bench = leading()
-    commit_by(bench, "a", "c")
-    made(bench, add("x"), "a")
-    bench.meet("x")
-    commit_by(bench, "a", "c")
+    bench = with_learner("x")
     anew = made(bench, Replace("x", add("x")), "a")
     assert anew == bench.node.configuration.index
     assert bench.node.configuration.membership.learners == (
-        Member("x", "x:raft", "x:grpc", promote=True, admitted=anew),
+        Member("x", "x:raft", "x:grpc", promote=True, admitted=(bench.node.term, anew)),
     )
     assert made(bench, Replace("x", add("x")), "a") == bench.node.configuration.index, "a repetition"
 

@@ -409,7 +409,7 @@ def test_a_replaced_voter_leaves_and_its_successor_is_to_be_promoted() -> None:
     made(bench, Replace("c", add("d")), "a")
     assert bench.members == ("ab", "d")
     assert bench.node.configuration.membership.learners == (
-        Member("d", "d:raft", "d:grpc", promote=True, admitted=bench.node.configuration.index),
+        Member("d", "d:raft", "d:grpc", promote=True, admitted=bench.node.configuration.place),
     )
 
 

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from chaos.sim.membership_checks import MembershipChecks
 from coordinator.consensus.messages import AppendEntries
-from tests.consensus.lab import add, commit_by, leading, made
+from tests.consensus.lab import with_learner
 
 
 def test_a_folder_is_held_to_what_was_bound_up_to_the_term_in_which_it_speaks() -> None:
-    bench = leading()
-    commit_by(bench, "a", "c")
-    made(bench, add("x"), "a")
-    bench.meet("x")
-    commit_by(bench, "a", "c")
+    bench = with_learner("x")
     term, commit = bench.node.term, bench.node.commit_index
     broken: list[str] = []
     checks = MembershipChecks(broken.append)
