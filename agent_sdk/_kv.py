@@ -13,7 +13,7 @@ from agent_sdk._leader import LeaderCalls
 from agent_sdk._loop_thread import LoopThread
 from agent_sdk._views import Labelled
 from agent_sdk._watch import Stream, replies
-from agent_sdk.errors import InvalidRequest
+from agent_sdk.errors import DeadlineExceeded, InvalidRequest
 from agent_sdk.types import KvEvent, KvItem
 from quorumflow_proto.v1 import kv_pb2 as pb
 
@@ -37,7 +37,7 @@ class AsyncKv:
 
     def __init__(self, calls: LeaderCalls) -> None:
         self._calls = calls
-        self._writes = _Writes(calls.new_id())
+        self._writes = _Writes(calls.new_id(), calls.timeout_s)
         self._streams = WriteStreams()
 
     async def put(self, key: str, value: bytes, *, expect: int | None = None) -> KvItem:
@@ -152,8 +152,10 @@ class _Writes:
     """Numbers the writes of one client. Each says with every try below which number no answer is waited for
     any more, so that the cluster need not remember those."""
 
-    def __init__(self, writer: str) -> None:
+    def __init__(self, writer: str, patience_s: float) -> None:
+        """No write waits for its number longer than `patience_s` seconds."""
         self._writer = writer
+        self._patience_s = patience_s
         self._last = 0
         self._open: dict[int, None] = {}
         """Numbers of writes that wait for their answer, ascending."""
@@ -161,17 +163,20 @@ class _Writes:
         """Writes that wait for a number."""
 
     async def begin(self) -> int:
-        """The number of a new write. Waits while the oldest open one is `WRITES_AT_ONCE` behind."""
+        """The number of a new write. Waits while the oldest open one is `WRITES_AT_ONCE` behind. Raises
+        DeadlineExceeded."""
         if not self._queue and self._may_begin():
             return self._next()
         turn: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._queue.append(turn)
         try:
-            return await turn
-        except asyncio.CancelledError:
-            if not turn.cancelled():
-                self.end(turn.result())
-            raise
+            async with asyncio.timeout(self._patience_s):
+                return await self._have(turn)
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"the write was not sent: {WRITES_AT_ONCE} of this client wait for their answers "
+                "(WRITES_AT_ONCE), and none had one in time"
+            ) from None
 
     def end(self, number: int) -> None:
         """The write has had its answer, or is given up."""
@@ -180,6 +185,15 @@ class _Writes:
             turn = self._queue.popleft()
             if not turn.done():
                 turn.set_result(self._next())
+
+    async def _have(self, turn: asyncio.Future[int]) -> int:
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():
+                # It came at the moment at which it was given up.
+                self.end(turn.result())
+            raise
 
     def _may_begin(self) -> bool:
         following = self._last + 1

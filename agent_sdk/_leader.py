@@ -148,14 +148,14 @@ class LeaderCalls:
         self.new_id = surroundings.new_id
         self._rng = surroundings.rng
         self._leader = Leader(endpoints)
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._now_ns = surroundings.now_ns
         self._inquired_ns = self._now_ns()
         self._inquiry: asyncio.Task[None] | None = None
 
     def pursuit(self) -> Pursuit:
         """A new chase with this client's time limit, for calls that stream."""
-        return Pursuit(self._leader, self.nodes, self._timeout_s, self._rng)
+        return Pursuit(self._leader, self.nodes, self.timeout_s, self._rng)
 
     async def call(self, attempt: Call[Reply]) -> Reply:
         """Try `attempt` until the leader has answered it. Raises what the leader refused it with, or
@@ -178,7 +178,7 @@ class LeaderCalls:
         """Ask one node, once. Raises what it answers, or Unavailable."""
         (known,) = parse_endpoints([address])
         try:
-            return await attempt(self.nodes.at(known), self._timeout_s)
+            return await attempt(self.nodes.at(known), self.timeout_s)
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from error
 

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from agent_sdk import AsyncClient, Client, KvEvent, KvItem, StaleVersion, errors
-from agent_sdk._kv import WRITES_AT_ONCE
+from agent_sdk._kv import WRITES_AT_ONCE, _Writes
 from coordinator.core.limits import UNANSWERED_WRITES
 from quorumflow_proto.v1 import kv_pb2 as kv
 from tests.sdk.conftest import NewNode
@@ -103,6 +103,34 @@ async def test_no_write_runs_further_ahead_than_the_cluster_remembers(
     await asyncio.wait(writes)
     assert sorted(number for number, _ in ids(node)) == [1, 2, 3, 4, 5, 6]
     assert [write.cancelled() for write in writes] == [True, False, False, True, False, False, False]
+
+
+async def test_a_write_waits_for_its_turn_no_longer_than_for_its_answer(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent_sdk._kv.WRITES_AT_ONCE", 1)
+    node.script.on("Put", STAY)
+    async with AsyncClient(node.address, timeout_s=0.1) as hasty:
+        answered = await asyncio.gather(*(hasty.kv.put("k", b"") for _ in range(2)), return_exceptions=True)
+    assert [type(one) for one in answered] == [errors.DeadlineExceeded] * 2
+
+
+@pytest.mark.parametrize("had_its_turn", [True, False])
+async def test_a_write_that_is_given_up_while_it_waits_keeps_nobody_up(
+    had_its_turn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent_sdk._kv.WRITES_AT_ONCE", 1)
+    writes = _Writes("w", 10.0)
+    first = await writes.begin()
+    waiting = asyncio.create_task(writes.begin())
+    await asyncio.sleep(0)
+    if had_its_turn:
+        writes.end(first)
+    waiting.cancel()
+    await asyncio.wait({waiting})
+    if not had_its_turn:
+        writes.end(first)
+    assert await writes.begin() == 2 + had_its_turn
 
 
 def test_the_sdk_knows_how_much_the_cluster_remembers() -> None:
