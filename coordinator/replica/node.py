@@ -148,8 +148,7 @@ class Node:
         """
         if self.leadership.leader is None:
             await self.leadership.serving()
-        if self.space.refuses and not machine.knows(self.applier.newest, command):
-            self.space.admit(command)
+        self.space.admit(command)
         return self.proposer.submit(command)
 
     async def read(self, *, allow_stale: bool) -> Read:
@@ -252,6 +251,7 @@ class Node:
             around.free_bytes,
             self.consensus,
             self._abstain,
+            lambda command: machine.knows(self.applier.newest, command),
             least=limits.min_free_bytes,
             check_s=limits.free_bytes_check_ms / 1000,
         )

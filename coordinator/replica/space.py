@@ -27,7 +27,7 @@ _log = structlog.get_logger(__name__)
 class SpaceGuard:
     """Looks at the free space every `check_s` seconds; below `least` bytes (0: never) the node is `low`.
 
-    `changed` is called whenever that changes.
+    `changed` is called whenever that changes; `known` says whether a command has been carried out already.
     """
 
     def __init__(
@@ -35,6 +35,7 @@ class SpaceGuard:
         free_bytes: Callable[[], int],
         consensus: Consensus,
         changed: Callable[[], None],
+        known: Callable[[Command], bool],
         *,
         least: int,
         check_s: float,
@@ -42,6 +43,7 @@ class SpaceGuard:
         self._measure = free_bytes
         self._consensus = consensus
         self._changed = changed
+        self._known = known
         self._least = least
         self._check_s = check_s
         self._watching: asyncio.Task[None] | None = None
@@ -72,8 +74,8 @@ class SpaceGuard:
             self._changed()
 
     def admit(self, command: Command) -> None:
-        """Raises OutOfSpace if the command is new work, and there is no room for it."""
-        if self.refuses and isinstance(command, NEW_WORK):
+        """Raises OutOfSpace if the command is new work, no retry, and there is no room for it."""
+        if self.refuses and isinstance(command, NEW_WORK) and not self._known(command):
             raise OutOfSpace(
                 f"the cluster's disks are nearly full: the leader's has {self.free} bytes free, and needs "
                 f"{self._least} (setting limits.min_free_bytes). What has begun goes on, and so do reads; "
