@@ -14,8 +14,8 @@ _SPREAD: Final = 0.5
 
 
 class SimWorker:
-    """A Worker of one process. What is under way when the process dies may have been done, or not. Work that
-    would take less than `brief_s` may be done at once, and holds the process up."""
+    """A Worker of one process. What is under way when the process dies may have been done, or not. A process
+    that waits stands still, for `brief_s` at the most."""
 
     def __init__(
         self, process: HostLoop, faults: DiskFaults, rng: random.Random, brief_s: float = 0.0
@@ -30,8 +30,24 @@ class SimWorker:
         self._idle.set()
 
     def run(self, work: Work, done: Done) -> None:
-        scheduler = self._process.scheduler
+        self._begin(work, done, self._drawn_s())
+
+    def run_and_wait(self, work: Work, done: Done) -> bool:
         took_s = self._drawn_s()
+        waits = self._brief_s > 0 and not self._under_way
+        if waits:
+            self._process.stall(min(took_s, self._brief_s))
+        if waits and took_s < self._brief_s:
+            work()
+            return True
+        self._begin(work, done, took_s)
+        return False
+
+    async def close(self) -> None:
+        await self._idle.wait()
+
+    def _begin(self, work: Work, done: Done, took_s: float) -> None:
+        scheduler = self._process.scheduler
         begin_s = max(scheduler.now, self._free_at_s)
         self._free_at_s = begin_s + took_s
         self._under_way += 1
@@ -51,19 +67,6 @@ class SimWorker:
 
         scheduler.at(begin_s + took_s * self._rng.random(), happen)
         scheduler.at(self._free_at_s, finish)
-
-    def run_if_brief(self, work: Work) -> bool:
-        if not self._brief_s or self._under_way:
-            return False
-        took_s = self._drawn_s()
-        if took_s >= self._brief_s:
-            return False
-        work()
-        self._process.stall(took_s)
-        return True
-
-    async def close(self) -> None:
-        await self._idle.wait()
 
     def _drawn_s(self) -> float:
         return self._rng.lognormvariate(0.0, _SPREAD) * self._faults.sync_s * self._faults.slowness

@@ -35,11 +35,16 @@ class LogSync:
         self._began_s = self._node.now()
         ticket = journal.begin_sync()
         alone = journal.last_index - self._node.commit_index <= 1
-        if alone and self._syncer.run_if_brief(journal.sync):
+
+        def ended(error: Exception | None) -> None:
+            self._finish(lambda: self._end(ticket, error))
+
+        if not alone:
+            self._syncer.run(journal.sync, ended)
+        elif self._syncer.run_and_wait(journal.sync, ended):
             self._synced(ticket)
             return True
         self._under_way = True
-        self._syncer.run(journal.sync, lambda error: self._finish(lambda: self._end(ticket, error)))
         return False
 
     def _end(self, ticket: SyncTicket, error: Exception | None) -> None:
@@ -57,8 +62,7 @@ class LogSync:
             node.counters["slow_syncs"] += 1
             log.warning(
                 "a sync of the log took %.3f s (setting slow_sync_s is %.3f): the disk is slow, or shared; "
-                "a leader that it holds up for election_min_s, %.3f s, may lose its lead",
+                "commits wait for it where the majority needs this node",
                 took_s,
                 node.settings.slow_sync_s,
-                node.settings.election_min_s,
             )

@@ -141,9 +141,11 @@ class ManualWorker:
     def run(self, work: Callable[[], None], done: Callable[[Exception | None], None]) -> None:
         self._jobs.append((work, done))
 
-    def run_if_brief(self, work: Callable[[], None]) -> bool:
+    def run_and_wait(self, work: Callable[[], None], done: Callable[[Exception | None], None]) -> bool:
         if self.brief:
             work()
+        else:
+            self.run(work, done)
         return self.brief
 
     def __len__(self) -> int:
