@@ -250,7 +250,13 @@ def _by_all(leadership: Leadership, of_peers: list[float], own: float) -> float:
 async def _connect_once(dialler: Dialler) -> None:
     """A link that has broken is not made again."""
     with contextlib.suppress(OSError, TimeoutError):
-        await dialler._hold_one_connection()
+        await dialler._hold_one_connection(dialler._owner.places(dialler._peer)[0])
+
+
+@_plants("go by what is written", WireTransport, "places", kinds=("member_move", "member_wipe"))
+def _written_places(links: WireTransport, peer: str) -> list[str]:
+    """Members are called where a node's configuration or log has them, not where they say that they are."""
+    return [links._peers.get(peer) or links._announced[peer]]
 
 
 @_plants("keep links that must go", WireTransport, "reach", kinds=("member_remove", "member_wipe"))
@@ -258,8 +264,8 @@ def _reach_more(links: WireTransport, peers: Mapping[str, str]) -> None:
     """A link stays, though the member at its other end has been removed or replaced."""
     links._peers = dict(peers)
     if links._port is not None:
-        for peer, address in peers.items():
-            links._dial(peer, address)
+        for peer in peers:
+            links._dial(peer)
 
 
 @_plants("drop half a frame", FrameReader, "feed")

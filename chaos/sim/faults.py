@@ -326,6 +326,18 @@ def _member_wipe(world: World, target: str, fault: Fault) -> Undo | None:
     return world.hold_down(target)
 
 
+def _member_move(world: World, target: str, fault: Fault) -> Undo | None:
+    """A member comes back on its disk at another address, before or after the cluster is told. It moves once:
+    a change that was asked for before, and comes late, would have it looked for where it was."""
+    del fault
+    membership, program = world.known_membership(), world.nodes[target]
+    if program.moved or membership is None or not world.losses.bears(membership, lost=target):
+        return None
+    program.move()
+    world.operator.update(target)
+    return world.hold_down(target)
+
+
 def _damaged(world: World, membership: Membership) -> str | None:
     """A member whose machine or disk is lost."""
     return next((member.id for member in membership if member.id in world.losses.damaged), None)
@@ -356,6 +368,7 @@ _STRIKES: Final[dict[str, Callable[[World, str, Fault], Undo | None]]] = {
     "member_remove": _member_remove,
     "member_replace": _member_replace,
     "member_wipe": _member_wipe,
+    "member_move": _member_move,
     "isolate": _isolate,
     "halves": _halves,
     "bridge": _bridge,

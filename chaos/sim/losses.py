@@ -20,6 +20,9 @@ class Losses:
         self.leaving: set[str] = set()
         """Their removal was asked for, and comes about sooner or later."""
 
+        self.moving: set[str] = set()
+        """They listen where the others do not look for them yet."""
+
     def learn(self, membership: Membership) -> None:
         """This is the membership now: whoever is not bound to the folder that it lost is whole again."""
         for node_id, folder in list(self.wiped.items()):
@@ -32,6 +35,7 @@ class Losses:
         removals under way. A lost learner counts as well: it may be promoted at any moment. `membership` may
         be an older one, as long as it has all that were lost: who was removed since is leaving, and who was
         added makes it better."""
-        gone = {member.id for member in membership} & (self.damaged | self.wiped.keys() | {lost})
+        out = self.damaged | self.wiped.keys() | self.moving | {lost}
+        gone = {member.id for member in membership} & out
         left = {voter.id for voter in membership.voters} - ((self.leaving | {leaving}) - gone)
         return 2 * len(gone) < len(left)

@@ -59,6 +59,8 @@ class NodeProgram:
         """The node of the present process, once it has loaded its state."""
         self.last_words: CoordinatorError | None = None
         """What the last process stopped itself for, if it did."""
+        self.moved = False
+        """Others reach it at another port than at first."""
         self._network = network
         self._weather = weather
         self._observer = observer
@@ -70,6 +72,16 @@ class NodeProgram:
         self.machine.crash(silent=True)
         self.disk.wipe()
         self.config = msgspec.structs.replace(self.config, join=waits or self.config.join)
+
+    def move(self) -> None:
+        """From its next start on, the others reach it at another port."""
+        self.machine.crash(silent=False)
+        self.moved = True
+        here = self.config.myself
+        port = self.config.raft_port + 1
+        there = msgspec.structs.replace(here, raft=f"{here.id}:{port}")
+        members = tuple(there if member is here else member for member in self.config.members)
+        self.config = msgspec.structs.replace(self.config, raft_port=port, members=members)
 
     def boot(self) -> None:
         """Start the node's process."""

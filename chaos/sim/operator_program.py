@@ -1,5 +1,5 @@
-"""What runs on the operator's machine: the real client, with which members are added, promoted, removed and
-replaced. Every change is asked for again until it is settled."""
+"""What runs on the operator's machine: the real client, with which members are added, promoted, removed,
+replaced and moved. Every change is asked for again until it is settled."""
 
 from __future__ import annotations
 
@@ -28,7 +28,15 @@ Work = Callable[[], Awaitable[None]]
 class OperatorProgram:
     """Changes go on side by side, as with several people at work: the cluster must sort them out."""
 
-    def __init__(self, machine: Machine, network: Network, endpoints: list[str], losses: Losses) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        network: Network,
+        endpoints: list[str],
+        losses: Losses,
+        where: Callable[[str], Member],
+    ) -> None:
+        """`where` tells at what addresses a node is now."""
         self.machine = machine
         self.busy = 0
         """Changes that are not settled yet."""
@@ -37,6 +45,7 @@ class OperatorProgram:
         self._network = network
         self._endpoints = endpoints
         self._losses = losses
+        self._where = where
         self._rng = random.Random(machine.rng.random())
         self._client: AsyncClient | None = None
         machine.on_death.append(network.died)
@@ -50,7 +59,9 @@ class OperatorProgram:
         it."""
 
         async def work() -> None:
-            await self._settle(lambda client: client.members.add(*_place(member), promote=member.promote))
+            await self._settle(
+                lambda client: client.members.add(*self._place(member.id), promote=member.promote)
+            )
             if not member.promote:
                 await self._settle(
                     lambda client: client.members.promote(member.id),
@@ -74,7 +85,7 @@ class OperatorProgram:
         """Put a new node in the place of one that is lost, or is not."""
 
         async def work() -> None:
-            await self._settle(lambda client: client.members.replace(former, *_place(new)))
+            await self._settle(lambda client: client.members.replace(former, *self._place(new.id)))
             self.admitting.discard(new.id)
 
         self.admitting.add(new.id)
@@ -88,13 +99,25 @@ class OperatorProgram:
         async def replace(client: AsyncClient) -> Listed:
             listed = await client.members.list()
             if any(one.id == member.id and one.incarnation == member.incarnation for one in listed):
-                listed = await client.members.replace(member.id, *_place(member))
+                listed = await client.members.replace(member.id, *self._place(member.id))
             return listed
 
         async def work() -> None:
             await self._settle(replace)
 
         self._begin(f"readmits {member.id}", work)
+
+    def update(self, member_id: str) -> None:
+        """Tell the cluster where a member that has moved is to be reached."""
+
+        async def work() -> None:
+            await self._settle(
+                lambda client: client.members.update(member_id, raft=self._where(member_id).raft)
+            )
+            self._losses.moving.discard(member_id)
+
+        self._losses.moving.add(member_id)
+        self._begin(f"updates {member_id}", work)
 
     async def _run(self) -> None:
         process = self.machine.process
@@ -136,6 +159,6 @@ class OperatorProgram:
                 self.machine.trace.note(self.machine.name, f"is told: {error.reason}")
             await asyncio.sleep(self._rng.uniform(0.0, _LONGEST_PAUSE_S))
 
-
-def _place(member: Member) -> tuple[str, str, str]:
-    return member.id, member.raft, member.grpc
+    def _place(self, node_id: str) -> tuple[str, str, str]:
+        here = self._where(node_id)
+        return node_id, here.raft, here.grpc

@@ -100,6 +100,7 @@ KINDS: Final[dict[str, Kind]] = {
     "member_remove": Kind("member", often=3),
     "member_replace": Kind("member", (0.0, 0.5), (0, 1), often=2.5),
     "member_wipe": Kind("disk", (0.0, 0.3), (0, 1), often=9),
+    "member_move": Kind("disk", (0.0, 0.5), often=3),
     "isolate": Kind("node", (0.1, 3.0)),
     "halves": Kind("node", (0.1, 3.0)),
     "bridge": Kind("node", (0.1, 3.0)),

@@ -104,7 +104,7 @@ def _unsettled(world: World) -> str:
         return f"leader {leader}, members {membership}, changes under way: {world.operator.busy}"
     expected = {member.id for member in membership} - world.losses.damaged
     belonging = world.belonging()
-    strays = _strays(belonging, expected, world.losses.damaged)
+    strays = _strays(world, belonging, expected)
     if not expected <= belonging.keys() or strays:
         return f"running: {sorted(belonging)}, members: {sorted(expected)}, should have stopped: {strays}"
     if behind := [
@@ -124,12 +124,15 @@ def _unsettled(world: World) -> str:
     return unequal(belonging[name].consensus.status() for name in sorted(expected))
 
 
-def _strays(belonging: Mapping[str, Node], expected: set[str], damaged: set[str]) -> list[str]:
-    """Nodes that have no place in the cluster any more and know of somebody who would tell them so."""
+def _strays(world: World, belonging: Mapping[str, Node], expected: set[str]) -> list[str]:
+    """Nodes that have no place in the cluster any more and know where to find somebody who would tell them
+    so."""
+    there = {(name, world.nodes[name].config.myself.raft) for name in expected}
     return [
         name
         for name, node in belonging.items()
-        if name not in expected | damaged and any(member.id in expected for member in node.members)
+        if name not in expected | world.losses.damaged
+        and any((member.id, member.raft) in there for member in node.members)
     ]
 
 

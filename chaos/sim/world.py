@@ -60,7 +60,13 @@ class World:
         self._spares = deque(plan.spare_ids)
         self._added: list[str] = []
         self._known: Membership | None = None
-        self.operator = OperatorProgram(self._machine("operator"), self.network, self._endpoints, self.losses)
+        self.operator = OperatorProgram(
+            self._machine("operator"),
+            self.network,
+            self._endpoints,
+            self.losses,
+            lambda node_id: self.nodes[node_id].config.myself,
+        )
         self.agents = {name: self._agent(name) for name in plan.agent_ids}
         self.clients = {name: self._client(name) for name in plan.client_ids}
 

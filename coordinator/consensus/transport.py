@@ -76,6 +76,7 @@ class WireTransport(Links):
         self.on_read: Callable[[], None] = _ignore
         self._gate: Gate | None = None
         self._peers: dict[str, str] = {}
+        self._announced: dict[str, str] = {}
         self._outgoing: dict[str, Dialler] = {}
         self._stopped: list[Dialler] = []
         self._incoming: dict[str, Listener] = {}
@@ -97,7 +98,7 @@ class WireTransport(Links):
                 address=self._listen,
             ) from error
         for peer in self._peers:
-            self._dial(peer, self._peers[peer])
+            self._dial(peer)
         self._look_at_certificate()
 
     async def close(self) -> None:
@@ -153,14 +154,21 @@ class WireTransport(Links):
             if peer not in self._incoming or not self.gate.keeps(self._incoming[peer].credentials):
                 self._hang_up(peer)
         if self._port is not None:
-            for peer, address in peers.items():
-                self._dial(peer, address)
+            for peer in peers:
+                self._dial(peer)
 
     def set_route(self, peer: str, address: str) -> None:
         """This node reaches a peer at another "host:port" from now on, whatever the cluster knows."""
         self._routes[peer] = address
-        if peer in self._outgoing:
-            self._outgoing[peer].address = address
+
+    def places(self, peer: str) -> list[str]:
+        """Where a peer may be reached: by the route of our own if there is one; else where the cluster knows
+        it, as far as we have learned of that, and where it said itself when it called. Either of the two may
+        be out of date."""
+        if peer in self._routes:
+            return [self._routes[peer]]
+        known = (self._peers.get(peer), self._announced.get(peer))
+        return list(dict.fromkeys(place for place in known if place))
 
     def send(self, node: Node, message: object) -> bool:
         """Send a message; False if there is no connection or its buffer is full. One encoding serves all
@@ -221,8 +229,8 @@ class WireTransport(Links):
         self._incoming[peer] = link
         if former is not None:
             former.abort()
-        if peer not in self._peers:
-            self._dial(peer, address)
+        self._announced[peer] = address
+        self._dial(peer)
 
     def peer_refused(self, peer: str, reason: str) -> None:
         """Somebody who calls himself this is not let in. That is logged when it changes, not at every
@@ -282,16 +290,14 @@ class WireTransport(Links):
         if peer in self._outgoing and self._outgoing[peer].link is not None:
             self._onNodeConnected(Node(peer))
 
-    def _dial(self, peer: str, address: str) -> None:
-        """Keep a link to a peer, which is at that address unless there is a route of our own."""
-        address = self._routes.get(peer, address)
-        if peer in self._outgoing:
-            self._outgoing[peer].address = address
-        else:
-            self._outgoing[peer] = Dialler(self, peer, address)
+    def _dial(self, peer: str) -> None:
+        """Keep a link to a peer."""
+        if peer not in self._outgoing:
+            self._outgoing[peer] = Dialler(self, peer)
             self._outgoing[peer].start()
 
     def _hang_up(self, peer: str) -> None:
+        self._announced.pop(peer, None)
         dialler = self._outgoing.pop(peer, None)
         if dialler is not None:
             dialler.stop()
@@ -410,16 +416,16 @@ class Caller(Link):
 
 
 class Dialler:
-    """Keeps one peer reachable: dials, and dials again after a short, random pause."""
+    """Keeps one peer reachable: dials, and dials again after a short, random pause, wherever it may be."""
 
-    def __init__(self, owner: WireTransport, peer: str, address: str) -> None:
-        self.address = address
+    def __init__(self, owner: WireTransport, peer: str) -> None:
         self.link: Caller | None = None
         """The connection that messages may be sent on, if there is one."""
         self._owner = owner
         self._peer = peer
         self._task: asyncio.Task[None] | None = None
-        self._complaint = ""
+        self._failures = 0
+        self._complaints: dict[str, str] = {}
 
     def start(self) -> None:
         """Begin to dial."""
@@ -443,26 +449,29 @@ class Dialler:
     async def _keep_connected(self) -> None:
         settings = self._owner.settings
         while True:
+            places = self._owner.places(self._peer)
+            place = places[self._failures % len(places)]
             try:
-                await self._hold_one_connection()
+                await self._hold_one_connection(place)
             except Exception as error:
                 # Also of an address that cannot be one, say: it may be mended by the next attempt.
-                self._complain(f"{type(error).__name__}: {error}")
+                self._failures += 1
+                self._complain(place, f"{type(error).__name__}: {error}", places)
             await asyncio.sleep(self._owner.rng.uniform(settings.reconnect_min_s, settings.reconnect_max_s))
 
-    async def _hold_one_connection(self) -> None:
+    async def _hold_one_connection(self, place: str) -> None:
         owner = self._owner
         ours = owner.gate.credentials
         hello = Hello(
             PROTOCOL_VERSION, owner.cluster, owner.me, self._peer, ours.incarnation, ours.place, owner.address
         )
-        host, port = split_address(self.address)
+        host, port = split_address(place)
         caller = Caller(owner, hello)
         async with asyncio.timeout(owner.settings.connect_timeout_s):
             await owner.wire.dial(caller, host, port, owner.trust.contexts().calling)
         try:
             await caller.welcome
-            self._complaint = ""
+            self._complaints.clear()
             self.link = caller
             self._owner.peer_reached(self._peer)
             await caller.gone
@@ -473,12 +482,13 @@ class Dialler:
             if was_up:
                 self._owner.peer_lost(self._peer)
 
-    def _complain(self, what: str) -> None:
+    def _complain(self, place: str, what: str, places: list[str]) -> None:
         """Say what is wrong when it changes, not at every attempt."""
         self._owner.counters["connections_failed"] += 1
-        if what != self._complaint:
-            self._complaint = what
-            log.info("cannot reach %s at %s yet: %s", self._peer, self.address, what)
+        if self._complaints.get(place) != what:
+            self._complaints = {at: said for at, said in self._complaints.items() if at in places}
+            self._complaints[place] = what
+            log.info("cannot reach %s at %s yet: %s", self._peer, place, what)
 
 
 def _ignore() -> None:

@@ -175,6 +175,28 @@ async def test_an_address_that_cannot_be_one_may_be_mended(pair: tuple[End, End]
     await a.until(lambda: reached_again(a, b, ups))
 
 
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_peer_is_reached_where_it_is_known_to_be_or_where_it_says_that_it_is(known: bool) -> None:
+    """A3: the one that is wrong is what an older log says, or an address that only some can use."""
+    a, b = End("a", "b"), End("b", "a")
+    nowhere = "127.0.0.1:0"
+    await a.start()
+    await b.start()
+    if known:
+        a.transport.reach({"b": b.transport.address})
+        b.transport._advertise = nowhere
+    b.knows(a)
+    await a.until(lambda: ("b", True) in a.links)
+    failed = a.transport.counters["connections_failed"]
+    caller = a.transport._outgoing["b"].link
+    assert caller is not None
+    caller.abort()
+    await a.until(lambda: a.links.count(("b", True)) == 2)
+    assert a.transport.counters["connections_failed"] == failed, "it stays with the place that serves"
+    await a.transport.close()
+    await b.transport.close()
+
+
 async def test_nobody_is_reached_before_start() -> None:
     end = End("a", "b")
     assert not end.transport.send(Node("b"), TimeoutNow(1))
