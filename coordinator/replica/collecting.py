@@ -1,5 +1,6 @@
-"""Python's cyclic garbage collector and a state of a million tasks: it would look at every object again and
-again while they are made, and stop the event loop for that long, though there is no cycle among them."""
+"""Python's cyclic garbage collector stops the event loop for as long as it looks at objects. It is kept from
+what stays and has no cycles: what was imported, and a state of a million tasks while that is made. What a
+state is made of, and the events that are kept, are of types that it does not look at (`gc=False`)."""
 
 from __future__ import annotations
 
@@ -11,6 +12,12 @@ from coordinator.core.model import State
 
 _LARGE: Final = 50_000
 """Tasks from which the objects of a state are worth a place of their own."""
+
+
+def spare_imports() -> None:
+    """Never look again at what there is when the process begins."""
+    gc.collect()
+    gc.freeze()
 
 
 def load_uncollected(load: Callable[[], State]) -> State:

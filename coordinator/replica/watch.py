@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Callable
-from typing import Final, Generic, NamedTuple, TypeVar
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Final, Generic, TypeVar
+
+import msgspec
 
 from coordinator.core.outcome import KvEvent
 from coordinator.errors import RevisionCompacted
@@ -21,20 +23,20 @@ KV_EVENT_OVERHEAD: Final = 200
 """Bytes that a change of a key takes in memory beside key and value."""
 
 
-class Happening(NamedTuple, Generic[E]):
+class Happening(msgspec.Struct, Generic[E], frozen=True, gc=False):
     """The events of one entry, made at `at_ms` by the leader's clock. `revision` is the log index of the
     entry, or for the key-value space the version of its last change."""
 
     revision: int
     at_ms: int
-    events: list[E]
+    events: tuple[E, ...]
 
 
 class EventHistory(Generic[E]):
     """Events of the newest entries: at least those that together weigh `capacity`, and at most twice that.
     `applied` is the revision up to which all have been recorded."""
 
-    def __init__(self, capacity: int, applied: int, *, weigh: Callable[[list[E]], int] = len) -> None:
+    def __init__(self, capacity: int, applied: int, *, weigh: Callable[[Sequence[E]], int] = len) -> None:
         self._capacity = capacity
         self._weigh = weigh
         self._happenings: list[Happening[E]] = []
@@ -43,11 +45,11 @@ class EventHistory(Generic[E]):
         self.applied = applied
         self._changed: asyncio.Event | None = None
 
-    def record(self, revision: int, at_ms: int, events: list[E]) -> None:
+    def record(self, revision: int, at_ms: int, events: Sequence[E]) -> None:
         """Append what the entry at `revision` brought; revisions ascend."""
         self.applied = revision
         if events:
-            self._happenings.append(Happening(revision, at_ms, events))
+            self._happenings.append(Happening(revision, at_ms, tuple(events)))
             self._weight += self._weigh(events)
             if self._weight > 2 * self._capacity:
                 self._trim()
@@ -105,6 +107,6 @@ class EventHistory(Generic[E]):
             self._changed = None
 
 
-def kv_weight(events: list[KvEvent]) -> int:
+def kv_weight(events: Sequence[KvEvent]) -> int:
     """Bytes that changes of keys take in memory."""
     return sum(KV_EVENT_OVERHEAD + len(one.key) + len(one.value or b"") for one in events)

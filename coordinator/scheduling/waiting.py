@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Iterable
-from typing import NamedTuple
+
+import msgspec
 
 from coordinator.core.model import TaskProfile
 
 
-class WaitingTask(NamedTuple):
+class WaitingTask(msgspec.Struct, frozen=True, order=True, gc=False):
     """A READY task, ordered as its class hands it out. `attempt` is the number that its next one gets;
     `previous` the agent of its last failed attempt, "" if none: others are preferred. `expected_ms` is the
     client's estimate."""
@@ -33,13 +34,20 @@ class TaskClass:
         self.tasks: list[WaitingTask] = []
 
 
+class _Place(msgspec.Struct, frozen=True, gc=False):
+    """Where a waiting task is found."""
+
+    members: TaskClass
+    task: WaitingTask
+
+
 class WaitingTable:
     """All classes that have tasks. Adding in the order of readiness and taking from the front are cheap; a
     task anywhere else costs a search and a move of what is behind it."""
 
     def __init__(self) -> None:
         self.classes: dict[TaskProfile, TaskClass] = {}
-        self._by_key: dict[int, tuple[TaskClass, WaitingTask]] = {}
+        self._by_key: dict[int, _Place] = {}
 
     def __len__(self) -> int:
         return len(self._by_key)
@@ -50,7 +58,7 @@ class WaitingTable:
     def get(self, key: int) -> tuple[TaskProfile, WaitingTask] | None:
         """A waiting task and its profile."""
         found = self._by_key.get(key)
-        return (found[0].profile, found[1]) if found else None
+        return None if found is None else (found.members.profile, found.task)
 
     def add(self, profile: TaskProfile, task: WaitingTask) -> None:
         """The task waits; what was known of it before is replaced."""
@@ -63,7 +71,7 @@ class WaitingTable:
             members.tasks.append(task)
         else:
             insort(members.tasks, task)
-        self._by_key[task.key] = (members, task)
+        self._by_key[task.key] = _Place(members, task)
 
     def discard(self, keys: Iterable[int]) -> None:
         """These tasks wait no more, whether they did or not. Costs O(tasks of the classes concerned) for many
@@ -72,7 +80,7 @@ class WaitingTable:
         for key in keys:
             found = self._by_key.pop(key, None)
             if found is not None:
-                gone.setdefault(found[0].profile, set()).add(key)
+                gone.setdefault(found.members.profile, set()).add(key)
         for profile, taken in gone.items():
             self._shrink(self.classes[profile], taken)
 
