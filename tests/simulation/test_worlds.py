@@ -31,7 +31,7 @@ def changing() -> Plan:
 
 
 def test_without_faults_everything_submitted_comes_to_its_end() -> None:
-    plan = msgspec.structs.replace(draw(1), faults=())
+    plan = msgspec.structs.replace(draw(1), faults=(), clients=2, pause_s=0.2)
     result = run(plan)
     assert result.violations == []
     assert result.events["elections_won"] == 1
