@@ -19,7 +19,6 @@ class Losses:
         """Agents that never come back."""
         self.leaving: set[str] = set()
         """Their removal was asked for, and comes about sooner or later."""
-
         self.moving: set[str] = set()
         """They listen where the others do not look for them yet."""
 
