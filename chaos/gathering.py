@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
-from agent_sdk import Client, DagStatus, NodeStatus, errors
+from agent_sdk import Client, NodeStatus
 from chaos.checking.promises import Evidence
 from chaos.effects import Effects
 from chaos.recorder import Recorder
@@ -18,7 +18,7 @@ _POLL_S: Final = 0.02
 def gather(client: Client, acknowledged: Mapping[str, int], recorder: Recorder, effects: Effects) -> Evidence:
     """The evidence about the acknowledged DAGs (with their numbers of tasks), of which agents wrote down
     `effects`. Waits for nothing but the nodes' agreement and the last events."""
-    dags = {dag_id: dag for dag_id in acknowledged if (dag := _find(client, dag_id)) is not None}
+    dags = {dag.dag_id: dag for dag in client.list() if dag.dag_id in acknowledged}
     tasks = [task for dag_id in dags for task in client.tasks(dag_id)]
     _await_events(recorder, {(task.dag_id, task.id) for task in tasks if task.ended_ms})
     return Evidence(
@@ -32,13 +32,6 @@ def gather(client: Client, acknowledged: Mapping[str, int], recorder: Recorder, 
         watch_gaps=recorder.gaps,
         effects=effects,
     )
-
-
-def _find(client: Client, dag_id: str) -> DagStatus | None:
-    try:
-        return client.get(dag_id)
-    except errors.NotFound:
-        return None
 
 
 def _await_events(recorder: Recorder, ended: set[tuple[str, str]]) -> None:

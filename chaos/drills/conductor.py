@@ -17,6 +17,7 @@ from chaos.load.submissions import SteadyLoad
 from chaos.plan import Plan, Timed, Track
 from chaos.recorder import Recorder
 from coordinator.errors import CoordinatorError, Unavailable
+from coordinator.replica.collecting import spare_what_is_there
 
 _RUNNING: Final = 3
 """A fault strikes when at least so many tasks run."""
@@ -51,6 +52,7 @@ class Conductor:
             CoordinatorError, QuorumflowError: a fault could not be struck or healed, so that nothing can be
                 said of the rest.
         """
+        spare_what_is_there()
         end = time.monotonic() + plan.duration_s
         threads = [
             threading.Thread(
@@ -184,6 +186,9 @@ class Conductor:
         with self._lock:
             self.incidents.append(incident)
             self._on_incident(incident)
+            # All that is kept for the verdict would be looked at again and again, after an hour for most of a
+            # second in which the clients stand still: it would be taken for a pause in the service.
+            spare_what_is_there()
 
 
 def _problem(wait: Callable[[], None]) -> list[str]:

@@ -36,6 +36,7 @@ from chaos.recorder import Recorder
 
 _DRAIN_S: Final = 60.0
 _POLL_S: Final = 0.02
+_UNFINISHED: Final = ("STAGING", "RUNNING")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,14 +165,17 @@ class _Drill:
 
     def _gather(self) -> Evidence:
         acknowledged = {one.dag_id: one.tasks for one in self._load.acknowledged}
+        client = self._site.client
         deadline = time.monotonic() + _DRAIN_S
-        for dag_id in acknowledged:
+        for dag in list(client.list(states=_UNFINISHED)):
+            if dag.dag_id not in acknowledged:
+                continue
             try:
-                self._site.client.wait(dag_id, max(deadline - time.monotonic(), _POLL_S))
+                client.wait(dag.dag_id, max(deadline - time.monotonic(), _POLL_S))
             except (errors.NotFound, errors.DeadlineExceeded):
                 # The checkers name it.
                 continue
-        return gather(self._site.client, acknowledged, self._recorder, self._site.fleet.effects)
+        return gather(client, acknowledged, self._recorder, self._site.fleet.effects)
 
     def _elections(self) -> list[Check]:
         allowed = self._plan.elections

@@ -7,6 +7,7 @@ import random
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from agent_sdk import Client
 from chaos.faults import Need, Site
@@ -18,6 +19,9 @@ from chaos.harness.network import Link, Network
 from chaos.harness.proxy_process import ProxyProcess
 from chaos.plan import Plan
 from coordinator.cli.local_cluster import LocalCluster, NodeEntry, Place
+
+_KEEP_ALL: Final = {"retention.finished_dags": "100000000"}
+"""Whatever was done in hours is there in the end, to be judged."""
 
 
 def missing(plan: Plan, *, existing: bool = False) -> str:
@@ -43,7 +47,7 @@ def own_cluster(plan: Plan, directory: Path, seed: int) -> Iterator[Site]:
             LocalCluster.start(
                 directory,
                 nodes=plan.cluster.nodes,
-                settings={key: str(value) for key, value in plan.cluster.settings.items()},
+                settings=_KEEP_ALL | {key: str(value) for key, value in plan.cluster.settings.items()},
                 hosts=props.hosts,
                 arrange=props.arrange,
             )

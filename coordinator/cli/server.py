@@ -65,12 +65,12 @@ def serve(file: Path | None, assignments: tuple[str, ...], **flags: str | None) 
     import uvloop
 
     from coordinator.api.server import Addresses, run_node
-    from coordinator.replica.collecting import spare_imports
+    from coordinator.replica.collecting import spare_what_is_there
 
     def announce(addresses: Addresses) -> None:
         click.echo(json.dumps({"node_id": config.node_id, "grpc": addresses.grpc, "raft": addresses.raft}))
 
-    spare_imports()
+    spare_what_is_there()
     try:
         uvloop.run(run_node(config, on_ready=announce))
     except CoordinatorError as error:

@@ -14,8 +14,8 @@ _LARGE: Final = 50_000
 """Tasks from which the objects of a state are worth a place of their own."""
 
 
-def spare_imports() -> None:
-    """Never look again at what there is when the process begins."""
+def spare_what_is_there() -> None:
+    """Never look again at what there is by now."""
     gc.collect()
     gc.freeze()
 
