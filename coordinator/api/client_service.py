@@ -90,13 +90,13 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
     @unary
     async def GetTask(self, request: pb.GetTaskRequest) -> pb.GetTaskReply:
         read = await self._node.read(allow_stale=request.allow_stale)
-        dag, task = self._node.queries.task(request.dag_id, request.task_id)
+        dag, task = await self._node.queries.task(request.dag_id, request.task_id)
         return pb.GetTaskReply(task=convert.task_to_proto(dag, task), **read._asdict())
 
     @unary
     async def ListTasks(self, request: pb.ListTasksRequest) -> pb.ListTasksReply:
         read = await self._node.read(allow_stale=request.allow_stale)
-        dag, page, token = self._node.queries.tasks(
+        dag, page, token = await self._node.queries.tasks(
             request.dag_id,
             {convert.known(TaskState, state) for state in request.states if state},
             request.page_token,
@@ -108,7 +108,7 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
     @unary
     async def GetResult(self, request: pb.GetResultRequest) -> pb.GetResultReply:
         read = await self._node.read(allow_stale=request.allow_stale)
-        _, task = self._node.queries.task(request.dag_id, request.task_id)
+        _, task = await self._node.queries.task(request.dag_id, request.task_id)
         result = self._node.queries.result(task.key)
         failed = task.state in (TaskState.FAILED, TaskState.CANCELLED)
         return pb.GetResultReply(
@@ -140,7 +140,7 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
     @unary
     async def ExplainTask(self, request: pb.ExplainTaskRequest) -> pb.ExplainTaskReply:
         leader = await self._node.leadership.serving()
-        dag, task = self._node.queries.task(request.dag_id, request.task_id)
+        dag, task = await self._node.queries.task(request.dag_id, request.task_id)
         return explanation_to_proto(dag, task, leader.placement.explain(task))
 
     @streaming

@@ -3,7 +3,7 @@ finished DAG."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from coordinator.core.appliers.dags import append_tasks
@@ -25,6 +25,8 @@ from coordinator.core.model import (
     TaskState,
 )
 
+_REBUILT_AT_ONCE: Final = 1_000
+"""Tasks brought up to date in one step."""
 _FORGOTTEN_AT_ONCE: Final = 1_000
 """Tasks freed in one step."""
 
@@ -32,7 +34,15 @@ _FORGOTTEN_AT_ONCE: Final = 1_000
 def rebuild_dag(
     record: DagRecord, blocks: Iterable[TaskBlock], tasks: Iterable[tuple[int, TaskRecord]]
 ) -> Dag:
-    """A DAG from its record, its blocks in order and the records of its tasks by index.
+    """A DAG from its record, its blocks in order and the records of its tasks by index."""
+    *_, dag = rebuild_in_steps(record, blocks, tasks)
+    return dag
+
+
+def rebuild_in_steps(
+    record: DagRecord, blocks: Iterable[TaskBlock], tasks: Iterable[tuple[int, TaskRecord]]
+) -> Iterator[Dag]:
+    """As `rebuild_dag`: the DAG after each of many steps, of which the last makes it whole.
 
     A task without a record has never left the state that its block and its predecessors give it: PENDING,
     or READY since the DAG's creation or since the end of its last predecessor.
@@ -40,12 +50,15 @@ def rebuild_dag(
     dag = Dag(record, [], [0] * STATES)
     for block in blocks:
         append_tasks(dag, block)
+        yield dag
     stored = set()
     for index, changed in tasks:
         task = dag.tasks[index]
         for name in changed.__struct_fields__:
             setattr(task, name, getattr(changed, name))
         stored.add(index)
+        if len(stored) % _REBUILT_AT_ONCE == 0:
+            yield dag
     for index, task in enumerate(dag.tasks):
         ends = [dag.tasks[before] for before in task.depends]
         task.waiting = sum(one.state is not TaskState.COMPLETED for one in ends)
@@ -54,7 +67,9 @@ def rebuild_dag(
             if not task.waiting:
                 task.ready_ms = max((one.ended_ms for one in ends), default=record.created_ms)
         dag.counts[task.state] += 1
-    return dag
+        if (index + 1) % _REBUILT_AT_ONCE == 0:
+            yield dag
+    yield dag
 
 
 def rebuild_state(

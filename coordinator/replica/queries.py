@@ -1,7 +1,13 @@
-"""The read side: unfinished DAGs from memory, finished ones from the store."""
+"""The read side: unfinished DAGs from memory, finished ones from the store.
+
+None of it holds the event loop up for more than a few milliseconds: a client that reads must not cost a
+leader its lead.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -14,10 +20,14 @@ from coordinator.storage.state_store import StateStore
 _UNFINISHED: Final = "u"
 _FINISHED: Final = "f"
 _MAX_DIGITS: Final = 18
+_DAGS_LOOKED_AT: Final = 1_000
+_TASKS_LOOKED_AT: Final = 50_000
+"""For one page, those included that do not match."""
 
 
 class Queries:
-    """Reads of the applied state. Finished DAGs are read from the store as a whole; the last few are kept."""
+    """Reads of the applied state. Finished DAGs are read from the store as a whole, one at a time and in many
+    steps; the last few are kept."""
 
     def __init__(
         self, state: Callable[[], State], store: Callable[[], StateStore], *, cached_dags: int = 8
@@ -26,6 +36,7 @@ class Queries:
         self._store = store
         self._cached_dags = cached_dags
         self._cache: OrderedDict[int, Dag] = OrderedDict()
+        self._reading = asyncio.Lock()
 
     def dag_record(self, dag_id: str) -> tuple[DagRecord, list[int]]:
         """A DAG's record and its counts of tasks by state. Raises NotFound."""
@@ -38,20 +49,20 @@ class Queries:
             return record, list(record.counts)
         raise NotFound(f"DAG {dag_id!r} does not exist, or is no longer kept", dag_id=dag_id)
 
-    def dag(self, dag_id: str) -> Dag:
+    async def dag(self, dag_id: str) -> Dag:
         """A DAG with its tasks. Raises NotFound."""
         state = self._state()
         if (dag := state.dag(dag_id)) is not None:
             return dag
         if (ended := state.finished.get(dag_id)) is not None and (
-            dag := self._finished(ended.number)
+            dag := await self._finished(ended.number)
         ) is not None:
             return dag
         raise NotFound(f"DAG {dag_id!r} does not exist, or is no longer kept", dag_id=dag_id)
 
-    def task(self, dag_id: str, task_id: str) -> tuple[Dag, Task]:
+    async def task(self, dag_id: str, task_id: str) -> tuple[Dag, Task]:
         """A task and its DAG. Raises NotFound."""
-        dag = self.dag(dag_id)
+        dag = await self.dag(dag_id)
         task = dag.find(task_id)
         if task is None:
             raise NotFound(f"DAG {dag_id!r} has no task {task_id!r}", dag_id=dag_id, task_id=task_id)
@@ -65,14 +76,14 @@ class Queries:
         self, namespace: str, states: set[DagState], page_token: str, page_size: int
     ) -> tuple[list[tuple[DagRecord, list[int]]], str]:
         """A page of DAGs, the unfinished ones first, newest first, and the token of the next page ("" at
-        the end).
+        the end). Where few match a page is not full.
 
         Raises:
             InvalidRequest: the token is not one of this listing.
         """
         page: list[tuple[DagRecord, list[int]]] = []
-        for token, dag_id in self._from(page_token):
-            if len(page) == page_size:
+        for looked_at, (token, dag_id) in enumerate(self._from(page_token)):
+            if len(page) == page_size or looked_at >= max(page_size, _DAGS_LOOKED_AT):
                 return page, token
             record, counts = self.dag_record(dag_id)
             if (not namespace or record.header.namespace == namespace) and (
@@ -81,16 +92,18 @@ class Queries:
                 page.append((record, counts))
         return page, ""
 
-    def tasks(
+    async def tasks(
         self, dag_id: str, states: set[int], page_token: str, page_size: int
     ) -> tuple[Dag, list[Task], str]:
-        """A page of a DAG's tasks, and the token of the next. Raises NotFound, InvalidRequest."""
-        dag = self.dag(dag_id)
+        """A page of a DAG's tasks, and the token of the next ("" at the end). Where few match a page is not
+        full. Raises NotFound, InvalidRequest."""
+        dag = await self.dag(dag_id)
         start = _number(page_token) if page_token else 0
-        matching = (task for task in islice(dag.tasks, start, None) if not states or task.state in states)
+        end = start + max(page_size, _TASKS_LOOKED_AT)
+        matching = (task for task in islice(dag.tasks, start, end) if not states or task.state in states)
         page = list(islice(matching, page_size))
-        more = len(page) == page_size and page[-1].index + 1 < len(dag.tasks)
-        return dag, page, str(page[-1].index + 1) if more else ""
+        onward = page[-1].index + 1 if len(page) == page_size else end
+        return dag, page, str(onward) if onward < len(dag.tasks) else ""
 
     def _from(self, page_token: str) -> Iterator[tuple[str, str]]:
         """(token, id) of DAGs from the one that the token names on. DAGs may finish between two pages."""
@@ -105,16 +118,25 @@ class Queries:
             if sequence is None or ended.sequence <= sequence:
                 yield f"{_FINISHED}{ended.sequence}", ended.dag_id
 
-    def _finished(self, number: int) -> Dag | None:
+    async def _finished(self, number: int) -> Dag | None:
+        if number not in self._cache:
+            async with self._reading:
+                if number not in self._cache:
+                    await self._read(number)
         if (dag := self._cache.get(number)) is not None:
             self._cache.move_to_end(number)
-            return dag
-        dag = self._store().dag(number)
+        return dag
+
+    async def _read(self, number: int) -> None:
+        dag = None
+        with contextlib.closing(self._store().dag_in_steps(number)) as steps:
+            for step in steps:
+                dag = step
+                await asyncio.sleep(0)
         if dag is not None:
             self._cache[number] = dag
             while len(self._cache) > self._cached_dags:
                 self._cache.popitem(last=False)
-        return dag
 
 
 def _number(page_token: str, prefix: str = "") -> int:

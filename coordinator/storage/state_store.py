@@ -7,14 +7,14 @@ replayed from the applied index that survived. Before the log is compacted, `flu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from itertools import count
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from coordinator.core.keyspace import KvRecord
-from coordinator.core.loading import rebuild_dag, rebuild_state
+from coordinator.core.loading import rebuild_in_steps, rebuild_state
 from coordinator.core.model import (
     INDEX_MASK,
     AgentLoad,
@@ -83,7 +83,7 @@ class StoredState:
         )
         return rebuild_state(
             machine,
-            (self._dag(int.from_bytes(key, "big")) for key, _ in self._scan(Table.ACTIVE)),
+            (self._active(int.from_bytes(key, "big")) for key, _ in self._scan(Table.ACTIVE)),
             (entry for _, entry in self._scan(Table.FINISHED)),
             agents,
             (request for _, request in self._scan(Table.REQUEST)),
@@ -96,9 +96,17 @@ class StoredState:
         record: DagRecord | None = self._get(Table.DAG, number_key(number))
         return record
 
-    def dag(self, number: int) -> Dag | None:
-        """A finished DAG with its tasks. Takes time in proportion to its size."""
-        return self._dag(number) if self.dag_record(number) is not None else None
+    def dag_in_steps(self, number: int) -> Generator[Dag]:
+        """A finished DAG with its tasks, as it is now: after each of many steps, of which the last makes it
+        whole. No step, if there is none."""
+        record = self.dag_record(number)
+        if record is None:
+            return
+        view = self._engine.view()
+        try:
+            yield from self._rebuild(record, view)
+        finally:
+            view.close()
 
     def result(self, key: int) -> ResultRecord | None:
         """What the task's completed attempt left."""
@@ -124,17 +132,21 @@ class StoredState:
         """A consistent reading at `applied`."""
         return self._engine.view()
 
-    def _dag(self, number: int) -> Dag:
+    def _active(self, number: int) -> Dag:
         record = self.dag_record(number)
         if record is None:
             raise StateCorrupt(f"DAG number {number} is listed and its record is missing in {self._name}")
-        first, end = number_key(task_key(number, 0)), number_key(task_key(number + 1, 0))
-        blocks = (block for _, block in self._scan(Table.BLOCK, first, end))
+        *_, dag = self._rebuild(record, self._engine)
+        return dag
+
+    def _rebuild(self, record: DagRecord, source: Engine | View) -> Iterator[Dag]:
+        first, end = number_key(task_key(record.number, 0)), number_key(task_key(record.number + 1, 0))
+        blocks = (block for _, block in self._scan(Table.BLOCK, first, end, source))
         tasks = (
             (int.from_bytes(key, "big") & INDEX_MASK, task)
-            for key, task in self._scan(Table.TASK, first, end)
+            for key, task in self._scan(Table.TASK, first, end, source)
         )
-        return rebuild_dag(record, blocks, tasks)
+        return rebuild_in_steps(record, blocks, tasks)
 
     def _get(self, table: Table, key: bytes) -> Any:
         place = PLACES[table]
@@ -142,11 +154,15 @@ class StoredState:
         return None if value is None else self._decode(table, key, value)
 
     def _scan(
-        self, table: Table, start: bytes = b"", end: bytes | None = None
+        self,
+        table: Table,
+        start: bytes = b"",
+        end: bytes | None = None,
+        source: Engine | View | None = None,
     ) -> Iterator[tuple[bytes, Any]]:
         place = PLACES[table]
         until = bytes([place.prefix[0] + 1]) if end is None else place.prefix + end
-        for key, value in self._engine.items(place.family, place.prefix + start, until):
+        for key, value in (source or self._engine).items(place.family, place.prefix + start, until):
             yield key[1:], self._decode(table, key, value)
 
     def _decode(self, table: Table, key: bytes, value: bytes) -> Any:
