@@ -12,8 +12,9 @@ from agent_sdk._ledger import Attempt
 
 
 class EffectsFile:
-    """One JSON line at the start and at the end of every attempt, each appended in one write: several agents
-    may share a file, and a kill leaves no half line behind."""
+    """One JSON object at the start and at the end of every attempt, each on a line of its own, appended in
+    one write: several agents may share a file. A kill may cut a write off at the end of a page of memory, so
+    a line begins with its line break: the next one is not spoilt."""
 
     def __init__(self, path: str | Path, agent_id: str) -> None:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
@@ -30,7 +31,7 @@ class EffectsFile:
             "event": event,
             "at_ms": time.time_ns() // 1_000_000,
         }
-        os.write(self._descriptor, json.dumps(line, separators=(",", ":")).encode() + b"\n")
+        os.write(self._descriptor, b"\n" + json.dumps(line, separators=(",", ":")).encode())
 
     def close(self) -> None:
         """Close the file."""

@@ -30,11 +30,14 @@ def effects_of(cluster: LocalCluster) -> Effects:
 
 
 def read_effects(files: Iterable[Path]) -> Effects:
-    """What these files hold; see `agent_sdk.Agent`, `effects_path`."""
+    """What these files hold; see `agent_sdk.Agent`, `effects_path`. A line that was cut off is of an agent
+    that was killed before it had done, or reported, what it was about to write down."""
     effects = Effects(defaultdict(set), defaultdict(set))
     processes: defaultdict[str, set[int]] = defaultdict(set)
     for file in files:
         for line in file.read_text().splitlines():
+            if not line.endswith("}"):
+                continue
             effect = json.loads(line)
             deeds = effects.begun if effect["event"] == "start" else effects.ended
             deeds[effect["dag"], effect["task"]].add((effect["attempt"], effect["agent"]))

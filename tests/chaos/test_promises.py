@@ -129,6 +129,16 @@ def test_the_processes_of_agents_are_told_apart(tmp_path: Path) -> None:
     assert read_effects([file]).reborn == {"a2"}
 
 
+def test_what_an_agent_was_killed_at_writing_did_not_happen(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    effect = {"dag": "d", "task": "x", "attempt": 1, "agent": "a1", "pid": 1, "event": "start"}
+    cut_off = json.dumps(effect | {"event": "end"})[:-3]
+    file.write_text(f"\n{json.dumps(effect)}\n{cut_off}\n{json.dumps(effect | {'attempt': 2})}")
+    effects = read_effects([file])
+    assert effects.begun == {X: {(1, "a1"), (2, "a1")}}
+    assert not effects.ended
+
+
 def test_a_task_that_was_given_to_another_before_it_began_is_no_restart() -> None:
     effects = Effects({X: {(1, "a1")}, Y: {(2, "a1")}}, GOOD["effects"].ended)
     check = check_all(lost_agents=frozenset(), effects=effects)[RESTART]
