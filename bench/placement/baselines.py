@@ -125,29 +125,35 @@ class _Run:
             self._idle.sort(key=self._advertised.__getitem__, reverse=True)
         else:
             self._chance.shuffle(self._idle)
-        still: list[int] = []
-        for agent in self._idle:
-            if self._queues[agent] or self._find_work(agent, now):
-                self._run(self._queues[agent].popleft(), agent, now)
-            else:
-                still.append(agent)
-        self._idle = still
+        # Nobody steals what its owner can begin now.
+        self._idle = [agent for agent in self._idle if not self._run_next(agent, now)]
+        self._idle = [
+            agent for agent in self._idle if not (self._fetch(agent, now) and self._run_next(agent, now))
+        ]
 
-    def _find_work(self, agent: int, now: float) -> bool:
-        """Whether the idle agent's queue holds a task now."""
+    def _fetch(self, agent: int, now: float) -> bool:
+        """Whether the idle agent got a task into its empty queue."""
         if self._unbound:
             self._bind(self._unbound.popleft(), agent, now)
-        elif self._policy.steals:
-            victim = max(range(len(self._queues)), key=lambda one: len(self._queues[one]))
-            if self._queues[victim]:
-                self._loads[victim] -= 1
-                self._bind(self._queues[victim].pop(), agent, now)
-        return bool(self._queues[agent])
+            return True
+        if not self._policy.steals:
+            return False
+        victim = max(range(len(self._queues)), key=lambda one: len(self._queues[one]))
+        if not self._queues[victim]:
+            return False
+        self._loads[victim] -= 1
+        self._bind(self._queues[victim].pop(), agent, now)
+        return True
 
-    def _run(self, task: int, agent: int, now: float) -> None:
+    def _run_next(self, agent: int, now: float) -> bool:
+        """Whether the idle agent had a task in its queue."""
+        if not self._queues[agent]:
+            return False
+        task = self._queues[agent].popleft()
         start = now
         for parent, seconds in self._problem.before[task]:
             if self._agent[parent] != agent:
                 start = max(start, self._bound[task] + seconds)
         self._start[task], self._finish[task] = start, start + self._costs[task][agent]
         heappush(self._ends, (self._finish[task], task))
+        return True

@@ -9,11 +9,9 @@ def execute(plan: Schedule, real: Problem) -> Schedule:
     """Each agent runs its tasks in the planned order at their real costs: as soon as the one before has ended
     and the inputs are there, which set out when they are written."""
     costs: list[list[float]] = real.costs.tolist()
-    rows = plan.by_agent(real.agents)
     start, finish = [0.0] * len(real), [0.0] * len(real)
     free = [0.0] * real.agents
-    # Starts that are planned tie only where no order is needed, or where indexes give it.
-    for task in sorted((one for row in rows for one in row), key=lambda one: (plan.start[one], one)):
+    for task in plan.order():
         agent = plan.agent[task]
         ready = free[agent]
         for parent, seconds in real.before[task]:

@@ -67,10 +67,14 @@ class Schedule(msgspec.Struct, frozen=True):
         """When the last task ends."""
         return max(self.finish)
 
+    def order(self) -> list[int]:
+        """Tasks as they start, each after those that it depends on."""
+        return sorted(range(len(self.agent)), key=lambda task: (self.start[task], self.finish[task], task))
+
     def by_agent(self, agents: int) -> list[list[int]]:
         """The tasks of each agent, in the order in which it runs them."""
         rows: list[list[int]] = [[] for _ in range(agents)]
-        for task in sorted(range(len(self.agent)), key=lambda one: (self.start[one], self.finish[one], one)):
+        for task in self.order():
             rows[self.agent[task]].append(task)
         return rows
 
