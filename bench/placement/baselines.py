@@ -55,9 +55,9 @@ POLICIES: Final[Mapping[str, Policy]] = {
 }
 
 
-def simulate(problem: Problem, policy: Policy, advertised: Floats, seed: int) -> Schedule:
-    """A run at the real costs of the problem on agents that advertise these speeds; the seed decides what the
-    policy leaves open."""
+def simulate(problem: Problem, policy: Policy, advertised: Floats, seed: int | str) -> Schedule:
+    """A run at the real costs of the problem on agents that advertise these speeds. The seed decides what the
+    policy leaves open: one for every workflow, or their luck is the same."""
     return _Run(problem, policy, advertised.tolist(), random.Random(seed)).schedule()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from math import inf
 
 from bench.placement.schedules import Problem, Schedule
 
@@ -17,22 +18,27 @@ class Timeline:
         self._agent = [-1] * count
         self._start = [0.0] * count
         self._finish = [0.0] * count
-        self._starts: list[list[float]] = [[] for _ in range(problem.agents)]
-        self._ends: list[list[float]] = [[] for _ in range(problem.agents)]
+        # The gaps of each agent, in order; the last has no end.
+        self._opens: list[list[float]] = [[0.0] for _ in range(problem.agents)]
+        self._closes: list[list[float]] = [[inf] for _ in range(problem.agents)]
 
     def finishes(self, task: int) -> list[float]:
         """By agent, the earliest end of the task there."""
         costs = self._costs[task]
-        return [self._fit(at, ready, costs[at]) + costs[at] for at, ready in enumerate(self._arrivals(task))]
+        return [
+            self._fit(at, ready, costs[at])[1] + costs[at] for at, ready in enumerate(self._arrivals(task))
+        ]
 
     def place(self, task: int, agent: int) -> None:
         """Run it on this agent, as early as possible."""
         cost = self._costs[task][agent]
-        start = self._fit(agent, self._arrivals(task)[agent], cost)
+        at, start = self._fit(agent, self._arrivals(task)[agent], cost)
         self._agent[task], self._start[task], self._finish[task] = agent, start, start + cost
-        at = bisect_right(self._starts[agent], start)
-        self._starts[agent].insert(at, start)
-        self._ends[agent].insert(at, start + cost)
+        opens, closes = self._opens[agent], self._closes[agent]
+        left = [(opens[at], start), (start + cost, closes[at])]
+        rest = [(begin, end) for begin, end in left if begin < end]
+        opens[at : at + 1] = [begin for begin, _ in rest]
+        closes[at : at + 1] = [end for _, end in rest]
 
     def schedule(self) -> Schedule:
         """Once every task has its place."""
@@ -40,29 +46,23 @@ class Timeline:
 
     def _arrivals(self, task: int) -> list[float]:
         """By agent, when all that the task reads is there."""
-        apart = 0.0
-        local: dict[int, float] = {}
         edges = self._problem.before[task]
-        # An agent waits for all data that comes from others; its own is there at once.
-        for parent, seconds in edges:
-            apart = max(apart, self._finish[parent] + seconds)
-        result = [apart] * self._problem.agents
-        for parent, _ in edges:
-            agent = self._agent[parent]
-            if agent not in local:
-                local[agent] = max(
-                    self._finish[other] + (seconds if self._agent[other] != agent else 0.0)
-                    for other, seconds in edges
-                )
-                result[agent] = local[agent]
+        result = [max((self._finish[parent] + seconds for parent, seconds in edges), default=0.0)]
+        result *= self._problem.agents
+        # What an agent wrote itself does not travel.
+        for agent in {self._agent[parent] for parent, _ in edges}:
+            result[agent] = max(
+                self._finish[parent] + (seconds if self._agent[parent] != agent else 0.0)
+                for parent, seconds in edges
+            )
         return result
 
-    def _fit(self, agent: int, ready: float, cost: float) -> float:
-        """The start of the first gap of this length from `ready` on."""
-        starts, ends = self._starts[agent], self._ends[agent]
-        at = bisect_right(ends, ready)
-        free = ready
-        while at < len(starts) and starts[at] < free + cost:
-            free = max(free, ends[at])
+    def _fit(self, agent: int, ready: float, cost: float) -> tuple[int, float]:
+        """The first gap that is this long from `ready` on, and the start in it."""
+        opens, closes = self._opens[agent], self._closes[agent]
+        at = bisect_right(closes, ready)
+        start = max(ready, opens[at])
+        while start + cost > closes[at]:
             at += 1
-        return free
+            start = opens[at]
+        return at, start

@@ -50,7 +50,7 @@ def test_makespans_are_those_of_the_paper(paper: Problem, name: str, makespan: f
 
 
 def test_heft_inserts_into_a_gap() -> None:
-    # The long transfer leaves agent 0 idle between the chain's two tasks of rank 3 and 1.
+    # The middle of the chain is dear on agent 0, which is idle from 2 until its result is back at 8.
     problem = problem_of([(2, 9), (9, 2), (2, 9), (1, 9)], {(0, 1): 2, (1, 2): 2})
     schedule = heft(problem)
     assert (schedule.agent[3], schedule.start[3], schedule.finish[3]) == (0, 2, 3)
@@ -59,7 +59,7 @@ def test_heft_inserts_into_a_gap() -> None:
 
 def test_cpop_keeps_the_critical_path_on_one_agent() -> None:
     problem = problem_of([(4, 1), (1, 4), (4, 1), (1, 1)], {(0, 1): 1, (1, 2): 1, (0, 3): 0})
-    # 9 seconds on agent 0, 6 on agent 1: it is worth staying, though the middle is dear there.
+    # 9 seconds on agent 0, 6 on agent 1: the path stays there, though its middle would end sooner elsewhere.
     assert PLANNERS["cpop"](problem).agent[:3] == [1, 1, 1]
 
 
