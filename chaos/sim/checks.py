@@ -17,7 +17,7 @@ from coordinator.consensus.port import Role, Status
 from coordinator.core import invariants
 from coordinator.core.lifecycle import TERMINAL
 from coordinator.core.model import TaskState
-from coordinator.core.outcome import Outcome, TaskEvent
+from coordinator.core.outcome import Outcome, Table, TaskEvent
 from coordinator.replica.node import Node
 
 _WATCHED_EVERY: Final = 4
@@ -42,6 +42,7 @@ class Checks:
         self._digests: dict[int, bytes] = {}
         self._sound: set[int] = set()
         self._ended: dict[tuple[str, str], tuple[TaskState, int]] = {}
+        self._results: dict[bytes, int] = {}
         self._marks: dict[str, tuple[HostLoop, int, int, int]] = {}
 
     def observe(self, node: Node, process: HostLoop) -> None:
@@ -136,6 +137,11 @@ class Checks:
         for event in outcome.events:
             if isinstance(event, TaskEvent) and event.state in TERMINAL:
                 self._task_ended(event, index)
+        for write in outcome.writes:
+            if write.table is Table.RESULT and write.value is not None:
+                first = self._results.setdefault(write.key, index)
+                if first != index:
+                    self._broken(f"a result of {write.key.hex()} recorded at {first} and again at {index}")
         applied = node.applier.applied
         if applied.index != index:
             return

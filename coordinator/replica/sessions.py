@@ -24,7 +24,6 @@ from coordinator.core.commands import (
     Report,
     SpawnTasks,
 )
-from coordinator.core.lifecycle import HELD
 from coordinator.core.model import (
     INDEX_BITS,
     AgentLoad,
@@ -276,7 +275,7 @@ class Sessions:
     def _work(self, key: int, attempt: int) -> Work | None:
         state = self._state()
         task = state.task(key)
-        if task is None or task.state not in HELD or task.attempt != attempt:
+        if task is None or task.live_attempt(attempt) is None:
             return None
         dag = state.dags[key >> INDEX_BITS]
         checkpoint = (self._checkpoint(key) or b"") if task.has_checkpoint else b""
