@@ -17,6 +17,7 @@ import structlog
 
 from coordinator.core.commands import (
     AttemptReport,
+    ChangeAgent,
     CloseSession,
     DrainAgent,
     NewTask,
@@ -160,6 +161,17 @@ class Sessions:
     def load(self, session: Session, load: AgentLoad) -> None:
         """Keep the load for the next batch."""
         self._loads[session.agent_id] = load
+
+    async def change(self, session: Session, spec: AgentSpec) -> None:
+        """The agent is as `spec` says from now on. Raises as the proposer, or StaleFence when the session is
+        over or the process another one."""
+        while True:
+            try:
+                await self._proposer.call(ChangeAgent(spec, session.epoch))
+            except QueueFull:
+                await self._proposer.room()
+            else:
+                return
 
     async def leave(self, session: Session) -> None:
         """The agent drains by itself: nothing new for it."""
