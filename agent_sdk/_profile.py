@@ -64,9 +64,10 @@ class Profile:
                 f"speed is {self.speed}, busy_watts is {self.busy_watts}; speed must be above 0 and at most "
                 f"{MAX_SPEED:g}, busy_watts 0 or more"
             )
-        for name, limit in (*self.tool_limits.items(), *self.model_limits.items()):
-            if not 1 <= limit <= MAX_LIMIT:
-                raise InvalidRequest(f"the limit of {name!r} is {limit}; it must be 1 to {MAX_LIMIT}")
+        for field in ("tool_limits", "model_limits"):
+            for name, limit in getattr(self, field).items():
+                if not 1 <= limit <= MAX_LIMIT:
+                    raise InvalidRequest(f"{field} of {name!r} is {limit}; it must be 1 to {MAX_LIMIT}")
         for field in ("capabilities", "labels", "tool_limits", "model_limits"):
             object.__setattr__(self, field, dict(getattr(self, field)))
         for field in _NAMES:
