@@ -112,7 +112,7 @@ class Talk:
 
 
 async def test_an_agent_is_what_it_says_in_its_session(tmp_path: Path) -> None:
-    """D1: from the answer on, also for whoever places tasks; what is wrong changes nothing and ends nothing."""
+    """D1: from the answer on, also for whoever places tasks; what is wrong changes nothing."""
     nodes, talk = Nodes(tmp_path, 1), Talk()
     await nodes.start()
     try:
