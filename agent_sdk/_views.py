@@ -218,4 +218,10 @@ def agent(view: operator_pb2.AgentView) -> types.AgentStatus:
         cpu=view.cpu,
         memory=view.memory,
         since_ms=view.since_ms,
+        speed=view.speed,
+        busy_watts=view.busy_watts,
+        tool_limits=dict(view.tool_limits),
+        model_limits=dict(view.model_limits),
+        data=tuple(view.data),
+        groups=tuple(view.groups),
     )

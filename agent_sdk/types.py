@@ -240,7 +240,8 @@ class MemberStatus:
 
 @dataclass(frozen=True, slots=True)
 class AgentStatus:
-    """An agent. `cpu` and `memory` are 0 to 1; `since_ms` is the time of its present state."""
+    """An agent. `cpu` and `memory` are 0 to 1; `since_ms` is the time of its present state; `speed` and what
+    follows are as the agent says."""
 
     agent_id: str
     state: str
@@ -258,6 +259,12 @@ class AgentStatus:
     cpu: float
     memory: float
     since_ms: int
+    speed: float
+    busy_watts: float
+    tool_limits: Mapping[str, int]
+    model_limits: Mapping[str, int]
+    data: tuple[str, ...]
+    groups: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,6 +178,12 @@ def agent(status: AgentStatus) -> View:
         "cpu": status.cpu,
         "memory": status.memory,
         "since_ms": status.since_ms,
+        "speed": status.speed,
+        "busy_watts": status.busy_watts,
+        "tool_limits": dict(status.tool_limits),
+        "model_limits": dict(status.model_limits),
+        "data": list(status.data),
+        "groups": list(status.groups),
     }
 
 
