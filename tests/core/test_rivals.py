@@ -350,3 +350,21 @@ def test_losses_of_rivals_do_not_turn_a_preemption_into_a_failure(node: Driver) 
         node.do(c.LoseAgents([("w", node.epoch("w"))], "silent"))
     node.do(c.Preempt([(node.key("d", "a"), 1)], "urgent work"))
     assert node.states("d")["a"] == "READY"
+
+
+# --- both ---------------------------------------------------------------------------------------------------
+
+
+def test_nothing_begins_for_a_dag_that_is_being_ended(node: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """B6: also before the sweep has come to the task."""
+    monkeypatch.setattr("coordinator.core.transaction.SWEEP_STEP", 1)
+    for agent in "vw":
+        node.join(agent)
+    node.submit("d", {"x": [], "a": []})
+    node.assign("v", "d", "a")
+    node.do(c.CancelDag("", "d", "enough"))
+    assert node.states("d") == {"x": "CANCELLED", "a": "ASSIGNED"}
+    assert node.do(rival(node, "w")) == Done(0)
+    assert node.do(c.Recall([c.Move(1, node.choice("w", "d", "a"))], "why")) == Done(0)
+    node.do(c.SweepDag(1))
+    assert node.dag_state("d") == "CANCELLED"

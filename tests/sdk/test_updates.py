@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 from typing import Any
 
 import grpc
@@ -153,6 +154,23 @@ async def test_more_slots_take_effect_at_once_and_fewer_stop_nothing(node: Node,
         ends |= {one.fence.key: one.ended.outcome for one in reports if one.HasField("ended")}
     assert set(ends.values()) == {COMPLETED}
     assert crowd.entered == [1, 2, 3, 1], "the last one waits for all three"
+
+
+async def test_more_slots_are_more_threads(node: Node, launch: Launch) -> None:
+    agent = Agent(node.address, "a1", slots=1)
+    together = threading.Barrier(3)
+
+    @agent.handler("work")
+    def work(context: TaskContext) -> None:
+        together.wait(PATIENCE_S)
+
+    launch(agent)
+    peer = await node.session()
+    await peer.welcome()
+    agent.update(slots=3)
+    await respec(peer)
+    await peer.assign(*(task(key) for key in range(1, 4)))
+    assert (await peer.end_of(1)).outcome == COMPLETED
 
 
 async def test_what_was_given_before_the_coordinator_knew_of_less_credit_is_taken(
