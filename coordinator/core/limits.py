@@ -11,7 +11,7 @@ from typing import Final
 ATTEMPTS_KEPT: Final = 16
 """Attempts remembered per task; older ones are dropped from its record."""
 
-LIVE_ATTEMPTS: Final = 2
+LIVE_ATTEMPTS: Final = 4
 """Attempts of one task that may be live at once, each on an agent of its own."""
 
 LOST_ATTEMPTS: Final = 8

@@ -31,6 +31,7 @@ NAMES: Final[Mapping[str, Callable[[AgentSpec], Collection[object]]]] = {
     "permission": lambda spec: spec.permissions,
     "environment": lambda spec: spec.environments,
     "protocol": lambda spec: spec.protocols,
+    "data": lambda spec: (*spec.data, spec.agent_id, spec.zone),
 }
 """Kinds of names that an agent has; a label is a pair."""
 
@@ -73,6 +74,8 @@ class AgentTable:
         self.credit: IntRow = np.zeros(_FIRST_ROWS, np.int64)
         self.held: IntRow = np.zeros(_FIRST_ROWS, np.int64)
         self.held_s: FloatRow = np.zeros(_FIRST_ROWS, np.float64)
+        self.speed: FloatRow = np.ones(_FIRST_ROWS, np.float64)
+        self.busy_watts: FloatRow = np.zeros(_FIRST_ROWS, np.float64)
         self.load: FloatRow = np.zeros(_FIRST_ROWS, np.float64)
         self.latency_ms: FloatRow = np.zeros(_FIRST_ROWS, np.float64)
         self.total: IntRow = np.zeros((_FIRST_ROWS, len(RESOURCE_FIELDS)), np.int64)
@@ -105,6 +108,8 @@ class AgentTable:
         self.specs[row] = spec
         self.slots[row] = max(1, spec.slots)
         self.credit[row] = spec.credit
+        self.speed[row] = spec.speed
+        self.busy_watts[row] = spec.busy_watts
         self.free[row] -= self.total[row]
         self.total[row] = resource_vector(spec.resources)
         self.free[row] += self.total[row]
@@ -244,6 +249,6 @@ class AgentTable:
 
 
 _ARRAYS: Final = (
-    "version", "present", "accepting", "epochs", "slots", "credit", "held", "held_s", "load", "latency_ms",
+    "version", "present", "accepting", "epochs", "slots", "credit", "held", "held_s", "speed", "busy_watts", "load", "latency_ms",
     "total", "free",
 )  # fmt: skip
