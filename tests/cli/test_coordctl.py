@@ -159,10 +159,25 @@ async def test_cluster_status_names_the_leader_and_every_node(script: Script, co
 async def test_agents_and_lists(script: Script, coordctl: Coordctl) -> None:
     skill = common.Capability(name="weld", level=3)
     script.answers["ListAgents"] = operator.ListAgentsReply(
-        agents=[operator.AgentView(agent_id="a1", state="IDLE", slots=2, capabilities=[skill])]
+        agents=[
+            operator.AgentView(
+                agent_id="a1",
+                state="IDLE",
+                slots=2,
+                capabilities=[skill],
+                speed=2.5,
+                busy_watts=40,
+                tool_limits={"torch": 1},
+                model_limits={"vision": 2},
+                data=["maps"],
+                groups=["night"],
+            )
+        ]
     )
     (agent,) = printed(await coordctl("agents", "--output", "json"))["agents"]
     assert (agent["id"], agent["state"], agent["capabilities"]) == ("a1", "IDLE", {"weld": 3})
+    assert (agent["speed"], agent["busy_watts"], agent["tool_limits"]) == (2.5, 40, {"torch": 1})
+    assert (agent["model_limits"], agent["data"], agent["groups"]) == ({"vision": 2}, ["maps"], ["night"])
     script.answers["ListDags"] = client.ListDagsReply(dags=[dag_view(completed=2)])
     (dag,) = printed(await coordctl("list", "--state", "completed", "--output", "json"))["dags"]
     assert (dag["dag_id"], dag["tasks"]) == ("d1", {"COMPLETED": 2})
