@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from coordinator.core.model import TaskProfile
 from coordinator.scheduling.agents import FloatRow
 from coordinator.scheduling.feasibility import fitting, needs_of
-from coordinator.scheduling.graphs import Arrivals
+from coordinator.scheduling.graphs import AT_ONCE, Arrivals
 from coordinator.scheduling.ledger import Demand
 from coordinator.scheduling.pricing import Prices
 from coordinator.scheduling.round import Round
@@ -90,31 +90,32 @@ class ClassView:
         return NO_PLACE
 
     def _costs(self, rows: NDArray[np.intp], work_s: float, arrivals: Arrivals) -> FloatRow:
-        costs: FloatRow = work_s * self._price[rows] + self._refused[rows] + self._start(arrivals)[rows]
+        costs: FloatRow = self._all_costs(work_s, arrivals)[rows]
         return costs
 
-    def _start(self, arrivals: Arrivals) -> FloatRow:
-        """By row, the cost of what comes before the work."""
-        base = self._round.base(self.weights)
-        if not arrivals.anywhere and not len(arrivals.rows):
-            return base
-        arrive, move = arrivals.spread(len(base))
-        late = np.maximum(arrive - self._round.wait, 0.0)
-        start: FloatRow = base + self.weights.time * late + self.weights.communication * move
-        return start
+    def _all_costs(self, work_s: float, arrivals: Arrivals) -> FloatRow:
+        costs: FloatRow = self._price * work_s
+        costs += self._round.base(self.weights)
+        costs += self._refused
+        if arrivals is AT_ONCE:
+            return costs
+        time, communication = self.weights.time, self.weights.communication
+        wait = self._round.wait
+        late = arrivals.anywhere - wait
+        np.maximum(late, 0.0, out=late)
+        late *= time
+        if communication:
+            late += communication * arrivals.moved
+        for row, (arrive, move) in arrivals.nearer.items():
+            late[row] = time * max(arrive - wait.item(row), 0.0) + communication * move
+        costs += late
+        return costs
 
     def _listed(self, arrivals: Arrivals, previous: int) -> bool:
-        return (
-            len(self._price) > _ALL_ROWS
-            and previous == NOWHERE
-            and not arrivals.anywhere
-            and not len(arrivals.rows)
-        )
+        return len(self._price) > _ALL_ROWS and previous == NOWHERE and arrivals is AT_ONCE
 
     def _anywhere(self, work_s: float, arrivals: Arrivals, previous: int) -> Place:
-        costs = self._price * work_s
-        costs += self._start(arrivals)
-        costs += self._refused
+        costs = self._all_costs(work_s, arrivals)
         if previous != NOWHERE:
             costs[previous] += _PREVIOUS_S * work_s * self.inverse_speed[previous]
         row = int(costs.argmin())

@@ -111,6 +111,8 @@ class Estimates:
         self._by_family: dict[TaskFamily, FloatRow] = {}
         self._failed: FloatRow = np.zeros((2, 0))
         self._expected: dict[tuple[int, Kind], Expectation] = {}
+        self._speeds: dict[TaskFamily, tuple[tuple[int, int], FloatRow]] = {}
+        self._mean_inverse = ((-1, -1), 1.0)
         self.version = 0
 
     # --- learning -------------------------------------------------------------------------------------------
@@ -196,20 +198,34 @@ class Estimates:
         return Expectation(found.log_mean + math.log(expected_ms / 1_000), found.sigma)
 
     def speeds(self, family: TaskFamily) -> FloatRow:
-        """By row, as it counts in the mean of durations: E[duration] = E[work] / speed."""
+        """By row, as it counts in the mean of durations: E[duration] = E[work] / speed. Not to be written to."""
+        known = self._speeds.get(family)
+        at = (self.version, self._agents.latest_version)
+        if known is not None and known[0] == at:
+            return known[1]
         self._fit_to_agents()
         size = self._agents.size
         speed: FloatRow = self._agents.speed[:size] * np.exp(
             self._total_factors(family)[:size] - 0.5 * self.speed_sigma() ** 2
         )
+        self._speeds[family] = at, speed
         return speed
+
+    def log_speed(self, family: TaskFamily, row: int) -> tuple[float, float]:
+        """Mean and deviation of the logarithm of an agent's speed."""
+        self._fit_to_agents()
+        factor = self._total_factor(family, row)
+        sigma = (self._weight.item(row) + 1 / _SPEED_SPREAD**2) ** -0.5
+        return math.log(self._agents.speed.item(row)) + factor, sigma
 
     def mean_inverse_speed(self) -> float:
         """The seconds that a second of work takes on the mean of the agents that are there; 1 without any."""
-        there = self._agents.present[: self._agents.size]
-        if not there.any():
-            return 1.0
-        return float((1 / self.speeds(TaskFamily.UNSPECIFIED))[there].mean())
+        at = (self.version, self._agents.latest_version)
+        if self._mean_inverse[0] != at:
+            there = self._agents.present[: self._agents.size]
+            speeds = self.speeds(TaskFamily.UNSPECIFIED)
+            self._mean_inverse = at, float((1 / speeds)[there].mean()) if there.any() else 1.0
+        return self._mean_inverse[1]
 
     def speed_sigma(self) -> FloatRow:
         """By row, how uncertain the logarithm of the speed is."""

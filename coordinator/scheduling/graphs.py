@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from coordinator.core.model import INDEX_BITS, INDEX_MASK, AttemptOutcome, Dag, Task, TaskState
-from coordinator.scheduling.agents import AgentTable, FloatRow
+from coordinator.scheduling.agents import AgentTable
 from coordinator.scheduling.ranks import upward_ranks
 from coordinator.scheduling.transfers import BANDWIDTH, Transfers
 
@@ -22,28 +21,19 @@ class Expected(NamedTuple):
 
 class Arrivals(NamedTuple):
     """When the inputs of a task can be on an agent, in seconds from now, and the seconds of transfers that
-    this takes: on any agent, and on those `rows` that hold some of them already."""
+    this takes: on any agent, and by row on those that hold some of them already."""
 
     anywhere: float
     moved: float
-    rows: NDArray[np.intp]
-    arrive: FloatRow
-    move: FloatRow
+    nearer: dict[int, tuple[float, float]]
 
     def at(self, row: int) -> float:
         """When they can be on one agent."""
-        found = np.flatnonzero(self.rows == row) if len(self.rows) else ()
-        return self.arrive.item(int(found[0])) if len(found) else self.anywhere
-
-    def spread(self, size: int) -> tuple[FloatRow, FloatRow]:
-        """Both over `size` rows."""
-        arrive, move = np.full(size, self.anywhere), np.full(size, self.moved)
-        arrive[self.rows] = self.arrive
-        move[self.rows] = self.move
-        return arrive, move
+        near = self.nearer.get(row)
+        return self.anywhere if near is None else near[0]
 
 
-AT_ONCE: Final = Arrivals(0.0, 0.0, np.zeros(0, np.intp), np.zeros(0), np.zeros(0))
+AT_ONCE: Final = Arrivals(0.0, 0.0, {})
 """Of a task without inputs to move."""
 
 
@@ -55,6 +45,8 @@ class Graph:
         self.ranks: list[float] = []
         self.ranked = -1
         self.transfers = Transfers(dag) if dag.extras else None
+        self._arrived: dict[int, tuple[int, Arrivals]] = {}
+        """Of tasks that wait for nothing but an agent: they stay as they are while agents do."""
         self.linked = any(task.depends for task in dag.tasks)
 
     def rank_steps(self, duration_s: Callable[[Task], float], version: int) -> Iterator[None]:
@@ -76,6 +68,8 @@ class Graph:
         """When the task's inputs can be where, given when those predecessors end that have not."""
         if not task.depends:
             return self._outside(task, agents)
+        if (known := self._arrived.get(task.index)) is not None and known[0] == agents.latest_version:
+            return known[1]
         edges = self.transfers.edges(task.index) if self.transfers is not None else {}
         ends: list[tuple[int, float, float]] = []
         for before in task.depends:
@@ -85,9 +79,14 @@ class Graph:
                 ends.append((soon.row, soon.seconds, seconds))
             elif seconds:
                 ends.append((self._holder(self.dag.tasks[before], agents), 0.0, seconds))
-        if not ends:
-            return self._outside(task, agents)
-        return _arrivals(ends)
+        found = _arrivals(ends) if ends else self._outside(task, agents)
+        if not task.waiting:
+            self._arrived[task.index] = agents.latest_version, found
+        return found
+
+    def placed(self, index: int) -> None:
+        """The task is with an agent."""
+        self._arrived.pop(index, None)
 
     def _outside(self, task: Task, agents: AgentTable) -> Arrivals:
         if self.transfers is None or not (items := self.transfers.outside(task.index)):
@@ -97,9 +96,9 @@ class Graph:
         for size_bytes, names in items:
             holds = np.logical_or.reduce([agents.flags("data", name)[:size] for name in names])
             move += np.where(holds, 0.0, size_bytes / BANDWIDTH)
-        rows = np.flatnonzero(move < move.max(initial=0.0))
         most = float(move.max(initial=0.0))
-        return Arrivals(most, most, rows, move[rows], move[rows])
+        nearer = {int(row): (move.item(row), move.item(row)) for row in np.flatnonzero(move < most)}
+        return Arrivals(most, most, nearer)
 
     def _holder(self, task: Task, agents: AgentTable) -> int:
         for attempt in reversed(task.attempts):
@@ -128,10 +127,12 @@ def _arrivals(ends: Sequence[tuple[int, float, float]]) -> Arrivals:
             first, second, leader = remote, first, row
         elif remote > second:
             second = remote
-    rows = [row for row in own if row >= 0]
-    arrive = [max(own[row][0], second if row == leader else first) for row in rows]
-    move = [moved - own[row][2] for row in rows]
-    return Arrivals(first, moved, np.array(rows, np.intp), np.array(arrive), np.array(move))
+    nearer = {
+        row: (max(end, second if row == leader else first), moved - there)
+        for row, (end, _, there) in own.items()
+        if row >= 0
+    }
+    return Arrivals(first, moved, nearer)
 
 
 class Graphs:

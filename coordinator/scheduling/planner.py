@@ -23,11 +23,15 @@ from coordinator.scheduling.feasibility import blocked_by
 from coordinator.scheduling.graphs import AT_ONCE, Arrivals, Expected
 from coordinator.scheduling.order import Rank, head_rank, rank_of
 from coordinator.scheduling.pricing import Prices
-from coordinator.scheduling.round import Round
+from coordinator.scheduling.round import Round, Spare
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.solver import Plan, PlanLimits
 from coordinator.scheduling.waiting import TaskClass, WaitingTask
 from coordinator.scheduling.weights import Policy
+
+_PLACES_KEPT: Final = 32
+_PLACES_PER_AGENT: Final = 2
+"""Places kept beyond so many change nothing about who goes next."""
 
 LATER: Final = "place_later"
 """The reason of a task that keeps a place: a better one than is free now will be."""
@@ -70,7 +74,7 @@ class _Planner:
         self._views: dict[TaskProfile, ClassView] = {}
         self._choices: list[Choice] = []
         self._unplaced: dict[str, int] = {}
-        self._foresight = policy.foresight
+        self._foresight = min(policy.foresight, _PLACES_KEPT + _PLACES_PER_AGENT * len(snapshot.agents.rows))
         self._expected: dict[int, Expected] = {}
         self._unlocking: dict[int, int] = {}
 
@@ -209,18 +213,19 @@ class _Planner:
         self._unplaced[reason] = self._unplaced.get(reason, 0) + tasks
 
 
-def _spares(snapshot: Snapshot, now_s: float) -> dict[int, tuple[int, int]]:
-    """Attempts (key, number), by the row of their agent, that make room for any task: a better one of the same
-    task goes on elsewhere."""
-    by_task: dict[int, list[tuple[float, int, int]]] = {}
+def _spares(snapshot: Snapshot, now_s: float) -> dict[int, Spare]:
+    """Attempts, by the row of their agent, that make room for any task: a better one of the same task goes on
+    elsewhere."""
     shared = [(attempt, live) for attempt, live in snapshot.running.items() if snapshot.running.shares(attempt[0])]
     if not shared:
         return {}
     left = snapshot.running.left(now_s)
+    by_task: dict[int, list[tuple[float, int, int]]] = {}
     for (key, number), live in shared:
         by_task.setdefault(key, []).append((left.item(live.place), number, live.row))
-    return {
-        row: (key, number)
-        for key, attempts in by_task.items()
-        for _, number, row in sorted(attempts)[1:]
-    }
+    spares: dict[int, Spare] = {}
+    for key, attempts in by_task.items():
+        (best_s, _, _), *others = sorted(attempts)
+        for left_s, number, row in others:
+            spares[row] = Spare(key, number, 0.5 * best_s * best_s / (best_s + left_s))
+    return spares

@@ -73,7 +73,6 @@ class Racing:
         self._now_s = now_s
         self._prices = Prices(snapshot)
         self._left = snapshot.running.left(now_s)
-        self._sigma = snapshot.estimates.speed_sigma()
 
     def rivals(self, idle: list[int]) -> list[Rival]:
         """Attempts for these rows, each of which has a free slot."""
@@ -135,7 +134,7 @@ class Racing:
 
     def _race(self, task: Task, live: list[tuple[int, Live]], tail: float) -> _Race:
         """Scenarios of the task's work and end, given for how long its attempts have run."""
-        work = live[0][1].work
+        work = self._snapshot.running.work(task.key, live[0][1])
         sigma_w = max(work.sigma, 1e-3)
         log_work: FloatRow | None = None
         ends: FloatRow | None = None
@@ -176,9 +175,8 @@ class Racing:
 
     def _log_speed(self, row: int, task: Task) -> tuple[float, float]:
         """Mean and deviation of the logarithm of an agent's speed."""
-        sigma = max(self._sigma.item(row), 1e-3)
-        speed = self._snapshot.estimates.speeds(task.profile.family).item(row)
-        return float(np.log(speed)) + 0.5 * sigma * sigma, sigma
+        mean, sigma = self._snapshot.estimates.log_speed(task.profile.family, row)
+        return mean, max(sigma, 1e-3)
 
     def _lasts(self, row: int, race: _Race) -> tuple[FloatRow, float]:
         """What another attempt takes on this agent from now on: in each scenario, and expected."""
@@ -186,7 +184,7 @@ class Racing:
         graph = self._snapshot.graphs.of(race.task.key)
         arrive = graph.arrivals(race.task, self._snapshot.agents, _NOTHING).at(row) if graph is not None else 0.0
         lasts = arrive + np.exp(race.log_work - (mean + sigma * quantile(_scenarios(row))))
-        work = race.live[0][1].work
+        work = self._snapshot.running.work(race.task.key, race.live[0][1])
         return lasts, arrive + work.seconds / float(np.exp(mean - 0.5 * sigma * sigma))
 
     def _best(self, row: int, races: list[_Race], most: int) -> int | None:

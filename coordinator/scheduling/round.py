@@ -4,7 +4,7 @@ what the round has given or kept for others."""
 from __future__ import annotations
 
 from heapq import heapify, heapreplace
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -17,11 +17,20 @@ _SLOTS_TOLD_APART: Final = 8
 """Attempts per slot up to which slots are told apart; longer queues are taken to be level."""
 
 
+class Spare(NamedTuple):
+    """An attempt that can be preempted, and what it is worth: the seconds by which it is expected to bring its
+    task's end forward."""
+
+    key: int
+    attempt: int
+    worth_s: float
+
+
 class Round:
     """`wait` is by row the seconds until an agent begins what it is given next; `open` whether it may be
     given anything in this round."""
 
-    def __init__(self, snapshot: Snapshot, now_s: float, spares: dict[int, tuple[int, int]]) -> None:
+    def __init__(self, snapshot: Snapshot, now_s: float, spares: dict[int, Spare]) -> None:
         agents = snapshot.agents
         self.snapshot = snapshot
         self.now_s = now_s
@@ -46,6 +55,8 @@ class Round:
             if known is weights:
                 return row
         base: FloatRow = weights.time * self.wait
+        for row, spare in self._spares.items():
+            base[row] += weights.time * spare.worth_s
         if weights.balance:
             base = base + weights.balance * self._per_slot
         self._bases.append((weights, base))
@@ -55,7 +66,8 @@ class Round:
         """The agent gets the task now; returns in how many seconds it should have ended."""
         was_free = self.ledger.slot_free.item(row)
         if row in self._spares:
-            self.withdrawn.append(self._spares.pop(row))
+            spare = self._spares.pop(row)
+            self.withdrawn.append((spare.key, spare.attempt))
         end = self._occupy(row, seconds, arrive_s)
         self.ledger.book(row, demand, seconds)
         if was_free and not self.ledger.slot_free.item(row):

@@ -7,37 +7,45 @@ go on.
 
 from __future__ import annotations
 
+import math
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from coordinator.core.model import INDEX_BITS, TaskProfile
 from coordinator.scheduling.agents import AgentTable, BoolRow, FloatRow
 from coordinator.scheduling.chance import remaining
-from coordinator.scheduling.estimates import Expectation
+from coordinator.scheduling.estimates import Estimates, Expectation, kind_of
 
 _FIRST_ATTEMPTS: Final = 256
 _NOWHERE: Final = -1
+
+_RENEWED_AT_ONCE: Final = 500
 
 _FRESH_S: Final = 0.02
 """Waits are computed anew once they are this old; until then an agent's own is renewed where it changes."""
 
 
 class Live(NamedTuple):
-    """An attempt with an agent: its place in the columns, the work that it was expected to be at speed 1, and
-    when it began (None: it has not said so)."""
+    """An attempt with an agent: its place in the columns, what it is, and when it began (None: it has not said
+    so)."""
 
     place: int
     row: int
-    work: Expectation
+    profile: TaskProfile
+    expected_ms: int
     began_s: float | None
 
 
 class Running:
     """Per attempt (`place`): its agent's row, the logarithm of its expected duration there, and since when."""
 
-    def __init__(self, agents: AgentTable) -> None:
+    def __init__(self, agents: AgentTable, estimates: Estimates) -> None:
         self._agents = agents
+        self._estimates = estimates
+        self._renewed = -1
+        self._turn = 0
         self._live: dict[tuple[int, int], Live] = {}
         self._tasks: dict[int, int] = {}
         self._vacant: list[int] = []
@@ -71,18 +79,16 @@ class Running:
         return list(self._live.items())
 
     def hold(
-        self, key: int, attempt: int, row: int, work: Expectation, speed: float, spread: float, now_s: float
+        self, key: int, attempt: int, row: int, profile: TaskProfile, expected_ms: int, now_s: float
     ) -> None:
-        """The agent has been given this attempt. `speed` is its expected one, `spread` that of its
-        logarithm."""
+        """The agent in this row has been given this attempt."""
         place = self._vacant.pop() if self._vacant else self._next_place()
-        self._live[key, attempt] = Live(place, row, work, None)
+        live = self._live[key, attempt] = Live(place, row, profile, expected_ms, None)
         self._tasks[key] = self._tasks.get(key, 0) + 1
         self._row[place] = row
-        self._log_mean[place] = work.log_mean - np.log(speed)
-        self._sigma[place] = np.hypot(work.sigma, spread)
         self._since[place] = now_s
         self._began[place] = False
+        self._expect(key, live)
         self._stale = True
 
     def begin(self, key: int, attempt: int, at_s: float) -> None:
@@ -106,6 +112,25 @@ class Running:
             self._stale = True
         return live
 
+    def renew(self) -> None:
+        """Expect of what runs what is known by now: of a bounded number at once, those first that were longest
+        not looked at."""
+        version = self._estimates.version
+        if self._renewed == version or not self._live:
+            return
+        self._renewed = version
+        self._stale = True
+        keys = list(self._live)
+        for at in range(self._turn, self._turn + min(_RENEWED_AT_ONCE, len(keys))):
+            found = keys[at % len(keys)]
+            self._expect(found[0], self._live[found])
+        self._turn = (self._turn + _RENEWED_AT_ONCE) % max(1, len(keys))
+
+    def work(self, key: int, live: Live) -> Expectation:
+        """Of an attempt's task, in seconds at speed 1."""
+        kind = kind_of(live.profile, live.expected_ms)
+        return self._estimates.work(kind, key >> INDEX_BITS, live.expected_ms)
+
     def left(self, now_s: float) -> FloatRow:
         """By place, the seconds that an attempt is still expected to take; all of it for those that have not
         begun."""
@@ -121,6 +146,12 @@ class Running:
             self._waits_at = now_s
             self._stale = False
         return self._waits.copy()
+
+    def _expect(self, key: int, live: Live) -> None:
+        work = self.work(key, live)
+        log_speed, spread = self._estimates.log_speed(live.profile.family, live.row)
+        self._log_mean[live.place] = work.log_mean - log_speed
+        self._sigma[live.place] = math.hypot(work.sigma, spread)
 
     def _compute(self, now_s: float) -> FloatRow:
         agents = self._agents

@@ -44,6 +44,7 @@ class Scheduler:
         """What to do now. The snapshot does not show it until it is noted there."""
         snapshot = self.snapshot
         snapshot.estimates.renew()
+        snapshot.running.renew()
         self._renew_ranks()
         plan = plan_by_cost(snapshot, self._limits, self.policy, now_s)
         withdrawn = list(plan.withdrawn)

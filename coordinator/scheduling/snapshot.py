@@ -3,7 +3,9 @@ it but for its caches."""
 
 from __future__ import annotations
 
-from coordinator.core.model import INDEX_BITS, Dag, Task, TaskProfile
+import math
+
+from coordinator.core.model import INDEX_BITS, INDEX_MASK, Dag, Task, TaskProfile
 from coordinator.scheduling.agents import AgentTable
 from coordinator.scheduling.estimates import Estimates, Expectation, kind_of
 from coordinator.scheduling.feasibility import FeasibilityCache
@@ -22,7 +24,7 @@ class Snapshot:
         self.agents = AgentTable()
         self.waiting = WaitingTable()
         self.estimates = Estimates(self.agents)
-        self.running = Running(self.agents)
+        self.running = Running(self.agents, self.estimates)
         self.graphs = Graphs()
         self.foreseen = Foreseen(self.graphs)
         self.durations = Durations()
@@ -49,14 +51,14 @@ class Snapshot:
         row = agents.rows.get(agent_id)
         if row is None or (key, attempt) in agents.held_attempts[row]:
             return
-        work = self.work(profile, key, expected_ms)
-        speed = self.estimates.speeds(profile.family).item(row)
-        spread = self.estimates.speed_sigma().item(row)
         first = not self.running.holds(key)
-        agents.hold(agent_id, key, attempt, profile, work.seconds / speed)
-        self.running.hold(key, attempt, row, work, speed, spread, now_s)
+        speed = math.exp(self.estimates.log_speed(profile.family, row)[0])
+        agents.hold(agent_id, key, attempt, profile, self.work(profile, key, expected_ms).seconds / speed)
+        self.running.hold(key, attempt, row, profile, expected_ms, now_s)
         if first:
             self.foreseen.held(key)
+            if (graph := self.graphs.of(key)) is not None:
+                graph.placed(key & INDEX_MASK)
 
     def begin(self, key: int, attempt: int, now_s: float) -> None:
         """The agent has begun with it."""
