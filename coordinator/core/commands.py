@@ -242,6 +242,15 @@ class KvDelete(msgspec.Struct, tag=21, array_like=True, gc=False):
     expect: int | None = None
 
 
+class KeepLoads(msgspec.Struct, tag=30, array_like=True):
+    """What was measured in step `number` of a grid of time, packed by the leader: the past from which the
+    next one forecasts."""
+
+    grid: int
+    number: int
+    packed: bytes
+
+
 Command = (
     SubmitDag
     | StageDag
@@ -264,6 +273,7 @@ Command = (
     | ForgetAgents
     | KvPut
     | KvDelete
+    | KeepLoads
 )
 
 

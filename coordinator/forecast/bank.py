@@ -127,7 +127,8 @@ class Bank:
                     grid.begin_anew()
                     self._sums[at] = self._counts[at] = 0.0
             elif number > opened:
-                closed.append(self._close(at, opened, absent))
+                if opened > grid.number:
+                    closed.append(self._close(at, opened, absent))
                 self._open[at] = number
         return closed
 
@@ -137,11 +138,14 @@ class Bank:
         grid = self.grids[closed.grid]
         if closed.number <= grid.number:
             return
-        rows = [self._row(key) for key in closed.keys]
+        believed = (closed.values >= 0) & (closed.values <= LARGEST)
+        found = [
+            (row, at) for at in np.flatnonzero(believed) if (row := self._row(closed.keys[at])) is not None
+        ]
+        rows, at = np.array(found, np.int64).reshape(-1, 2).T
         fresh = np.zeros(len(self._known), np.bool_)
-        for row, value in zip(rows, closed.values, strict=True):
-            if row is not None and 0 <= value <= LARGEST:
-                self._last[row], self._known[row], fresh[row] = value, True, True
+        self._last[rows] = closed.values[at]
+        self._known[rows] = fresh[rows] = True
         grid.step(closed.number, self._last, self._known, fresh)
 
     def drop(self, keys: Collection[Key]) -> None:

@@ -6,9 +6,15 @@ from typing import Final
 
 import msgspec
 
-HISTORY_STEPS: Final = 384
+from coordinator.core.limits import LOAD_STEPS
+
+HISTORY_STEPS: Final = LOAD_STEPS
 """Steps of the past that are kept of each series on each grid: over an hour in steps of 10 s, half a day in
 steps of two minutes, eight days in steps of half an hour."""
+
+
+SLOW_MODELS: Final = {"arima": "short", "lstm": "medium", "prophet": "long"}
+"""Models that run elsewhere, and the horizon that each serves."""
 
 
 class Horizon(msgspec.Struct, frozen=True):

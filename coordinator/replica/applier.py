@@ -13,7 +13,7 @@ whoever asks for the state or the store has it finished first.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -104,6 +104,10 @@ class Applier:
         """For reads of what is not in memory. Raises StorageFault."""
         self._settle()
         return self._store
+
+    def load_steps(self) -> Iterator[bytes]:
+        """What is kept of the load of the past, as it was packed."""
+        return self.store.load_steps()
 
     def apply(self, entries: Sequence[Committed]) -> None:
         """Carry out a run of entries; one batch will carry the writes of all.

@@ -118,6 +118,10 @@ class StoredState:
         state: bytes | None = self._get(Table.CHECKPOINT, number_key(key))
         return state
 
+    def load_steps(self) -> Iterator[bytes]:
+        """What is kept of the load of the past, grid by grid, as it was packed."""
+        return (packed for _, packed in self._scan(Table.LOAD_STEP))
+
     def kv(self, key: str) -> KvRecord | None:
         """What is stored at the key of the key-value space."""
         record: KvRecord | None = self._get(Table.KV, key.encode())

@@ -61,6 +61,7 @@ def history(node: Driver) -> None:
     node.join("w", held=[(node.key("d", "c"), 1)], credit=20)
     node.assign("v", "d", "b", "s")
     node.do(c.RecordLoads({"w": AgentLoad(cpu=0.5), "v": AgentLoad()}))
+    node.do(c.KeepLoads(0, 400, b"packed"))
     node.do(c.DrainAgent("r5", "w"))
     node.do(c.CloseSession("v", node.epoch("v"), False))
     node.do(c.LoseAgents([("v", node.epoch("v"))], "silent"))
