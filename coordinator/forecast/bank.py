@@ -65,12 +65,18 @@ class Closed(NamedTuple):
 
 class Bank:
     """Up to `max_series` series on the grids of some horizons, ascending. `outside` names models that run
-    elsewhere, by the horizon that they serve."""
+    elsewhere, with the horizon that they serve; `tops` says what a quantity can be at most."""
 
     def __init__(
-        self, horizons: tuple[Horizon, ...], *, max_series: int, outside: Mapping[str, str] | None = None
+        self,
+        horizons: tuple[Horizon, ...],
+        *,
+        max_series: int,
+        tops: Mapping[str, float] | None = None,
+        outside: Mapping[str, str] | None = None,
     ) -> None:
         names = outside or {}
+        self._tops = tops or {}
         self.grids = [
             Grid(horizon, [name for name, at in names.items() if at == horizon.name]) for horizon in horizons
         ]
@@ -91,11 +97,11 @@ class Bank:
     # --- samples in -----------------------------------------------------------------------------------------
 
     def observe(self, samples: Iterable[tuple[Key, float]]) -> None:
-        """Take samples, of one moment, into the steps that are open. What is not a number from 0 to `LARGEST`
-        is missing."""
+        """Take samples, of one moment, into the steps that are open. What is not a number from 0 to what
+        the quantity can be, `LARGEST` at the most, is missing."""
         rows, values = [], []
         for key, value in samples:
-            row = self._row(key) if 0 <= value <= LARGEST else None
+            row = self._row(key) if 0 <= value <= self._tops.get(key[1], LARGEST) else None
             if row is None:
                 self.refused += 1
                 continue
@@ -216,6 +222,8 @@ class Bank:
                 if self._used > len(self._known):
                     self._grow(2 * len(self._known))
             self.rows[key] = row
+            for grid in self.grids:
+                grid.top[row] = self._tops.get(key[1], np.inf)
         return row
 
     def _grow(self, size: int) -> None:

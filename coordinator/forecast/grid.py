@@ -10,7 +10,7 @@ import numpy as np
 from coordinator.forecast.history import FIRST_ROWS, BoolRow, FloatRow, Growing, History, IntRow
 from coordinator.forecast.horizons import HISTORY_STEPS, Horizon
 from coordinator.forecast.models import Outside, models_for
-from coordinator.forecast.scoring import Scores
+from coordinator.forecast.scoring import LEAST_SCORED, Scores
 
 MODEL_REACH: Final = 4
 """A model that runs elsewhere says so many times the longest distance ahead, as it is asked rarely."""
@@ -21,14 +21,12 @@ normal."""
 
 
 class Ahead(NamedTuple):
-    """What is expected of every series at one distance. `error` is the rolling mean absolute error of what
-    was said, NaN before the first outcome."""
+    """What is expected of every series at one distance; NaN where none is known."""
 
     value: FloatRow
     low: FloatRow
     high: FloatRow
     model: IntRow
-    error: FloatRow
 
 
 class Grid:
@@ -37,7 +35,8 @@ class Grid:
 
     def __init__(self, horizon: Horizon, outside: Iterable[str] = ()) -> None:
         self.horizon = horizon
-        self._size = FIRST_ROWS
+        self.top: FloatRow = np.full(FIRST_ROWS, np.inf)
+        """What a series can be at most."""
         self._begin(outside)
 
     def _begin(self, outside: Iterable[str]) -> None:
@@ -51,8 +50,8 @@ class Grid:
     def begin_anew(self) -> None:
         """Forget the past of all series."""
         self._begin(self.outside)
-        if self._size > FIRST_ROWS:
-            self.grow(self._size)
+        for part in self._parts() if len(self.top) > FIRST_ROWS else ():
+            part.grow(len(self.top))
 
     @property
     def number(self) -> int:
@@ -63,7 +62,7 @@ class Grid:
         """Make room for `size` series."""
         for part in self._parts():
             part.grow(size)
-        self._size = size
+        self.top = np.concatenate([self.top, np.full(size - len(self.top), np.inf)])
         self._ahead.clear()
 
     def clear(self, row: int) -> None:
@@ -111,20 +110,18 @@ class Grid:
         said = self._said(lead)
         best = scores.best(said)
         value = _of(said, best)
-        scored = scores.count[-1] > 0
-        # Before there is an outcome, all that has been seen is what may come.
+        scored = scores.count[-1] >= LEAST_SCORED
+        # Before there are outcomes, all that has been seen is what may come.
         half = np.where(scored, INTERVAL * scores.error[-1], past.highest - past.lowest)
-        half = np.where(past.age > 0, half, 0.0)
-        low = np.maximum(value - half, 0.0)
-        return Ahead(value, low, value + half, best, np.where(scored, scores.error[-1], np.nan))
+        return Ahead(value, np.maximum(value - half, 0.0), np.minimum(value + half, self.top), best)
 
     def _said(self, lead: int) -> FloatRow:
         """What each model says, within what the series has ever been and as much again: no model runs
         away."""
         past = self.past
-        width = np.where(past.age > 0, past.highest - past.lowest, 0.0)
-        low = np.where(past.age > 0, np.maximum(past.lowest - width, 0.0), 0.0)
-        high = np.where(past.age > 0, past.highest + width, 0.0)
+        width = past.highest - past.lowest
+        low = np.where(past.age > 0, np.maximum(past.lowest - width, 0.0), np.nan)
+        high = np.where(past.age > 0, np.minimum(past.highest + width, self.top), np.nan)
         said = np.stack([model.forecast(past, lead) for model in self.models])
         return np.clip(said, low, high)
 

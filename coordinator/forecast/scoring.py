@@ -23,7 +23,7 @@ GAIN: Final = 0.95
 OUTCOMES_KEPT: Final = 4
 """Forecasts kept of each series and distance after their outcome is known."""
 
-_MEMORY: Final = 0.05
+_MEMORY: Final = 0.02
 """Weight of the latest error, once there have been as many."""
 
 _WAITING: Final = 3

@@ -71,11 +71,13 @@ class Forecasting:
         self.bank = Bank(
             self._horizons,
             max_series=settings.max_series,
+            tops=dict.fromkeys(_AGENT_SERIES, 1.0),
             outside={name: SLOW_MODELS[name] for name in settings.models},
         )
         self._expected: dict[tuple[str, int], Mapping[str, tuple[float, float]]] = {}
         self._turns: dict[str, int] = {}
-        self._restored = False
+        self.restored = False
+        """Whether the past has been taken up; until then nothing is forecast."""
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -96,7 +98,7 @@ class Forecasting:
         if not self._settings.enabled:
             return
         self.bank.observe(self._samples(loads))
-        if not self._restored:
+        if not self.restored:
             return
         agents = self._state().agents
         for closed in self.bank.advance(self._clock.now_ms(), self._is_absent):
@@ -165,7 +167,7 @@ class Forecasting:
         known = {*self._state().agents, ""}
         self.bank.drop([key for key in self.bank.rows if key[0] not in known])
         self._expected.clear()
-        self._restored = True
+        self.restored = True
         _log.info("forecasting", steps=len(steps), series=len(self.bank.rows))
         if self._slow is not None:
             self._tasks += [asyncio.create_task(self._ask(name)) for name in self._settings.models]

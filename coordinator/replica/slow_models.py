@@ -11,7 +11,7 @@ import asyncio
 import importlib.util
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
@@ -25,6 +25,7 @@ _LIBRARIES: Final = {"arima": "statsforecast", "lstm": "torch", "prophet": "prop
 _ONE_THREAD: Final = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
 )
+_PROGRAM: Final = (sys.executable, "-m", "coordinator.slow_models")
 _PREFIX_BYTES: Final = 4
 
 
@@ -63,8 +64,8 @@ def check_installed(models: Iterable[str]) -> None:
 class ModelProcess:
     """One process for all slow models of a node."""
 
-    def __init__(self, program: str = "coordinator.slow_models") -> None:
-        self._program = program
+    def __init__(self, command: Sequence[str] = _PROGRAM) -> None:
+        self._command = command
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
 
@@ -105,8 +106,7 @@ class ModelProcess:
         process = self._process
         if process is None or process.returncode is not None:
             process = self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-m", self._program),
+                *self._command,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,
