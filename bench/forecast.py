@@ -115,7 +115,7 @@ def _ask(answering: Answering, grid: Grid, name: str) -> None:
     if answer.error:
         raise click.ClickException(f"{name}: {answer.error}")
     took_ms = (time.perf_counter() - began) * 1e3 / _SLOW_SERIES
-    click.echo(f"  {name}: {took_ms:.0f} ms a series", err=True)
+    click.echo(f"    {name}: {took_ms:.0f} ms a series")
     paths = np.frombuffer(answer.paths).reshape(outside.reach, -1)
     for row, path in enumerate(paths.T):
         outside.take(row, grid.number, path)

@@ -215,6 +215,7 @@ class Outside(Columns):
     on."""
 
     _fills: ClassVar[dict[str, float]] = {"paths": np.nan, "made": -1}
+    _TRUST_IN_NOW: Final = 0.5
 
     def __init__(self, name: str, reach: int) -> None:
         self.name = name
@@ -234,9 +235,16 @@ class Outside(Columns):
         """It learns elsewhere."""
 
     def forecast(self, past: History, lead: int) -> FloatRow:
-        at = past.number + lead - self.made - 1
-        within = (self.made >= 0) & (at >= 0) & (at < self.reach)
-        found = self.paths[np.clip(at, 0, self.reach - 1), np.arange(len(at))]
+        since = past.number - self.made
+        said, said_of_now = self._at(since + lead), self._at(since)
+        # The older its word is, the more has happened that it did not know of.
+        off = np.where(np.isfinite(said_of_now), past.now - said_of_now, 0.0)
+        return said + self._TRUST_IN_NOW * off
+
+    def _at(self, steps: IntRow) -> FloatRow:
+        """What it said of so many steps after it was asked; NaN if nothing."""
+        within = (self.made >= 0) & (steps >= 1) & (steps <= self.reach)
+        found = self.paths[np.clip(steps - 1, 0, self.reach - 1), np.arange(len(steps))]
         return np.where(within, found, np.nan)
 
 

@@ -14,7 +14,7 @@ import structlog
 from coordinator.core.commands import Command, KeepLoads
 from coordinator.core.limits import LOAD_STEP_BYTES
 from coordinator.core.model import AgentLoad, AgentState, State
-from coordinator.errors import ModelFailed, WrongState
+from coordinator.errors import ModelFailed, Unavailable, WrongState
 from coordinator.forecast.bank import Bank, Forecast, Key
 from coordinator.forecast.grid import Grid
 from coordinator.forecast.horizons import SLOW_MODELS, horizons
@@ -37,9 +37,10 @@ _CLUSTER_SERIES: Final = ("waiting", "busy")
 SERIES: Final = (*_AGENT_SERIES, *_CLUSTER_SERIES)
 """What is forecast, of agents and of the cluster."""
 
-_RESTORE_PAUSE_S: Final = 0.005
+_RESTORE_PAUSE_S: Final = 0.002
 """Between two steps of the past that a new leader takes up; at least twice as long as the step took."""
 
+_RETRY_MS: Final = 200
 _LEAST_PAST: Final = 32
 """Steps of a series before a slow model is asked about it."""
 
@@ -112,7 +113,7 @@ class Forecasting:
         """By agent, the load (`scheduling.agents.load_score`) that is expected in `ahead_s` seconds, and the
         upper end of its interval. For the nearest distance that is forecast; computed once a step. Agents
         without a past are left out."""
-        found = self.bank.nearest(ahead_s)
+        found = self.bank.nearest(ahead_s) if self.restored else None
         if found is None:
             return {}
         grid, lead = found
@@ -126,9 +127,12 @@ class Forecasting:
 
         Raises:
             WrongState: forecasts are switched off.
+            Unavailable: the past has not been taken up yet.
         """
         if not self._settings.enabled:
             raise WrongState("forecast.enabled is false on this node", setting="forecast.enabled")
+        if not self.restored:
+            raise Unavailable("this leader is new, and still takes up the past", retry_after_ms=_RETRY_MS)
         return sorted(key for key in self.bank.rows if agent in (None, key[0]) and series in ("", key[1]))
 
     def forecasts(self, key: Key, horizon: str = "") -> list[Forecast]:

@@ -21,7 +21,9 @@ from coordinator.errors import ConfigError, ModelFailed
 from coordinator.forecast.history import FloatRow
 from coordinator.slow_models.frames import MAX_FRAME_BYTES, Answer, Question
 
-_LIBRARIES: Final = {"arima": "statsforecast", "lstm": "torch", "prophet": "prophet"}
+LIBRARIES: Final = {"arima": "statsforecast", "lstm": "torch", "prophet": "prophet"}
+"""What each model needs beyond the server's own packages."""
+
 _ONE_THREAD: Final = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
 )
@@ -52,9 +54,9 @@ class SlowModels(Protocol):
 def check_installed(models: Iterable[str]) -> None:
     """Raises ConfigError if the library of one of these models is not installed."""
     for model in models:
-        if importlib.util.find_spec(_LIBRARIES[model]) is None:
+        if importlib.util.find_spec(LIBRARIES[model]) is None:
             raise ConfigError(
-                f"forecast.extras names {model}, and its library {_LIBRARIES[model]} is not installed: "
+                f"forecast.extras names {model}, and its library {LIBRARIES[model]} is not installed: "
                 f"pip install 'quorumflow[forecast-{model}]', or take it out of forecast.extras",
                 key="forecast.extras",
                 value=model,

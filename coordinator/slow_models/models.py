@@ -25,8 +25,8 @@ class Answering:
 
     def answer(self, question: Question) -> Answer:
         """What the model says; or why it says nothing, be it that its library is not there."""
-        past = np.frombuffer(question.past, np.float64).reshape(question.steps, question.series)
         try:
+            past = np.frombuffer(question.past, np.float64).reshape(question.steps, question.series)
             paths = self._model(question.model).paths(past, question.season, question.ahead)
         except Exception as error:
             # Whatever a library raises, the node goes on without it.

@@ -175,8 +175,11 @@ def test_a_model_that_runs_elsewhere_speaks_for_the_steps_that_it_spoke_of() -> 
     """D6: later its word ends, and then there is none."""
     outside, past = Outside("other", 4), History(8)
     past.push(10, np.full(16, 5.0), np.ones(16, np.bool_))
-    outside.take(2, 9, np.array([1.0, 2.0, np.inf]))
+    outside.take(2, 9, np.array([5.0, 2.0, np.inf]))
     said = [outside.forecast(past, lead)[2] for lead in (1, 2, 3, 4)]
     assert said[0] == 2.0
     assert np.isnan(said[1:]).all()
+    # What has happened since counts half.
+    outside.take(2, 9, np.array([4.0, 2.0, np.inf]))
+    assert outside.forecast(past, 1)[2] == 2.5
     assert np.isnan(outside.forecast(past, 1)[0])

@@ -13,7 +13,7 @@ import pytest
 from coordinator.core.commands import CloseSession, Command, ForgetAgents, KeepLoads
 from coordinator.core.limits import LOAD_GRIDS, LOAD_STEPS
 from coordinator.core.model import AgentLoad
-from coordinator.errors import ModelFailed, WrongState
+from coordinator.errors import ModelFailed, Unavailable, WrongState
 from coordinator.forecast.horizons import HISTORY_STEPS, horizons
 from coordinator.forecast.settings import ForecastSettings
 from coordinator.replica.forecasting import Forecasting
@@ -50,6 +50,12 @@ class Leader:
 
     async def forecasting(self, settings: ForecastSettings = QUICK, slow: Slow | None = None) -> Forecasting:
         """The forecasts of a new term, once they have taken up the past."""
+        made = self.make(settings, slow)
+        await until(lambda: made.restored or not settings.enabled)
+        return made
+
+    def make(self, settings: ForecastSettings = QUICK, slow: Slow | None = None) -> Forecasting:
+        """The forecasts of a new term."""
         made = Forecasting(
             lambda: self.applier.newest,
             self.applier.load_steps,
@@ -61,7 +67,6 @@ class Leader:
         )
         self.made.append(made)
         made.start()
-        await until(lambda: made.restored or not settings.enabled)
         return made
 
     def run(self, forecasting: Forecasting, cpus: list[float], agent: str = "r1") -> None:
@@ -148,6 +153,20 @@ async def test_a_new_leader_goes_on_from_the_past(leader: Leader) -> None:
         assert [getattr(one, name) for one in after] == pytest.approx(
             [getattr(one, name) for one in before], abs=2e-3, nan_ok=True
         )
+
+
+async def test_a_new_leader_says_nothing_before_it_has_taken_up_the_past(leader: Leader) -> None:
+    """D6: what it would say is old."""
+    former = await leader.forecasting()
+    leader.run(former, [0.5] * 30)
+    later = leader.make()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert later.expected_load(60) == {}
+    with pytest.raises(Unavailable):
+        later.known(None, "")
+    await until(lambda: later.restored)
+    assert later.expected_load(60) == former.expected_load(60)
 
 
 async def test_what_is_kept_is_bounded(leader: Leader) -> None:
