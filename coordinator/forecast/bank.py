@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import product
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from coordinator.forecast.grid import Ahead, Grid
-from coordinator.forecast.history import FIRST_ROWS, BoolRow, FloatRow
+from coordinator.forecast.history import FIRST_ROWS, BoolRow, FloatRow, IntRow
 from coordinator.forecast.horizons import Horizon
 
 LARGEST: Final = 1e12
@@ -84,6 +85,8 @@ class Bank:
         self.refused = 0
         """Samples that were no numbers, or of series beyond the bound."""
         self._max_series = max_series
+        self._quantities: dict[str, None] = {}
+        self._order: tuple[BoolRow, tuple[Key, ...], IntRow] | None = None
         self._vacant: list[int] = []
         self._used = 0
         size = (len(horizons), FIRST_ROWS)
@@ -116,14 +119,14 @@ class Bank:
             self._last[rows] = values
             self._known[rows] = True
 
-    def advance(self, now_ms: int, absent: Callable[[Key], bool] | None = None) -> list[Closed]:
-        """Close the steps that are over at `now_ms`. A series without a sample in one is what it last was,
-        which is an outcome like any other unless it is `absent`.
+    def advance(self, now_ms: int, absent: Collection[str] = ()) -> Closed | None:
+        """Close a step that is over at `now_ms`; one in a call, as it takes time: those of other grids may
+        follow in the next one. A series without a sample in it is what it last was, which is an outcome like
+        any other unless its agent is `absent`.
 
         A clock that goes back finds its step open still, or, if it goes back by more than all that is kept,
         begins anew.
         """
-        closed = []
         for at, grid in enumerate(self.grids):
             number, opened = grid.horizon.number(now_ms), self._open[at]
             back = opened - number > grid.past.steps
@@ -133,10 +136,10 @@ class Bank:
                     grid.begin_anew()
                     self._sums[at] = self._counts[at] = 0.0
             elif number > opened:
-                if opened > grid.number:
-                    closed.append(self._close(at, opened, absent))
                 self._open[at] = number
-        return closed
+                if opened > grid.number:
+                    return self._close(at, opened, absent)
+        return None
 
     def restore(self, closed: Closed) -> None:
         """Take a step that was closed before, later than those that were restored. An older one is
@@ -161,6 +164,7 @@ class Bank:
             if row is None:
                 continue
             self._vacant.append(row)
+            self._order = None
             self._known[row] = False
             self._sums[:, row] = self._counts[:, row] = self._last[row] = 0.0
             for grid in self.grids:
@@ -200,17 +204,25 @@ class Bank:
 
     # --- inside ---------------------------------------------------------------------------------------------
 
-    def _close(self, at: int, number: int, absent: Callable[[Key], bool] | None) -> Closed:
+    def _close(self, at: int, number: int, absent: Collection[str]) -> Closed:
         sums, counts = self._sums[at], self._counts[at]
         values = np.where(counts > 0, sums / np.maximum(counts, 1.0), self._last)
         fresh = self._known.copy()
-        for key, row in self.rows.items() if absent is not None else ():
-            if absent is not None and absent(key):
+        for agent, quantity in product(absent, self._quantities):
+            if (row := self.rows.get((agent, quantity))) is not None:
                 fresh[row] = False
         sums[:] = counts[:] = 0.0
         self.grids[at].step(number, values, self._known, fresh)
-        kept = [(key, row) for key, row in self.rows.items() if fresh[row]]
-        return Closed(at, number, tuple(key for key, _ in kept), values[[row for _, row in kept]])
+        keys, rows = self._kept(fresh)
+        return Closed(at, number, keys, values[rows])
+
+    def _kept(self, fresh: BoolRow) -> tuple[tuple[Key, ...], IntRow]:
+        """The fresh series and their rows; the very same objects as the last time, if those are the same."""
+        if self._order is None or not np.array_equal(self._order[0], fresh):
+            keys = tuple(key for key, row in self.rows.items() if fresh[row])
+            rows = np.fromiter((self.rows[key] for key in keys), np.int64, len(keys))
+            self._order = fresh, keys, rows
+        return self._order[1:]
 
     def _row(self, key: Key) -> int | None:
         row = self.rows.get(key)
@@ -222,6 +234,8 @@ class Bank:
                 if self._used > len(self._known):
                     self._grow(2 * len(self._known))
             self.rows[key] = row
+            self._quantities[key[1]] = None
+            self._order = None
             for grid in self.grids:
                 grid.top[row] = self._tops.get(key[1], np.inf)
         return row

@@ -163,13 +163,15 @@ class Autoregression(Columns):
     _ORDER: Final = 6
     _MEMORY: Final = 0.01
     _RIDGE: Final = 1e-3
-    _FIT_EVERY: Final = 8
-    _PARTS: Final = 2
+    _FIT_EVERY: Final = 4
+    _FIT_LEAST: Final = 64
+    _FIT_MOST: Final = 1_024
     _SANE: Final = 4.0
     _LEAST_AGE: Final = 4 * _ORDER
 
     def __init__(self, leads: tuple[int, ...]) -> None:
         self._at = {lead: at for at, lead in enumerate(leads)}
+        self._next = 0
         self.mean: FloatRow
         self.gram: FloatRow
         self.weights: FloatRow
@@ -182,8 +184,10 @@ class Autoregression(Columns):
         self.gram *= 1 - self._MEMORY
         self.gram += lags[:, None] * lags[None]
         if past.number % self._FIT_EVERY == 0:
-            part = past.number // self._FIT_EVERY % self._PARTS
-            self._fit(np.arange(part, len(self.mean), self._PARTS))
+            size = len(self.mean)
+            part = min(max(size // 4, self._FIT_LEAST), self._FIT_MOST)
+            self._next = self._next + part if self._next + part < size else 0
+            self._fit(np.arange(self._next, min(self._next + part, size)))
 
     def forecast(self, past: History, lead: int) -> FloatRow:
         weights = self.weights[self._at[lead]]
@@ -192,8 +196,6 @@ class Autoregression(Columns):
         return np.where(past.age >= self._LEAST_AGE, said, np.nan)
 
     def _fit(self, rows: IntRow) -> None:
-        if not len(rows):
-            return
         order = self._ORDER
         gram = self.gram[:, :, rows].transpose(2, 0, 1)
         power = np.trace(gram, axis1=1, axis2=2) / (order + 1)

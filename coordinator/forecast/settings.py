@@ -22,7 +22,7 @@ class ForecastSettings(msgspec.Struct, frozen=True, kw_only=True):
     short_step_s: Annotated[int, Meta(ge=1, le=60)] = 10
     medium_step_s: Annotated[int, Meta(ge=1, le=600)] = 120
     long_step_s: Annotated[int, Meta(ge=1, le=7_200)] = 1_800
-    max_series: Annotated[int, Meta(ge=2, le=100_000)] = 30_000
+    max_series: Annotated[int, Meta(ge=2, le=100_000)] = 10_000
     extras: str = ""
     extra_series: Annotated[int, Meta(ge=1, le=1_000)] = 16
     extra_interval_s: Annotated[int, Meta(ge=1, le=86_400)] = 60

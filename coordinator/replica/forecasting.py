@@ -20,7 +20,7 @@ from coordinator.forecast.grid import Grid
 from coordinator.forecast.horizons import SLOW_MODELS, horizons
 from coordinator.forecast.settings import ForecastSettings
 from coordinator.replica.clock import Clock
-from coordinator.replica.load_steps import pack, unpack
+from coordinator.replica.load_steps import Packer, unpack
 from coordinator.replica.slow_models import ModelCall, SlowModels
 from coordinator.scheduling.agents import load_score
 
@@ -76,9 +76,11 @@ class Forecasting:
             outside={name: SLOW_MODELS[name] for name in settings.models},
         )
         self._expected: dict[tuple[str, int], Mapping[str, tuple[float, float]]] = {}
+        self._packer = Packer()
         self._turns: dict[str, int] = {}
         self.restored = False
         """Whether the past has been taken up; until then nothing is forecast."""
+        self._stopped = False
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -88,6 +90,7 @@ class Forecasting:
 
     def stop(self) -> None:
         """The term is over."""
+        self._stopped = True
         for task in self._tasks:
             task.cancel()
         if self._slow is not None:
@@ -99,15 +102,22 @@ class Forecasting:
         if not self._settings.enabled:
             return
         self.bank.observe(self._samples(loads))
-        if not self.restored:
-            return
+        if self.restored:
+            self._advance()
+
+    def _advance(self) -> None:
+        """Close one step; commits go on before the next."""
         agents = self._state().agents
-        for closed in self.bank.advance(self._clock.now_ms(), self._is_absent):
-            self._expected.clear()
-            packed = pack(closed, self._horizons[closed.grid].step_s)
-            if len(packed) <= LOAD_STEP_BYTES:
-                self._propose(KeepLoads(closed.grid, closed.number, packed))
-            self.bank.drop([key for key in self.bank.rows if key[0] and key[0] not in agents])
+        absent = [name for name, agent in agents.items() if agent.record.state is not AgentState.CONNECTED]
+        closed = self.bank.advance(self._clock.now_ms(), absent)
+        if closed is None or self._stopped:
+            return
+        self._expected.clear()
+        packed = self._packer.pack(closed, self._horizons[closed.grid].step_s)
+        if len(packed) <= LOAD_STEP_BYTES:
+            self._propose(KeepLoads(closed.grid, closed.number, packed))
+        self.bank.drop([key for key in self.bank.rows if key[0] and key[0] not in agents])
+        asyncio.get_running_loop().call_soon(self._advance)
 
     def expected_load(self, ahead_s: float) -> Mapping[str, tuple[float, float]]:
         """By agent, the load (`scheduling.agents.load_score`) that is expected in `ahead_s` seconds, and the
@@ -149,10 +159,6 @@ class Forecasting:
         for agent_id, load in loads.items():
             for name, of in _AGENT_SERIES.items():
                 yield (agent_id, name), of(load)
-
-    def _is_absent(self, key: Key) -> bool:
-        agent = self._state().agents.get(key[0])
-        return key[0] != "" and (agent is None or agent.record.state is not AgentState.CONNECTED)
 
     async def _restore(self) -> None:
         """Let the bank go through what is kept of the past, in pieces: commits go on meanwhile."""

@@ -10,7 +10,8 @@ import msgspec
 import numpy as np
 
 from coordinator.core.limits import LOAD_STEP_BYTES
-from coordinator.forecast.bank import Closed
+from coordinator.forecast.bank import Closed, Key
+from coordinator.forecast.history import IntRow
 
 _UNPACKED_BYTES = 16 * LOAD_STEP_BYTES
 
@@ -30,20 +31,43 @@ class _Step(msgspec.Struct, array_like=True):
 _decoder = msgspec.msgpack.Decoder(_Step)
 
 
-def pack(closed: Closed, step_s: int) -> bytes:
-    """The step, some ten bytes an agent."""
-    cluster: dict[str, float] = {}
-    agents: dict[str, dict[str, float]] = {}
-    quantities: dict[str, None] = {}
-    for (agent, quantity), value in zip(closed.keys, closed.values.tolist(), strict=True):
-        if not agent:
-            cluster[quantity] = value
-            continue
-        quantities[quantity] = None
-        agents.setdefault(agent, {})[quantity] = value
-    table = np.array([[of.get(one, np.nan) for one in quantities] for of in agents.values()], np.float16)
-    step = _Step(closed.grid, step_s, closed.number, cluster, list(agents), list(quantities), table.tobytes())
-    return zlib.compress(msgspec.msgpack.encode(step), 1)
+class Packer:
+    """Packs steps, some ten bytes an agent. It remembers how the series of the last one were laid out."""
+
+    def __init__(self) -> None:
+        self._keys: tuple[Key, ...] = ()
+        self._agents: list[str] = []
+        self._quantities: list[str] = []
+        self._cells: IntRow = np.zeros(0, np.int64)
+        self._cluster: dict[str, int] = {}
+
+    def pack(self, closed: Closed, step_s: int) -> bytes:
+        """The step."""
+        if closed.keys is not self._keys:
+            self._lay_out(closed.keys)
+        # One cell more, for what is not of an agent.
+        table = np.full(len(self._agents) * len(self._quantities) + 1, np.nan, np.float16)
+        of_cluster = self._cells < 0
+        table[self._cells] = np.where(of_cluster, 0.0, closed.values)
+        cluster = {name: float(closed.values[at]) for name, at in self._cluster.items()}
+        step = _Step(
+            closed.grid,
+            step_s,
+            closed.number,
+            cluster,
+            self._agents,
+            self._quantities,
+            table[:-1].tobytes(),
+        )
+        return zlib.compress(msgspec.msgpack.encode(step), 1)
+
+    def _lay_out(self, keys: tuple[Key, ...]) -> None:
+        agents = {agent: at for at, agent in enumerate(dict.fromkeys(agent for agent, _ in keys if agent))}
+        names = {name: at for at, name in enumerate(dict.fromkeys(name for agent, name in keys if agent))}
+        cells = (agents[agent] * len(names) + names[name] if agent else -1 for agent, name in keys)
+        self._cells = np.fromiter(cells, np.int64, len(keys))
+        self._agents, self._quantities, self._keys = list(agents), list(names), keys
+        self._cluster = {name: at for at, (agent, name) in enumerate(keys) if not agent}
 
 
 def unpack(kept: Iterable[bytes], step_s: tuple[int, ...]) -> list[Closed]:

@@ -18,11 +18,16 @@ QUICK = (Horizon("short", 1, (1, 6), (12,)), Horizon("medium", 4, (2, 5), (6,)))
 STEP_MS = 1_000
 
 
+def advanced(bank: Bank, now_ms: int, absent: tuple[str, ...] = ()) -> list[Closed]:
+    """All steps that are over by now."""
+    return list(iter(lambda: bank.advance(now_ms, absent), None))
+
+
 def fed(bank: Bank, values: list[float], key: Key = CPU, begin_ms: int = 0) -> list[Closed]:
     """Feed the bank with one sample a second; what was closed by that."""
     closed = []
     for at, value in enumerate(values):
-        closed += bank.advance(begin_ms + at * STEP_MS)
+        closed += advanced(bank, begin_ms + at * STEP_MS)
         bank.observe([(key, value)])
     return closed
 
@@ -42,7 +47,7 @@ def test_a_series_without_a_sample_is_as_it_was() -> None:
     bank.advance(0)
     bank.observe([(CPU, 0.6)])
     for at in range(1, 9):
-        (closed, *_) = bank.advance(at * STEP_MS, lambda key: key[0] == "b")
+        (closed, *_) = advanced(bank, at * STEP_MS, ("b",))
         assert closed.keys == (CPU,)
         assert closed.values[0] == pytest.approx(0.4 if at == 1 else 0.6)
     (forecast, *_) = bank.forecasts(CPU)
@@ -65,7 +70,7 @@ def test_no_more_series_are_kept_than_may_be() -> None:
     """D6: and those that are dropped make room, without what was there before."""
     bank = Bank(QUICK, max_series=40)
     for at in range(30):
-        bank.advance(at * STEP_MS)
+        advanced(bank, at * STEP_MS)
         bank.observe([((f"a{number}", "cpu"), 0.9) for number in range(50)])
     assert len(bank.rows) == 40
     bank.drop([(f"a{number}", "cpu") for number in range(10)] + [("nobody", "cpu")])
@@ -87,11 +92,11 @@ def test_a_clock_that_goes_back_a_little_changes_nothing(back_ms: int) -> None:
     now_ms = begin_ms + 20 * STEP_MS
     bank.advance(now_ms)
     if back_ms < HISTORY_STEPS * STEP_MS:
-        assert bank.advance(now_ms - back_ms) == []
+        assert bank.advance(now_ms - back_ms) is None
         # The longer distance is looked at every other step.
         assert [one.scored for one in bank.forecasts(CPU)] == [19, 7]
     else:
-        assert bank.advance(now_ms - back_ms) == []
+        assert bank.advance(now_ms - back_ms) is None
         assert list(bank.forecasts(CPU)) == []
         fed(bank, [0.5] * 20, begin_ms=now_ms - back_ms)
         assert [one.value for one in bank.forecasts(CPU)] == [0.5] * 2
@@ -135,7 +140,7 @@ def test_the_nearest_distance_is_at_least_as_far() -> None:
     bank = Bank(horizons(), max_series=10)
     assert bank.nearest(60) is None
     for at in range(0, 4_000_000, 10_000):
-        bank.advance(at)
+        advanced(bank, at)
         bank.observe([(CPU, 0.5)])
     found = [bank.nearest(ahead_s) for ahead_s in (-1, 0, 60, 61, 600, 601, 3_600, 3_601, 10**9)]
     distances = [lead * grid.horizon.step_s for grid, lead in found if grid] if all(found) else []
@@ -165,7 +170,7 @@ def test_whatever_comes_forecasts_are_finite_and_in_order(
     for at, (batch, passed_ms) in enumerate(moments):
         bank.observe(batch)
         now_ms = max(0, now_ms + passed_ms)
-        for closed in bank.advance(now_ms):
+        for closed in advanced(bank, now_ms):
             assert np.isfinite(closed.values).all()
         if at % 20 == 19:
             bank.drop([(name, "cpu") for name in gone])

@@ -69,12 +69,14 @@ class Leader:
         made.start()
         return made
 
-    def run(self, forecasting: Forecasting, cpus: list[float], agent: str = "r1") -> None:
+    async def run(self, forecasting: Forecasting, cpus: list[float], agent: str = "r1") -> None:
         """A load report a second."""
         for cpu in cpus:
             forecasting.observe({agent: AgentLoad(cpu=cpu, memory=0.1)})
+            await settle()
             self.now += 1_000
         forecasting.observe({})
+        await settle()
 
 
 class Slow:
@@ -96,6 +98,12 @@ class Slow:
     def stop(self) -> None:
         """As `SlowModels.stop`."""
         self.stopped = True
+
+
+async def settle() -> None:
+    """Let the steps of all grids be closed."""
+    for _ in range(LOAD_GRIDS + 1):
+        await asyncio.sleep(0)
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -121,11 +129,11 @@ async def test_the_scheduler_reads_what_agents_will_bear(leader: Leader) -> None
     past."""
     forecasting = await leader.forecasting()
     assert forecasting.expected_load(60) == {}
-    leader.run(forecasting, [0.5] * 30)
+    await leader.run(forecasting, [0.5] * 30)
     expected = forecasting.expected_load(60)
     assert expected == {"r1": (0.5, 0.5)}
     assert forecasting.expected_load(60) is expected
-    leader.run(forecasting, [0.7, 0.9])
+    await leader.run(forecasting, [0.7, 0.9])
     mean, high = forecasting.expected_load(60)["r1"]
     assert (mean, high > mean, high <= 1) == (pytest.approx(0.9), True, True)
 
@@ -134,7 +142,7 @@ async def test_the_cluster_is_forecast_too(leader: Leader) -> None:
     """D6: tasks that wait, and attempts that agents hold."""
     forecasting = await leader.forecasting()
     leader.waiting = 1_000_000
-    leader.run(forecasting, [0.5] * 3)
+    await leader.run(forecasting, [0.5] * 3)
     assert forecasting.known("", "") == [("", "busy"), ("", "waiting")]
     assert {one.value for one in forecasting.forecasts(("", "waiting"))} == {1_000_000.0}
     assert {one.value for one in forecasting.forecasts(("", "busy"))} == {0.0}
@@ -145,7 +153,7 @@ async def test_a_new_leader_goes_on_from_the_past(leader: Leader) -> None:
     kept."""
     chance = np.random.default_rng(1)
     former = await leader.forecasting()
-    leader.run(former, (0.5 + 0.1 * chance.standard_normal(50)).tolist())
+    await leader.run(former, (0.5 + 0.1 * chance.standard_normal(50)).tolist())
     later = await leader.forecasting()
     before, after = former.forecasts(("r1", "cpu")), later.forecasts(("r1", "cpu"))
     assert [one.scored for one in after] == [one.scored for one in before] != [0] * len(before)
@@ -158,7 +166,7 @@ async def test_a_new_leader_goes_on_from_the_past(leader: Leader) -> None:
 async def test_a_new_leader_says_nothing_before_it_has_taken_up_the_past(leader: Leader) -> None:
     """D6: what it would say is old."""
     former = await leader.forecasting()
-    leader.run(former, [0.5] * 30)
+    await leader.run(former, [0.5] * 30)
     later = leader.make()
     for _ in range(20):
         await asyncio.sleep(0)
@@ -174,7 +182,7 @@ async def test_what_is_kept_is_bounded(leader: Leader) -> None:
     assert HISTORY_STEPS == LOAD_STEPS
     assert len(horizons()) == LOAD_GRIDS
     forecasting = await leader.forecasting()
-    leader.run(forecasting, [0.5] * (LOAD_STEPS + 20))
+    await leader.run(forecasting, [0.5] * (LOAD_STEPS + 20))
     assert len(list(leader.applier.load_steps())) == LOAD_GRIDS * LOAD_STEPS
     assert len(leader.proposed) > LOAD_GRIDS * LOAD_STEPS
 
@@ -184,14 +192,14 @@ async def test_an_agent_that_is_away_is_not_scored_and_one_that_is_forgotten_is_
 ) -> None:
     """D6, D7: what it was is not what it is."""
     forecasting = await leader.forecasting()
-    leader.run(forecasting, [0.5] * 20)
+    await leader.run(forecasting, [0.5] * 20)
     scored = forecasting.forecasts(("r1", "cpu"))[0].scored
     epoch = leader.applier.newest.agents["r1"].record.epoch
     leader.propose(CloseSession("r1", epoch, True))
-    leader.run(forecasting, [0.3] * 5, agent="r2")
+    await leader.run(forecasting, [0.3] * 5, agent="r2")
     assert forecasting.forecasts(("r1", "cpu"))[0].scored == scored
     leader.propose(ForgetAgents([("r1", epoch)]))
-    leader.run(forecasting, [0.3], agent="r2")
+    await leader.run(forecasting, [0.3], agent="r2")
     assert forecasting.known("r1", "") == []
     assert "r1" not in forecasting.expected_load(60)
     later = await leader.forecasting()
@@ -200,14 +208,14 @@ async def test_an_agent_that_is_away_is_not_scored_and_one_that_is_forgotten_is_
 
 async def test_steps_of_another_length_are_no_past(leader: Leader) -> None:
     """D6: after a change of the settings the leader begins anew."""
-    leader.run(await leader.forecasting(), [0.5] * 10)
+    await leader.run(await leader.forecasting(), [0.5] * 10)
     later = await leader.forecasting(ForecastSettings(short_step_s=2, medium_step_s=2, long_step_s=2))
     assert later.known(None, "") == []
 
 
 async def test_a_kept_step_that_cannot_be_read_is_left_out(leader: Leader) -> None:
     """D6: and so is one that has not been yet."""
-    leader.run(await leader.forecasting(), [0.5] * 10)
+    await leader.run(await leader.forecasting(), [0.5] * 10)
     (kept, *_) = [one for one in leader.proposed if isinstance(one, KeepLoads)]
     for at, packed in enumerate((b"", b"nonsense", kept.packed[:-3], bytes(1_000))):
         leader.propose(KeepLoads(0, at, packed))
@@ -219,7 +227,7 @@ async def test_a_kept_step_that_cannot_be_read_is_left_out(leader: Leader) -> No
 async def test_garbage_of_an_agent_is_not_taken_for_load(leader: Leader) -> None:
     """D6: CPU and memory are missing then; the scheduler's load is full."""
     forecasting = await leader.forecasting()
-    leader.run(forecasting, [float("nan"), -1.0, float("inf"), 1e300])
+    await leader.run(forecasting, [float("nan"), -1.0, float("inf"), 1e300])
     assert forecasting.known("r1", "") == [("r1", "load"), ("r1", "memory")]
     assert forecasting.expected_load(1)["r1"][0] == 1.0
 
@@ -227,7 +235,7 @@ async def test_garbage_of_an_agent_is_not_taken_for_load(leader: Leader) -> None
 async def test_forecasts_can_be_switched_off(leader: Leader) -> None:
     """D6: nothing is kept then, and whoever asks is told why there is nothing."""
     forecasting = await leader.forecasting(ForecastSettings(enabled=False))
-    leader.run(forecasting, [0.5] * 10)
+    await leader.run(forecasting, [0.5] * 10)
     assert (leader.proposed, forecasting.expected_load(60)) == ([], {})
     with pytest.raises(WrongState, match=r"forecast\.enabled"):
         forecasting.known(None, "")
@@ -245,12 +253,12 @@ async def test_a_slow_model_competes_like_any_other(leader: Leader, answer: floa
     """D6: it is used where it was right, and one that fails costs nothing."""
     slow = Slow(answer)
     forecasting = await leader.forecasting(SLOW, slow)
-    leader.run(forecasting, [0.5] * 40)
+    await leader.run(forecasting, [0.5] * 40)
     await until(lambda: len(slow.asked) >= 3)
     calls = {call.past.shape[1] for call in slow.asked}
     assert calls <= {1, 2, 3}
     # It foresees a jump to 0.9 that lasts; what was there before says nothing of it.
-    leader.run(forecasting, [0.5, 0.9] * 30)
+    await leader.run(forecasting, [0.5, 0.9] * 30)
     said = {one.model for one in forecasting.forecasts(("r1", "cpu"), "short")}
     assert ("arima" in said) == used
     forecasting.stop()
