@@ -13,7 +13,7 @@ whoever asks for the state or the store has it finished first.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -105,9 +105,9 @@ class Applier:
         self._settle()
         return self._store
 
-    def load_steps(self) -> Iterator[bytes]:
-        """What is kept of the load of the past, as it was packed."""
-        return self.store.load_steps()
+    def load_step(self, place: int) -> bytes | None:
+        """What is kept of the load of the past; see `StoredState.load_step`."""
+        return self.store.load_step(place)
 
     def apply(self, entries: Sequence[Committed]) -> None:
         """Carry out a run of entries; one batch will carry the writes of all.

@@ -4,7 +4,7 @@ the past in the replicated state for its successor, and lets models that are slo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Final
 
@@ -12,7 +12,7 @@ import numpy as np
 import structlog
 
 from coordinator.core.commands import Command, KeepLoads
-from coordinator.core.limits import LOAD_STEP_BYTES
+from coordinator.core.limits import LOAD_GRIDS, LOAD_STEP_BYTES, LOAD_STEPS
 from coordinator.core.model import AgentLoad, AgentState, State
 from coordinator.errors import ModelFailed, Unavailable, WrongState
 from coordinator.forecast.bank import Bank, Forecast, Key
@@ -20,7 +20,7 @@ from coordinator.forecast.grid import Grid
 from coordinator.forecast.horizons import SLOW_MODELS, horizons
 from coordinator.forecast.settings import ForecastSettings
 from coordinator.replica.clock import Clock
-from coordinator.replica.load_steps import Packer, unpack
+from coordinator.replica.load_steps import Packer, place_of, unpack
 from coordinator.replica.slow_models import ModelCall, SlowModels
 from coordinator.scheduling.agents import load_score
 
@@ -40,6 +40,9 @@ SERIES: Final = (*_AGENT_SERIES, *_CLUSTER_SERIES)
 _RESTORE_PAUSE_S: Final = 0.002
 """Between two steps of the past that a new leader takes up; at least twice as long as the step took."""
 
+_LOOKED_AT: Final = 32
+"""Places of the past that are looked at in one turn of the event loop."""
+
 _RETRY_MS: Final = 200
 _LEAST_PAST: Final = 32
 """Steps of a series before a slow model is asked about it."""
@@ -54,7 +57,7 @@ class Forecasting:
     def __init__(
         self,
         state: Callable[[], State],
-        kept: Callable[[], Iterable[bytes]],
+        kept: Callable[[int], bytes | None],
         waiting: Callable[[], int],
         propose: Callable[[Command], None],
         clock: Clock,
@@ -163,24 +166,35 @@ class Forecasting:
     async def _restore(self) -> None:
         """Let the bank go through what is kept of the past, in pieces: commits go on meanwhile."""
         loop = asyncio.get_running_loop()
-        step_s = tuple(horizon.step_s for horizon in self._horizons)
-        now_ms = self._clock.now_ms()
-        steps = [
-            one
-            for one in unpack(self._kept(), step_s)
-            if one.number < self._horizons[one.grid].number(now_ms)
-        ]
-        for closed in steps:
+        places = await self._kept_places()
+        for place in places:
             began = loop.time()
-            self.bank.restore(closed)
+            packed = self._kept(place)
+            if packed is not None and (closed := unpack(packed)) is not None:
+                self.bank.restore(closed)
             await asyncio.sleep(max(_RESTORE_PAUSE_S, 2 * (loop.time() - began)))
         known = {*self._state().agents, ""}
         self.bank.drop([key for key in self.bank.rows if key[0] not in known])
         self._expected.clear()
         self.restored = True
-        _log.info("forecasting", steps=len(steps), series=len(self.bank.rows))
+        _log.info("forecasting", steps=len(places), series=len(self.bank.rows))
         if self._slow is not None:
             self._tasks += [asyncio.create_task(self._ask(name)) for name in self._settings.models]
+
+    async def _kept_places(self) -> list[int]:
+        """Where the steps of the past are, in the order of their grids and times: those of the lengths that
+        this leader goes by, and not of the future."""
+        now_ms, found = self._clock.now_ms(), []
+        for at in range(LOAD_GRIDS * LOAD_STEPS):
+            packed = self._kept(at)
+            place = None if packed is None else place_of(packed)
+            if place is not None and place.grid < len(self._horizons):
+                horizon = self._horizons[place.grid]
+                if place.step_s == horizon.step_s and place.number < horizon.number(now_ms):
+                    found.append((place, at))
+            if at % _LOOKED_AT == 0:
+                await asyncio.sleep(0)
+        return [at for _, at in sorted(found)]
 
     async def _ask(self, name: str) -> None:
         """Ask a slow model about some series at a time, in turn."""

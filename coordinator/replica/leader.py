@@ -70,7 +70,7 @@ class Leader:
         self.placement = placement
         self.forecasting = Forecasting(
             lambda: applier.newest,
-            applier.load_steps,
+            applier.load_step,
             lambda: placement.waiting,
             self.propose,
             clock,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
-from collections.abc import Iterable
 from itertools import product
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -13,15 +14,23 @@ from coordinator.core.limits import LOAD_STEP_BYTES
 from coordinator.forecast.bank import Closed, Key
 from coordinator.forecast.history import IntRow
 
-_UNPACKED_BYTES = 16 * LOAD_STEP_BYTES
+_UNPACKED_BYTES: Final = 16 * LOAD_STEP_BYTES
+
+
+_HEADER: Final = struct.Struct(">BIQ")
+
+
+class Place(NamedTuple):
+    """Which step it is, in order; what a packed one begins with."""
+
+    grid: int
+    step_s: int
+    number: int
 
 
 class _Step(msgspec.Struct, array_like=True):
     """`values` are fractions in float16, all quantities of an agent together, NaN where there is none."""
 
-    grid: int
-    step_s: int
-    number: int
     cluster: dict[str, float]
     agents: list[str]
     quantities: list[str]
@@ -50,16 +59,9 @@ class Packer:
         of_cluster = self._cells < 0
         table[self._cells] = np.where(of_cluster, 0.0, closed.values)
         cluster = {name: float(closed.values[at]) for name, at in self._cluster.items()}
-        step = _Step(
-            closed.grid,
-            step_s,
-            closed.number,
-            cluster,
-            self._agents,
-            self._quantities,
-            table[:-1].tobytes(),
-        )
-        return zlib.compress(msgspec.msgpack.encode(step), 1)
+        step = _Step(cluster, self._agents, self._quantities, table[:-1].tobytes())
+        header = _HEADER.pack(closed.grid, step_s, closed.number)
+        return header + zlib.compress(msgspec.msgpack.encode(step), 1)
 
     def _lay_out(self, keys: tuple[Key, ...]) -> None:
         agents = {agent: at for at, agent in enumerate(dict.fromkeys(agent for agent, _ in keys if agent))}
@@ -70,21 +72,21 @@ class Packer:
         self._cluster = {name: at for at, (agent, name) in enumerate(keys) if not agent}
 
 
-def unpack(kept: Iterable[bytes], step_s: tuple[int, ...]) -> list[Closed]:
-    """The steps by grid and number. Those that cannot be read, or are of other lengths than `step_s` has by
-    grid, are left out: the past is of use, and no more."""
-    found = (_unpack(packed, step_s) for packed in kept)
-    return sorted((one for one in found if one is not None), key=lambda one: (one.grid, one.number))
+def place_of(packed: bytes) -> Place | None:
+    """Which step this is, cheaply; None if it is none."""
+    return Place(*_HEADER.unpack_from(packed)) if len(packed) > _HEADER.size else None
 
 
-def _unpack(packed: bytes, step_s: tuple[int, ...]) -> Closed | None:
+def unpack(packed: bytes) -> Closed | None:
+    """The step; None if it cannot be read: the past is of use, and no more."""
+    place = place_of(packed)
     try:
-        step = _decoder.decode(zlib.decompressobj().decompress(packed, _UNPACKED_BYTES))
-        if not 0 <= step.grid < len(step_s) or step.step_s != step_s[step.grid]:
-            return None
+        step = _decoder.decode(zlib.decompressobj().decompress(packed[_HEADER.size :], _UNPACKED_BYTES))
         values = np.frombuffer(step.values, np.float16).reshape(len(step.agents), len(step.quantities))
     except (zlib.error, msgspec.MsgspecError, ValueError):
         return None
+    if place is None:
+        return None
     keys = (*product(step.agents, step.quantities), *(("", name) for name in step.cluster))
     together = np.concatenate([values.ravel().astype(np.float64), np.array(list(step.cluster.values()))])
-    return Closed(step.grid, step.number, keys, together)
+    return Closed(place.grid, place.number, keys, together)

@@ -58,7 +58,7 @@ class Leader:
         """The forecasts of a new term."""
         made = Forecasting(
             lambda: self.applier.newest,
-            self.applier.load_steps,
+            self.applier.load_step,
             lambda: self.waiting,
             self.propose,
             self,
@@ -183,7 +183,8 @@ async def test_what_is_kept_is_bounded(leader: Leader) -> None:
     assert len(horizons()) == LOAD_GRIDS
     forecasting = await leader.forecasting()
     await leader.run(forecasting, [0.5] * (LOAD_STEPS + 20))
-    assert len(list(leader.applier.load_steps())) == LOAD_GRIDS * LOAD_STEPS
+    assert all(leader.applier.load_step(place) for place in range(LOAD_GRIDS * LOAD_STEPS))
+    assert leader.applier.load_step(LOAD_GRIDS * LOAD_STEPS) is None
     assert len(leader.proposed) > LOAD_GRIDS * LOAD_STEPS
 
 
