@@ -57,7 +57,7 @@ def trace(horizon: Horizon, series: int, steps: int, chance: np.random.Generator
 
 
 def cost(horizon: Horizon) -> dict[str, float]:
-    """Microseconds per step for 1,000 series: of all together, and of each model's update."""
+    """Microseconds of CPU per step for 1,000 series: of all together, and of each model's update."""
     grid, known = Grid(horizon), np.ones(_COST_SERIES, np.bool_)
     grid.grow(_COST_SERIES)
     load = trace(horizon, _COST_SERIES, 800, np.random.default_rng(_SEED))
@@ -65,14 +65,14 @@ def cost(horizon: Horizon) -> dict[str, float]:
         grid.step(at, load[at], known, known)
     took: dict[str, float] = {}
     for model in grid.models:
-        began = time.perf_counter()
+        began = time.process_time()
         for _ in range(400):
             model.update(grid.past)
-        took[model.name] = (time.perf_counter() - began) / 400 * 1e6
-    began = time.perf_counter()
+        took[model.name] = (time.process_time() - began) / 400 * 1e6
+    began = time.process_time()
     for at in range(400, 800):
         grid.step(at, load[at], known, known)
-    return {"step": (time.perf_counter() - began) / 400 * 1e6, **took}
+    return {"step": (time.process_time() - began) / 400 * 1e6, **took}
 
 
 def errors(horizon: Horizon, series: int, extras: list[str]) -> dict[int, dict[str, float]]:
@@ -150,7 +150,7 @@ def main(traces: int, extras: str, file: Path | None) -> None:
     for horizon in horizons():
         took = cost(horizon)
         report[f"cost {horizon.name}"] = took
-        click.echo(f"{horizon.name}: us per step for 1,000 series: " + _line(took, 0))
+        click.echo(f"{horizon.name}: us of CPU per step for 1,000 series: " + _line(took, 0))
         for ahead_s, by_model in errors(horizon, traces, names).items():
             report[f"errors {horizon.name} {ahead_s} s"] = by_model
             click.echo(f"  {ahead_s:6} s ahead: " + _line(by_model, 2))
