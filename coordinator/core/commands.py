@@ -275,6 +275,15 @@ class KvDelete(msgspec.Struct, tag=21, array_like=True, gc=False):
     expect: int | None = None
 
 
+class KeepLoads(msgspec.Struct, tag=30, array_like=True):
+    """What was measured in step `number` of a grid of time, packed by the leader: the past from which the
+    next one forecasts."""
+
+    grid: int
+    number: int
+    packed: bytes
+
+
 Command = (
     SubmitDag
     | StageDag
@@ -300,6 +309,7 @@ Command = (
     | Recall
     | Preempt
     | ChangeAgent
+    | KeepLoads
 )
 
 

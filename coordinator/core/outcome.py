@@ -108,6 +108,7 @@ class Table(StrEnum):
     AGENT = "agent"
     AGENT_STATS = "agent_stats"
     AGENT_LOAD = "agent_load"
+    LOAD_STEP = "load_step"
     REQUEST = "request"
     KV = "kv"
     KV_WRITER = "kv_writer"

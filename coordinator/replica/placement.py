@@ -97,6 +97,11 @@ class Placement:
         for agent_id, load in loads.items():
             self._snapshot.agents.set_load(agent_id, load)
 
+    @property
+    def waiting(self) -> int:
+        """Tasks that wait for an agent."""
+        return len(self._snapshot.waiting)
+
     def explain(self, task: Task) -> Explanation | None:
         """Why the task waits for an agent; None if it does not."""
         if task.state is not TaskState.READY:

@@ -48,6 +48,12 @@ def resource_vector(resources: Resources) -> IntRow:
     return np.array(msgspec.structs.astuple(resources), np.int64)
 
 
+def load_score(load: AgentLoad) -> float:
+    """The higher of CPU and memory. Anything but a fraction counts as fully loaded."""
+    score = max(load.cpu, load.memory)
+    return score if 0 <= score <= 1 else 1.0
+
+
 class Held(msgspec.Struct, frozen=True):
     """An attempt that an agent holds, and its expected duration in seconds."""
 
@@ -154,13 +160,11 @@ class AgentTable:
         self.held_s[row] = self.held_s[row] - held.seconds if self.held_attempts[row] else 0.0
 
     def set_load(self, agent_id: str, load: AgentLoad) -> None:
-        """What the agent measured: the higher of CPU and memory counts. Anything but a fraction counts as
-        fully loaded."""
+        """What the agent measured; `load_score` is what counts."""
         row = self.rows.get(agent_id)
         if row is None:
             return
-        score = max(load.cpu, load.memory)
-        self.load[row] = score if 0 <= score <= 1 else 1.0
+        self.load[row] = load_score(load)
         self.latency_ms[row] = load.latency_ms if load.latency_ms >= 0 else 0.0
 
     def levels(self, capability: str) -> IntRow:
