@@ -36,7 +36,7 @@ from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.solver import PlanLimits
 from coordinator.scheduling.weights import Policy
 
-_START_MS: Final = 1_000_000
+_START_S: Final = 1_000.0
 _LONGEST_MS: Final = 1 << 40
 _CREDIT: Final = 4
 
@@ -84,7 +84,7 @@ class VirtualCluster:
         self.snapshot = Snapshot(LookAhead())
         self._mirror = Mirror(lambda: self._state, self.snapshot)
         self._scheduler = Scheduler(self.snapshot, policy, PlanLimits())
-        self._now_s = 0.0
+        self._now_s = _START_S
         self._heap: list[tuple[float, int, str, str, int]] = []
         self._order = itertools.count()
         self._agents: dict[str, _Agent] = {}
@@ -152,7 +152,7 @@ class VirtualCluster:
 
     def _apply(self, commands: list[Command]) -> None:
         self._index += 1
-        entry = Entry(FORMAT, _START_MS + round(self._now_s * 1_000), commands)
+        entry = Entry(FORMAT, round(self._now_s * 1_000), commands)
         outcome = machine.apply(self._state, self._index, entry)
         self._carry_out(outcome.effects)
 
@@ -196,14 +196,13 @@ class VirtualCluster:
         self.begun += 1
         agent.since = self._now_s
         self._report(agent, AttemptReport(runs.key, runs.number, ReportKind.STARTED))
-        self.snapshot.begin(runs.key, runs.number, self._now_s)
         work = float(self._reality.work[runs.key & INDEX_MASK])
         self._at(self._now_s + work / agent.speed, "end", agent)
 
     def _end(self, agent: _Agent, runs: _Attempt) -> None:
         agent.runs = None
         self._where.setdefault(runs.key & INDEX_MASK, set()).add(agent.id)
-        self.makespan = self._now_s
+        self.makespan = self._now_s - _START_S
         self._report(
             agent,
             AttemptReport(

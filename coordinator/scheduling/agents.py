@@ -69,6 +69,8 @@ class AgentTable:
     def __init__(self) -> None:
         self.rows: dict[str, int] = {}
         self.specs: list[AgentSpec | None] = []
+        self.ids: list[str] = []
+        """Of the agent in this row, "" if it is vacant."""
         self.refusing: list[str] = []
         self.held_attempts: list[dict[tuple[int, int], Held]] = []
         self.latest_version = 0
@@ -98,8 +100,7 @@ class AgentTable:
 
     def agent_id(self, row: int) -> str:
         """Of the agent in this row, "" if it is vacant."""
-        spec = self.specs[row]
-        return spec.agent_id if spec is not None else ""
+        return self.ids[row]
 
     def put(self, spec: AgentSpec, epoch: int, refusing: str = "") -> None:
         """Add an agent or renew what is known of it; what it holds stays."""
@@ -128,6 +129,7 @@ class AgentTable:
         if row is None:
             return
         self.specs[row] = None
+        self.ids[row] = ""
         self.refusing[row] = ""
         self.held_attempts[row] = {}
         self.present[row] = self.accepting[row] = False
@@ -216,11 +218,13 @@ class AgentTable:
         else:
             row = self.size
             self.specs.append(None)
+            self.ids.append("")
             self.refusing.append("")
             self.held_attempts.append({})
             if self.size > len(self.version):
                 self._grow()
         self.rows[agent_id] = row
+        self.ids[row] = agent_id
         self.present[row] = True
         return row
 

@@ -61,11 +61,13 @@ class Expectation(msgspec.Struct, frozen=True, gc=False):
 
     log_mean: float
     sigma: float
+    seconds: float
+    """The mean."""
 
-    @property
-    def seconds(self) -> float:
-        """The mean."""
-        return math.exp(self.log_mean + 0.5 * self.sigma * self.sigma)
+    @classmethod
+    def of(cls, log_mean: float, sigma: float) -> Expectation:
+        """With the mean that follows."""
+        return cls(log_mean, sigma, math.exp(log_mean + 0.5 * sigma * sigma))
 
     def quantile(self, deviations: float) -> float:
         """Seconds that are not passed by all but the tail beyond so many standard deviations."""
@@ -195,7 +197,14 @@ class Estimates:
             found = self._expected[dag, kind] = self._expect(kind, dag)
         if not kind.stated:
             return found
-        return Expectation(found.log_mean + math.log(expected_ms / 1_000), found.sigma)
+        return Expectation.of(found.log_mean + math.log(expected_ms / 1_000), found.sigma)
+
+    def work_s(self, kind: Kind, dag: int, expected_ms: int = 0) -> float:
+        """The mean of `work`."""
+        found = self._expected.get((dag, kind))
+        if found is None:
+            found = self._expected[dag, kind] = self._expect(kind, dag)
+        return found.seconds * expected_ms / 1_000 if kind.stated else found.seconds
 
     def speeds(self, family: TaskFamily) -> FloatRow:
         """By row, as it counts in the mean of durations: E[duration] = E[work] / speed. Not to be written to."""
@@ -251,19 +260,19 @@ class Estimates:
         if kind.stated:
             prior = PRIOR_ENDS
         log_mean = (prior * ends.log_mean + total) / (prior + count)
-        return Expectation(log_mean, math.sqrt(ends.variance))
+        return Expectation.of(log_mean, math.sqrt(ends.variance))
 
     def _of_relatives(self, kind: Kind) -> Expectation:
         """Of a kind that was never seen: as other kinds of its type last, or else all that are known; clients
         are believed."""
         if kind.stated:
-            return Expectation(0.0, _PRIOR_SPREAD)
+            return Expectation.of(0.0, _PRIOR_SPREAD)
         known = [(one, ends) for one, ends in self._kinds.items() if not one.stated]
         near = [pair for pair in known if pair[0].type == kind.type] or known
         if not near:
-            return Expectation(math.log(UNKNOWN_S) - 0.5 * _UNKNOWN_SPREAD**2, _UNKNOWN_SPREAD)
+            return Expectation.of(math.log(UNKNOWN_S) - 0.5 * _UNKNOWN_SPREAD**2, _UNKNOWN_SPREAD)
         means = [math.exp(ends.log_mean + 0.5 * ends.variance) for _, ends in near]
-        return Expectation(math.log(sum(means) / len(means)) - 0.5 * _UNKNOWN_SPREAD**2, _UNKNOWN_SPREAD)
+        return Expectation.of(math.log(sum(means) / len(means)) - 0.5 * _UNKNOWN_SPREAD**2, _UNKNOWN_SPREAD)
 
     def _renew_kind(self, kind: Kind) -> None:
         ends = self._kinds[kind]

@@ -20,6 +20,7 @@ from coordinator.scheduling.agents import (
     RESOURCE_FIELDS,
     AgentTable,
     BoolRow,
+    FloatRow,
     IntRow,
     resource_vector,
 )
@@ -32,6 +33,7 @@ IMPOSSIBLE: Final = "impossible"
 """The reason where no agent that is known could ever take a task."""
 
 Rows = NDArray[np.intp] | slice
+_NOBODY: Final[FloatRow] = np.zeros(0)
 
 
 class Needs(NamedTuple):
@@ -71,6 +73,17 @@ class FeasibilityCache:
 
     def __init__(self) -> None:
         self._rows: dict[Needs, tuple[int, BoolRow]] = {}
+        self._refused: dict[Needs, tuple[int, FloatRow]] = {}
+
+    def refused(self, needs: Needs, agents: AgentTable) -> FloatRow:
+        """Over `agents.size` rows, infinite where the agent could never take the task, else 0. The array is
+        the cache's own."""
+        capable = self.rows(needs, agents)
+        version, known = self._refused.get(needs, (-1, _NOBODY))
+        if version != agents.latest_version:
+            known = np.where(capable, 0.0, np.inf)
+            self._refused[needs] = agents.latest_version, known
+        return known
 
     def rows(self, needs: Needs, agents: AgentTable) -> BoolRow:
         """Over `agents.size` rows. The array is the cache's own: do not write to it."""
@@ -81,6 +94,7 @@ class FeasibilityCache:
         if version < 0:
             if len(self._rows) >= KINDS_KEPT:
                 self._rows.clear()
+                self._refused.clear()
             row = could_take(needs, agents, slice(0, size))
         else:
             if len(row) < size:

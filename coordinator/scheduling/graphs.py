@@ -47,7 +47,11 @@ class Graph:
         self.transfers = Transfers(dag) if dag.extras else None
         self._arrived: dict[int, tuple[int, Arrivals]] = {}
         """Of tasks that wait for nothing but an agent: they stay as they are while agents do."""
+        self.moves = self.transfers is not None
+        """Whether any of its tasks waits for data or for others."""
         self.linked = any(task.depends for task in dag.tasks)
+        self.moves = self.linked or self.transfers is not None
+        """Whether any of its tasks waits for data or for others."""
 
     def rank_steps(self, duration_s: Callable[[Task], float], version: int) -> Iterator[None]:
         """Bring the ranks up to date, with pauses."""
@@ -152,6 +156,11 @@ class Graphs:
     def of(self, key: int) -> Graph | None:
         """The graph of a task's DAG, if it is known."""
         return self._graphs.get(key >> INDEX_BITS)
+
+    def linked(self, key: int) -> bool:
+        """Whether tasks depend on others in this task's DAG."""
+        graph = self._graphs.get(key >> INDEX_BITS)
+        return graph is not None and graph.linked
 
     def remove(self, number: int) -> None:
         """The DAG has ended."""

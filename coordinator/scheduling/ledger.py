@@ -80,9 +80,10 @@ class Ledger:
 
     def fits(self, row: int, demand: Demand) -> bool:
         """Whether what such a task takes is there beside what was booked."""
-        if any(amount > self.free.item(row, column) for column, amount in demand.amounts):
-            return False
-        return not any(self.groups(group)[row] for group in demand.groups)
+        for column, amount in demand.amounts:
+            if amount > self.free.item(row, column):
+                return False
+        return not (demand.groups and any(self.groups(group)[row] for group in demand.groups))
 
     def book(self, row: int, demand: Demand, task_s: float) -> None:
         """The agent takes one such task, which lasts `task_s` expected seconds."""
@@ -93,14 +94,11 @@ class Ledger:
         self.bookings += 1
         if held >= self.slots.item(row) or held >= self.credit.item(row):
             self.slot_free[row] = False
+        self.take(row, demand)
+
+    def take(self, row: int, demand: Demand) -> None:
+        """What one such task takes beside a slot."""
         for column, amount in demand.amounts:
             self.free[row, column] -= amount
         for group in demand.groups:
             self.groups(group)[row] += 1
-
-    def keep(self, row: int) -> None:
-        """One of the agent's places is taken, by nobody who needs anything else of it yet."""
-        held = self.held.item(row) + 1
-        self.held[row] = held
-        if held >= self.slots.item(row) or held >= self.credit.item(row):
-            self.slot_free[row] = False

@@ -6,10 +6,10 @@ waits for ever. A deadline counts as soon as it is near.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from coordinator.core.model import Priority, TaskProfile
-from coordinator.scheduling.waiting import AGEING, TaskClass, WaitingTask
+from coordinator.scheduling.waiting import AGEING
 
 STARVATION_S: Final = 600.0
 """Whoever has waited so long goes with the next higher priority."""
@@ -17,32 +17,22 @@ STARVATION_S: Final = 600.0
 _DEADLINE_S: Final = 60.0
 """A deadline begins to count when a task has less than this to spare, or less than its rank."""
 
-
-class Rank(NamedTuple):
-    """Lower goes first."""
-
-    level: int
-    share: float
-    score: float
-    ready_ms: int
-    key: int
+Place = tuple[int, float, float, int]
+"""In a line, lower going first: level, share, when the task became ready less what hangs on it in milliseconds,
+key."""
 
 
-def rank_of(
-    profile: TaskProfile, rank_s: float, ready_ms: int, key: int, share: float, now_ms: int
-) -> Rank:
-    """Where a task stands. `share` is what its namespace has, in seconds of work by its weight."""
-    waited_s = max(0, now_ms - ready_ms) / 1_000
-    level = min(int(profile.priority) + int(waited_s / STARVATION_S), int(Priority.URGENT))
-    score = rank_s + AGEING * waited_s
+def place_in_line(profile: TaskProfile, order_ms: int, rank_s: float, key: int, share: float, now_ms: int) -> Place:
+    """Where a task stands. `order_ms` is as in `WaitingTask`; `share` is what its namespace has, in seconds of
+    work by its weight."""
+    level = int(profile.priority)
+    waited_ms = now_ms - order_ms - rank_s / AGEING * 1_000
+    if waited_ms > STARVATION_S * 1_000:
+        level = min(level + int(waited_ms / (STARVATION_S * 1_000)), int(Priority.URGENT))
+    order: float = order_ms
     if profile.deadline_ms:
-        score += _pressure(profile.deadline_ms, rank_s, now_ms)
-    return Rank(-level, share, -score, ready_ms, key)
-
-
-def head_rank(members: TaskClass, task: WaitingTask, share: float, now_ms: int) -> Rank:
-    """Where the first task of a class stands."""
-    return rank_of(members.profile, task.rank_s, task.ready_ms, task.key, share, now_ms)
+        order -= _pressure(profile.deadline_ms, rank_s, now_ms) / AGEING * 1_000
+    return -level, share, order, key
 
 
 def _pressure(deadline_ms: int, rank_s: float, now_ms: int) -> float:

@@ -13,19 +13,21 @@ the task's class where there are many agents.
 
 from __future__ import annotations
 
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, heapreplace
 from typing import Final
 
 from coordinator.core.commands import Choice
-from coordinator.core.model import Task, TaskProfile
-from coordinator.scheduling.classview import NOWHERE, ClassView
+from coordinator.core.model import INDEX_BITS, Task, TaskProfile
+from coordinator.scheduling.estimates import kind_of
 from coordinator.scheduling.feasibility import blocked_by
 from coordinator.scheduling.graphs import AT_ONCE, Arrivals, Expected
-from coordinator.scheduling.order import Rank, head_rank, rank_of
+from coordinator.scheduling.lane import NOWHERE, Lane
+from coordinator.scheduling.order import Place, place_in_line
 from coordinator.scheduling.pricing import Prices
-from coordinator.scheduling.round import Round, Spare
+from coordinator.scheduling.round import Round
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.solver import Plan, PlanLimits
+from coordinator.scheduling.spares import find_spares
 from coordinator.scheduling.waiting import TaskClass, WaitingTask
 from coordinator.scheduling.weights import Policy
 
@@ -43,22 +45,19 @@ def plan_by_cost(snapshot: Snapshot, limits: PlanLimits, policy: Policy, now_s: 
 
 
 class _Queue:
-    """The tasks of a class that are still to be looked at. `open_only`: it has kept enough places."""
+    """The tasks of a class from the one on that is looked at next."""
 
-    __slots__ = ("at", "members", "view")
+    __slots__ = ("at", "lane", "members", "profile", "tasks")
 
-    def __init__(self, members: TaskClass, view: ClassView) -> None:
+    def __init__(self, members: TaskClass, lane: Lane) -> None:
         self.members = members
-        self.view = view
+        self.profile = members.profile
+        self.tasks = members.tasks
+        self.lane = lane
         self.at = 0
 
-    @property
-    def left(self) -> int:
-        """Tasks still to be looked at."""
-        return len(self.members.tasks) - self.at
 
-
-_Head = tuple[Rank, _Queue | Task]
+_Head = tuple[Place, "_Queue | Task"]
 
 
 class _Planner:
@@ -69,140 +68,176 @@ class _Planner:
         self._limits = limits
         self._policy = policy
         self._now_ms = round(now_s * 1_000)
-        self._round = Round(snapshot, now_s, _spares(snapshot, now_s))
+        self._round = Round(snapshot, policy.weights, now_s, find_spares(snapshot, now_s))
         self._prices = Prices(snapshot)
-        self._views: dict[TaskProfile, ClassView] = {}
+        self._lanes: dict[TaskProfile, Lane] = {}
         self._choices: list[Choice] = []
         self._unplaced: dict[str, int] = {}
-        self._foresight = min(policy.foresight, _PLACES_KEPT + _PLACES_PER_AGENT * len(snapshot.agents.rows))
+        places = _PLACES_KEPT + _PLACES_PER_AGENT * len(snapshot.agents.rows)
+        self._places_left = min(policy.foresight, places)
+        self._brief_s = snapshot.look_ahead.brief_s
         self._expected: dict[int, Expected] = {}
         self._unlocking: dict[int, int] = {}
 
     def run(self) -> Plan:
-        snapshot = self._snapshot
-        considered = len(snapshot.waiting)
-        heads: list[_Head] = []
-        if self._has_room():
-            for members in snapshot.waiting.classes.values():
-                self._push(heads, _Queue(members, self._view(members.profile)))
-            if self._foresight:
-                self._look_ahead(heads)
-        while heads and len(self._choices) < self._limits.max_choices and self._has_room():
-            _, next_one = heappop(heads)
-            if isinstance(next_one, Task):
-                self._keep_for(next_one, heads)
-            elif self._place_next(next_one, heads) and next_one.left:
-                self._push(heads, next_one)
-        return Plan(self._choices, considered, self._unplaced, snapshot.turn, self._round.withdrawn)
+        snapshot, most = self._snapshot, self._limits.max_choices
+        heads = self._heads() if self._has_room() else []
+        while heads and len(self._choices) < most:
+            _, first = heads[0]
+            if isinstance(first, Task):
+                heappop(heads)
+                self._keep_for(first, heads)
+            elif self._place_next(first, heads) and first.at < len(first.tasks):
+                self._replace_head(heads, first)
+            else:
+                self._drop_head(heads, first)
+            if not self._round.free and not self._has_room():
+                break
+        return Plan(self._choices, len(snapshot.waiting), self._unplaced, snapshot.turn, self._round.withdrawn)
 
     # --- the order ------------------------------------------------------------------------------------------
 
-    def _push(self, heads: list[_Head], queue: _Queue) -> None:
-        task = queue.members.tasks[queue.at]
-        heappush(heads, (head_rank(queue.members, task, 0.0, self._now_ms), queue))
+    def _heads(self) -> list[_Head]:
+        heads: list[_Head] = []
+        for members in self._snapshot.waiting.classes.values():
+            queue = _Queue(members, self._lane(members.profile))
+            heads.append((self._place_of(queue), queue))
+        if self._places_left > 0 and heads:
+            self._look_ahead(heads)
+        heapify(heads)
+        return heads
+
+    def _place_of(self, queue: _Queue) -> Place:
+        task = queue.tasks[queue.at]
+        return place_in_line(queue.profile, task.order_ms, task.rank_s, task.key, 0.0, self._now_ms)
+
+    def _replace_head(self, heads: list[_Head], queue: _Queue) -> None:
+        """The class stands in line again with its next task. Meanwhile others may have come before it."""
+        if heads[0][1] is queue:
+            heapreplace(heads, (self._place_of(queue), queue))
+        else:
+            self._drop_head(heads, queue)
+            heappush(heads, (self._place_of(queue), queue))
+
+    @staticmethod
+    def _drop_head(heads: list[_Head], queue: _Queue) -> None:
+        if heads[0][1] is queue:
+            heappop(heads)
+        else:
+            heads[:] = [head for head in heads if head[1] is not queue]
+            heapify(heads)
 
     def _look_ahead(self, heads: list[_Head]) -> None:
         """Tasks that can begin when what is with agents has ended take part."""
-        left = self._round.left
-        for (key, _), live in self._snapshot.running.items():
-            if (expected := self._expected.get(key)) is None or left.item(live.place) < expected.seconds:
-                self._expected[key] = Expected(live.row, left.item(live.place))
-        for task in self._snapshot.foreseen.tasks():
+        foreseen = self._snapshot.foreseen.tasks()
+        if not foreseen:
+            return
+        running = self._snapshot.running
+        for task in foreseen:
+            graph = self._snapshot.graphs.of(task.key)
+            assert graph is not None
+            for index in task.depends:
+                key = graph.dag.tasks[index].key
+                if key not in self._expected and (end := running.ends(key, self._round.now_s)) is not None:
+                    self._expected[key] = Expected(*end)
             self._foresee(task, heads)
 
     def _foresee(self, task: Task, heads: list[_Head]) -> None:
         graph = self._snapshot.graphs.of(task.key)
         rank_s = graph.rank(task.index) if graph is not None else 0.0
-        heappush(heads, (rank_of(task.profile, rank_s, self._now_ms, task.key, 0.0, self._now_ms), task))
+        waiting = WaitingTask.ranked(self._now_ms, task.key, task.attempt + 1, "", task.expected_ms, rank_s)
+        heads.append(
+            (place_in_line(task.profile, waiting.order_ms, rank_s, task.key, 0.0, self._now_ms), task)
+        )
 
     def _unlock(self, key: int, heads: list[_Head]) -> None:
         """The task has a place: what waits for it alone can be foreseen."""
-        for task in self._snapshot.foreseen.successors(key):
-            left = self._unlocking.get(task.key, task.waiting - self._snapshot.foreseen.live(task.key)) - 1
+        foreseen = self._snapshot.foreseen
+        for task in foreseen.successors(key):
+            left = self._unlocking.get(task.key, task.waiting - foreseen.live(task.key)) - 1
             self._unlocking[task.key] = left
             if left == 0:
                 self._foresee(task, heads)
+                heappush(heads, heads.pop())
 
     # --- places ---------------------------------------------------------------------------------------------
 
     def _has_room(self) -> bool:
         return self._round.free > 0 or bool((self._round.open & self._round.ledger.queue_free(0.0)).any())
 
-    def _view(self, profile: TaskProfile) -> ClassView:
-        view = self._views.get(profile)
-        if view is None:
-            view = self._views[profile] = ClassView(
+    def _lane(self, profile: TaskProfile) -> Lane:
+        lane = self._lanes.get(profile)
+        if lane is None:
+            lane = self._lanes[profile] = Lane(
                 profile, self._policy, self._round, self._prices, self._limits.shortlist
             )
-        return view
+        return lane
 
     def _place_next(self, queue: _Queue, heads: list[_Head]) -> bool:
         """Find a place for the next task of a class; False if there is none for any of it."""
-        members, view = queue.members, queue.view
-        task = members.tasks[queue.at]
-        work_s = self._snapshot.work(members.profile, task.key, task.expected_ms).seconds
+        lane, task = queue.lane, queue.tasks[queue.at]
+        work_s = self._work_s(queue.profile, task.key, task.expected_ms)
         arrivals = self._arrivals(task.key)
-        if work_s <= self._snapshot.look_ahead.brief_s:
-            row = view.cheapest_open(work_s, arrivals, queue_s=work_s).row
-        elif self._foresight > 0:
-            row = view.cheapest(work_s, arrivals, self._previous(task)).row
+        brief = work_s <= self._brief_s
+        if self._places_left > 0 and not brief:
+            row = lane.cheapest(work_s, arrivals, self._previous(task))
         else:
-            row = view.cheapest_open(work_s, arrivals).row
+            row = lane.cheapest_open(work_s, arrivals, brief=brief)
         if row == NOWHERE:
-            reason = blocked_by(members.profile, work_s, self._round.ledger, view.capable)
-            self._count(reason or LATER, queue.left)
+            reason = blocked_by(queue.profile, work_s, self._round.ledger, lane.capable)
+            self._count(reason or LATER, len(queue.tasks) - queue.at)
             return False
         queue.at += 1
-        seconds = work_s * view.inverse_speed.item(row)
-        arrive_s = arrivals.at(row)
-        if self._can_give(row, seconds, arrive_s):
-            self._give(task, row, view, seconds, arrive_s, heads)
+        seconds = work_s * lane.inverse_speed.item(row)
+        arrive_s = 0.0 if arrivals is AT_ONCE else arrivals.at(row)
+        if self._can_give(row, brief, arrive_s):
+            agents = self._snapshot.agents
+            end = self._round.give(row, lane.demand, seconds, arrive_s)
+            self._choices.append(Choice(task.key, task.attempt, agents.ids[row], agents.epochs.item(row)))
+            if self._places_left > 0 and self._snapshot.graphs.linked(task.key):
+                self._expected[task.key] = Expected(row, end)
+                self._unlock(task.key, heads)
         else:
             self._count(LATER, 1)
             self._keep(task.key, row, seconds, arrive_s, heads)
         return True
 
-    def _can_give(self, row: int, seconds: float, arrive_s: float) -> bool:
+    def _can_give(self, row: int, brief: bool, arrive_s: float) -> bool:
         around = self._round
         if not around.open.item(row):
             return False
-        if around.ledger.slot_free.item(row):
+        if brief or around.ledger.slot_free.item(row):
             return True
         # The inputs move while the agent is still at something else.
         one_behind = around.ledger.held.item(row) == around.ledger.slots.item(row)
-        prefetch = one_behind and 0 < arrive_s and around.wait.item(row) <= arrive_s
-        return prefetch or (seconds <= self._snapshot.look_ahead.brief_s and bool(around.ledger.room_at(row, seconds)))
-
-    def _give(
-        self, task: WaitingTask, row: int, view: ClassView, seconds: float, arrive_s: float, heads: list[_Head]
-    ) -> None:
-        agents = self._snapshot.agents
-        end = self._round.give(row, view.demand, seconds, arrive_s)
-        self._choices.append(Choice(task.key, task.attempt, agents.agent_id(row), agents.epochs.item(row)))
-        if self._foresight > 0:
-            self._expected[task.key] = Expected(row, end)
-            self._unlock(task.key, heads)
+        return one_behind and 0 < arrive_s and around.wait.item(row) <= arrive_s
 
     def _keep(self, key: int, row: int, seconds: float, arrive_s: float, heads: list[_Head]) -> None:
-        self._foresight -= 1
-        self._expected[key] = Expected(row, self._round.keep(row, seconds, arrive_s))
-        self._unlock(key, heads)
+        self._places_left -= 1
+        end = self._round.keep(row, seconds, arrive_s)
+        if self._snapshot.graphs.linked(key):
+            self._expected[key] = Expected(row, end)
+            self._unlock(key, heads)
 
     def _keep_for(self, task: Task, heads: list[_Head]) -> None:
         """A place for a task that is foreseen."""
-        if self._foresight <= 0:
+        if self._places_left <= 0:
             return
-        view = self._view(task.profile)
-        work_s = self._snapshot.work(task.profile, task.key, task.expected_ms).seconds
+        lane = self._lane(task.profile)
+        work_s = self._work_s(task.profile, task.key, task.expected_ms)
         arrivals = self._arrivals(task.key)
-        row = view.cheapest(work_s, arrivals).row
+        row = lane.cheapest(work_s, arrivals, NOWHERE)
         if row != NOWHERE:
-            seconds = work_s * view.inverse_speed.item(row)
+            seconds = work_s * lane.inverse_speed.item(row)
             self._keep(task.key, row, seconds, arrivals.at(row), heads)
+
+    def _work_s(self, profile: TaskProfile, key: int, expected_ms: int) -> float:
+        kind = kind_of(profile, expected_ms)
+        return self._snapshot.estimates.work_s(kind, key >> INDEX_BITS, expected_ms)
 
     def _arrivals(self, key: int) -> Arrivals:
         graph = self._snapshot.graphs.of(key)
-        if graph is None:
+        if graph is None or not graph.moves:
             return AT_ONCE
         return graph.arrivals(graph.task(key), self._snapshot.agents, self._expected)
 
@@ -211,21 +246,3 @@ class _Planner:
 
     def _count(self, reason: str, tasks: int) -> None:
         self._unplaced[reason] = self._unplaced.get(reason, 0) + tasks
-
-
-def _spares(snapshot: Snapshot, now_s: float) -> dict[int, Spare]:
-    """Attempts, by the row of their agent, that make room for any task: a better one of the same task goes on
-    elsewhere."""
-    shared = [(attempt, live) for attempt, live in snapshot.running.items() if snapshot.running.shares(attempt[0])]
-    if not shared:
-        return {}
-    left = snapshot.running.left(now_s)
-    by_task: dict[int, list[tuple[float, int, int]]] = {}
-    for (key, number), live in shared:
-        by_task.setdefault(key, []).append((left.item(live.place), number, live.row))
-    spares: dict[int, Spare] = {}
-    for key, attempts in by_task.items():
-        (best_s, _, _), *others = sorted(attempts)
-        for left_s, number, row in others:
-            spares[row] = Spare(key, number, 0.5 * best_s * best_s / (best_s + left_s))
-    return spares

@@ -47,7 +47,10 @@ class Running:
         self._renewed = -1
         self._turn = 0
         self._live: dict[tuple[int, int], Live] = {}
-        self._tasks: dict[int, int] = {}
+        self._tasks: dict[int, list[int]] = {}
+        """The attempts of each task."""
+        self._shared: dict[int, None] = {}
+        """Tasks of which several attempts are with agents."""
         self._vacant: list[int] = []
         self._used = 0
         self._row: NDArray[np.int64] = np.full(_FIRST_ATTEMPTS, _NOWHERE)
@@ -58,6 +61,9 @@ class Running:
         self._waits: FloatRow = np.zeros(0)
         self._waits_at = -np.inf
         self._stale = True
+        self._left: FloatRow = np.zeros(0)
+        self._left_at = -np.inf
+        self._stale_left = True
 
     def __len__(self) -> int:
         return len(self._live)
@@ -70,9 +76,21 @@ class Running:
         """Whether any attempt of this task is with an agent."""
         return key in self._tasks
 
-    def shares(self, key: int) -> bool:
-        """Whether several attempts of this task are with agents."""
-        return self._tasks.get(key, 0) > 1
+    def shared(self) -> dict[int, list[tuple[int, Live]]]:
+        """Tasks of which several attempts are with agents: by key, (number, attempt)."""
+        return {
+            key: [(number, self._live[key, number]) for number in self._tasks[key]] for key in self._shared
+        }
+
+    def ends(self, key: int, now_s: float) -> tuple[int, float] | None:
+        """Where a task is expected to end first, as a row, and in how many seconds; None if no agent has it.
+        """
+        numbers = self._tasks.get(key)
+        if not numbers:
+            return None
+        live = [self._live[key, number] for number in numbers]
+        left, row = min((self.left_of(one, now_s), one.row) for one in live)
+        return row, left
 
     def items(self) -> list[tuple[tuple[int, int], Live]]:
         """All of them, by (key, attempt)."""
@@ -84,12 +102,15 @@ class Running:
         """The agent in this row has been given this attempt."""
         place = self._vacant.pop() if self._vacant else self._next_place()
         live = self._live[key, attempt] = Live(place, row, profile, expected_ms, None)
-        self._tasks[key] = self._tasks.get(key, 0) + 1
+        attempts = self._tasks.setdefault(key, [])
+        attempts.append(attempt)
+        if len(attempts) > 1:
+            self._shared[key] = None
         self._row[place] = row
         self._since[place] = now_s
         self._began[place] = False
         self._expect(key, live)
-        self._stale = True
+        self._stale = self._stale_left = True
 
     def begin(self, key: int, attempt: int, at_s: float) -> None:
         """The agent has begun with it."""
@@ -98,18 +119,21 @@ class Running:
             self._live[key, attempt] = live._replace(began_s=at_s)
             self._since[live.place] = at_s
             self._began[live.place] = True
-            self._stale = True
+            self._stale = self._stale_left = True
 
     def release(self, key: int, attempt: int) -> Live | None:
         """The agent has it no more; returns what it was."""
         live = self._live.pop((key, attempt), None)
         if live is not None:
-            self._tasks[key] -= 1
-            if not self._tasks[key]:
+            attempts = self._tasks[key]
+            attempts.remove(attempt)
+            if len(attempts) < 2:
+                self._shared.pop(key, None)
+            if not attempts:
                 del self._tasks[key]
             self._row[live.place] = _NOWHERE
             self._vacant.append(live.place)
-            self._stale = True
+            self._stale = self._stale_left = True
         return live
 
     def renew(self) -> None:
@@ -119,7 +143,7 @@ class Running:
         if self._renewed == version or not self._live:
             return
         self._renewed = version
-        self._stale = True
+        self._stale = self._stale_left = True
         keys = list(self._live)
         for at in range(self._turn, self._turn + min(_RENEWED_AT_ONCE, len(keys))):
             found = keys[at % len(keys)]
@@ -137,6 +161,12 @@ class Running:
         used = slice(0, self._used)
         elapsed = np.where(self._began[used], now_s - self._since[used], 0.0)
         return remaining(self._log_mean[used], self._sigma[used], elapsed)
+
+    def left_of(self, live: Live, now_s: float) -> float:
+        """`left` of one attempt."""
+        if self._left_at != now_s or self._stale_left:
+            self._left, self._left_at, self._stale_left = self.left(now_s), now_s, False
+        return self._left.item(live.place)
 
     def waits(self, now_s: float) -> FloatRow:
         """By agent row, the seconds until a slot is expected to be free; 0 where one is. The caller's to

@@ -1,0 +1,135 @@
+"""How a round sees the agents for tasks that are alike: who may take them, and where the next one costs
+least."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coordinator.core.model import TaskProfile
+from coordinator.scheduling.agents import FloatRow
+from coordinator.scheduling.feasibility import fitting, needs_of
+from coordinator.scheduling.graphs import AT_ONCE, Arrivals
+from coordinator.scheduling.ledger import Demand
+from coordinator.scheduling.pricing import Prices
+from coordinator.scheduling.round import Round
+from coordinator.scheduling.weights import Policy
+
+NOWHERE: Final = -1
+
+_ALL_ROWS: Final = 1_024
+"""Up to so many agents are looked at one and all; of more, a lane has a shortlist."""
+
+_PREVIOUS_S: Final = 0.5
+"""What it costs to go back to the agent where the last attempt failed, in durations of the task."""
+
+
+class Lane:
+    """Costs are exact. A shortlist is made anew when the best on it costs more than the best that is not could:
+    costs only rise in a round."""
+
+    def __init__(
+        self, profile: TaskProfile, policy: Policy, around: Round, prices: Prices, shortlist: int
+    ) -> None:
+        self.profile = profile
+        self.demand = Demand(profile)
+        self.inverse_speed = prices.inverse_speed(profile.family)
+        self._weights = policy.weights
+        self._round = around
+        self._shortlist = shortlist
+        snapshot = around.snapshot
+        self.capable = snapshot.feasible.rows(needs_of(profile), snapshot.agents)
+        self._price: FloatRow = prices.per_second(policy, profile.family) + snapshot.feasible.refused(
+            needs_of(profile), snapshot.agents
+        )
+        """Infinite where the agent will not do."""
+        self._passing = fitting(profile)
+        self._checked = not self._passing
+        self._listed = len(self._price) > _ALL_ROWS
+        self._rows: NDArray[np.intp] = _NO_ROWS
+        self._short_price: FloatRow = self._price[:0]
+        self._bound = -np.inf
+        self._bound_work_s = 1.0
+
+    def cheapest(self, work_s: float, arrivals: Arrivals, previous: int) -> int:
+        """The row of the agent where a task of so much work costs least, busy or not; NOWHERE if none will
+        do."""
+        while True:
+            if self._listed and arrivals is AT_ONCE and previous == NOWHERE:
+                row = self._on_shortlist(work_s)
+            else:
+                costs = self._costs(work_s, arrivals)
+                if previous != NOWHERE:
+                    costs[previous] += _PREVIOUS_S * work_s * self.inverse_speed[previous]
+                row = int(costs.argmin())
+                row = row if costs.item(row) < np.inf else NOWHERE
+            if row == NOWHERE or not self._passing or self._fits(row):
+                return row
+
+    def cheapest_open(self, work_s: float, arrivals: Arrivals, *, brief: bool) -> int:
+        """The same among those alone that may be given it now: that have a free slot or, for a `brief` task,
+        room in their queue."""
+        around = self._round
+        now = around.open & around.ledger.slot_free
+        if brief:
+            now |= around.open & around.ledger.queue_free(work_s)
+        closed = np.where(now, 0.0, np.inf)
+        while True:
+            costs = self._costs(work_s, arrivals)
+            costs += closed
+            row = int(costs.argmin())
+            if costs.item(row) == np.inf:
+                return NOWHERE
+            if not self._passing or self._fits(row):
+                return row
+
+    def _costs(self, work_s: float, arrivals: Arrivals) -> FloatRow:
+        costs: FloatRow = self._price * work_s
+        costs += self._round.base
+        if arrivals is AT_ONCE:
+            return costs
+        time, communication = self._weights.time, self._weights.communication
+        wait = self._round.wait
+        late = np.maximum(arrivals.anywhere - wait, 0.0)
+        late *= time
+        if communication:
+            late += communication * arrivals.moved
+        for row, (arrive, move) in arrivals.nearer.items():
+            late[row] = time * max(arrive - wait.item(row), 0.0) + communication * move
+        costs += late
+        return costs
+
+    def _on_shortlist(self, work_s: float) -> int:
+        while True:
+            costs = self._short_price * work_s
+            costs += self._round.base.take(self._rows)
+            at = int(costs.argmin()) if len(costs) else NOWHERE
+            if at != NOWHERE and costs.item(at) <= self._bound * min(1.0, work_s / self._bound_work_s):
+                return self._rows.item(at) if costs.item(at) < np.inf else NOWHERE
+            self._make_shortlist(work_s)
+
+    def _make_shortlist(self, work_s: float) -> None:
+        costs = self._price * work_s
+        costs += self._round.base
+        order = np.argpartition(costs, self._shortlist)
+        self._rows = order[: self._shortlist]
+        self._bound = costs.item(order.item(self._shortlist))
+        self._bound_work_s = work_s
+        self._short_price = self._price[self._rows]
+
+    def _fits(self, row: int) -> bool:
+        """Whether the agent has what such a task takes beside what was booked. If not, it will not have it again
+        in this round: nor will others that are found out on the way."""
+        ledger = self._round.ledger
+        if self._checked and ledger.fits(row, self.demand):
+            return True
+        fits = np.logical_and.reduce([one.holds(self.profile, 0.0, ledger) for one in self._passing])
+        self._price = np.where(fits, self._price, np.inf)
+        self._short_price = self._price[self._rows]
+        self._checked = True
+        return bool(fits[row])
+
+
+_NO_ROWS: Final[NDArray[np.intp]] = np.zeros(0, np.intp)
