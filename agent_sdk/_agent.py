@@ -14,6 +14,7 @@ from agent_sdk import builtin
 from agent_sdk._channels import AGENT_KEEPALIVE_MS, parse_endpoints
 from agent_sdk._dag import Resources
 from agent_sdk._executor import Handler
+from agent_sdk._gauges import Gauges
 from agent_sdk._profile import Profile, machine_resources
 from agent_sdk._runtime import Graces, Runtime
 from agent_sdk._surroundings import Surroundings, this_machine
@@ -30,6 +31,10 @@ class Agent:
     Keep `agent_id` over restarts to keep the agent's history. Placement looks at `capabilities` (skill to
     level), `labels`, `zone`, `resources` (default: all cores and memory of the machine), `tools`,
     `permissions`, `environments`, `protocols`, `cached_models`.
+
+    The agent measures the load of its machine. `gauges` adds what it cannot know: it returns any of `gpu` and
+    `packet_loss` (0 to 1), `gpu_memory_free_bytes` and `latency_ms`, is called once per load interval in the
+    event loop, and must not block. What it cannot mean is logged once and dropped.
 
     A stopped coroutine has `cancel_grace_s` to end by itself; when the agent leaves, what runs has
     `drain_grace_s`. `effects_path` names a file that records the start and end of every attempt, for
@@ -55,6 +60,7 @@ class Agent:
         cancel_grace_s: float = 5.0,
         drain_grace_s: float = 30.0,
         effects_path: str | Path | None = None,
+        gauges: Gauges | None = None,
         surroundings: Surroundings | None = None,
     ) -> None:
         if slots < 1 or queue < 0:
@@ -79,6 +85,7 @@ class Agent:
         )
         self._graces = Graces(cancel_s=cancel_grace_s, drain_s=drain_grace_s)
         self._effects_path = effects_path
+        self._gauges = gauges
         self._handlers: dict[str, Handler] = {}
         self._runtime: Runtime | None = None
 
@@ -130,6 +137,7 @@ class Agent:
             self._handlers,
             self._graces,
             self._effects_path,
+            self._gauges,
             self._surroundings,
         )
         try:

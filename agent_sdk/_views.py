@@ -218,4 +218,8 @@ def agent(view: operator_pb2.AgentView) -> types.AgentStatus:
         cpu=view.cpu,
         memory=view.memory,
         since_ms=view.since_ms,
+        load_score=view.load_score,
+        overloaded=view.overloaded,
+        network=view.network,
+        gpu=view.gpu,
     )

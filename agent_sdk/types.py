@@ -240,7 +240,8 @@ class MemberStatus:
 
 @dataclass(frozen=True, slots=True)
 class AgentStatus:
-    """An agent. `cpu` and `memory` are 0 to 1; `since_ms` is the time of its present state."""
+    """An agent. `cpu`, `memory`, `network` and `gpu` are 0 to 1, as is `load_score`, by which it is judged:
+    one that is `overloaded` takes nothing new. `since_ms` is the time of its present state."""
 
     agent_id: str
     state: str
@@ -258,6 +259,10 @@ class AgentStatus:
     cpu: float
     memory: float
     since_ms: int
+    load_score: float = 0.0
+    overloaded: bool = False
+    network: float = 0.0
+    gpu: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from coordinator.core.commands import DrainAgent
 from coordinator.core.model import STATES, Agent, AgentState, Drain, TaskState
 from coordinator.core.outcome import AgentChanged
 from coordinator.replica.node import Node
+from coordinator.scheduling.overload import LoadView
 from quorumflow_proto.v1 import common_pb2, operator_pb2_grpc
 from quorumflow_proto.v1 import operator_pb2 as pb
 
@@ -63,7 +64,10 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
             leader_id=status.leader or "",
             leader_address=self._node.address_of(status.leader) if status.leader else "",
             cluster_id=self._node.config.cluster_id,
-            counters={name: float(value) for name, value in status.counters.items()},
+            counters={
+                **{name: float(value) for name, value in status.counters.items()},
+                "suspicious_loads": float(self._node.sessions.suspicious),
+            },
         )
 
     @unary
@@ -165,6 +169,8 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
         record, spec = agent.record, agent.record.spec
         state = self._node.applier.state
         tasks = [task for key in agent.held if (task := state.task(key)) is not None]
+        leader = self._node.leadership.leader
+        load = leader.placement.load_of(spec.agent_id) if leader is not None else LoadView()
         return pb.AgentView(
             agent_id=spec.agent_id,
             state=self._state_name(agent),
@@ -183,6 +189,10 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
             cpu=agent.load.cpu,
             memory=agent.load.memory,
             since_ms=record.since_ms,
+            load_score=load.load,
+            overloaded=load.overloaded,
+            network=load.network,
+            gpu=load.gpu,
         )
 
     @staticmethod

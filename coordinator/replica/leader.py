@@ -148,8 +148,9 @@ class Leader:
         turn = 0
         while True:
             await asyncio.sleep(self._agents.load_interval_ms / 1000)
-            if loads := self._sessions.take_loads():
-                self.placement.set_loads(loads)
+            loads = self._sessions.take_loads()
+            self.placement.set_loads(loads)
+            if loads:
                 self.propose(RecordLoads(loads))
             turn += 1
             if turn % _HOUSEKEEPING_EVERY == 0:

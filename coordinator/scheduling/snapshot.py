@@ -6,15 +6,18 @@ from __future__ import annotations
 from coordinator.scheduling.agents import AgentTable
 from coordinator.scheduling.feasibility import FeasibilityCache
 from coordinator.scheduling.lookahead import Durations, LookAhead
+from coordinator.scheduling.measured import Measured
 from coordinator.scheduling.waiting import WaitingTable
 
 
 class Snapshot:
-    """Agents, waiting tasks, what attempts last, and the bound on queues. `turn` is the row at which a policy
-    that takes turns goes on: the leader sets it to `Plan.turn` of the last plan that it proposed."""
+    """Agents, what they measured, waiting tasks, what attempts last, and the bound on queues. `turn` is the
+    row at which a policy that takes turns goes on: the leader sets it to `Plan.turn` of the last plan that it
+    proposed."""
 
     def __init__(self, look_ahead: LookAhead | None = None) -> None:
         self.agents = AgentTable()
+        self.measured = Measured(self.agents)
         self.waiting = WaitingTable()
         self.durations = Durations()
         self.look_ahead = look_ahead or LookAhead()
