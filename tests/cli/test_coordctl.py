@@ -159,10 +159,22 @@ async def test_cluster_status_names_the_leader_and_every_node(script: Script, co
 async def test_agents_and_lists(script: Script, coordctl: Coordctl) -> None:
     skill = common.Capability(name="weld", level=3)
     script.answers["ListAgents"] = operator.ListAgentsReply(
-        agents=[operator.AgentView(agent_id="a1", state="IDLE", slots=2, capabilities=[skill])]
+        agents=[
+            operator.AgentView(
+                agent_id="a1",
+                state="IDLE",
+                slots=2,
+                capabilities=[skill],
+                load_score=0.97531,
+                overloaded=True,
+                network=0.25,
+                gpu=0.5,
+            )
+        ]
     )
     (agent,) = printed(await coordctl("agents", "--output", "json"))["agents"]
     assert (agent["id"], agent["state"], agent["capabilities"]) == ("a1", "IDLE", {"weld": 3})
+    assert [agent[name] for name in ("load", "overloaded", "network", "gpu")] == [0.975, True, 0.25, 0.5]
     script.answers["ListDags"] = client.ListDagsReply(dags=[dag_view(completed=2)])
     (dag,) = printed(await coordctl("list", "--state", "completed", "--output", "json"))["dags"]
     assert (dag["dag_id"], dag["tasks"]) == ("d1", {"COMPLETED": 2})
