@@ -148,8 +148,8 @@ class Sessions:
             before.link.close(_superseded(before))
         drop = self._taken_away(spec.agent_id, held)
         self._open[spec.agent_id] = session
-        self._keep_pace()
         link.welcome(msgspec.structs.replace(reply, drop=drop), self.term)
+        self._keep_pace()
         self._push_unsent(session, set(held))
         return session
 

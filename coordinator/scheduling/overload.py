@@ -35,6 +35,8 @@ class Overload:
         self._thresholds = Thresholds(settings)
         self._now = self._weights
         """The weights in the state of the system that was judged last."""
+        self._told: FloatRow = np.zeros(0)
+        """What `refusing` said of loads and threshold after the last judgement, in hundredths, per row."""
 
     def record(self, agent_id: str, load: AgentLoad) -> None:
         """A report; it counts with the next judgement."""
@@ -48,12 +50,16 @@ class Overload:
         self._measured.forget(agent_id)
 
     def judge(self) -> list[str]:
-        """Mark and unmark; returns the agents for which `refusing` may say something else than before."""
+        """Mark and unmark; returns the agents of which `refusing` says something else than before."""
         loads = self._measured.loads()
         judged = self._agents.present[: self._agents.size] & self._measured.reported
         self._now = following(self._weights, loads, judged)
-        verdict = self._thresholds.update(self._judged(loads), judged)
+        scores = self._judged(loads)
+        verdict = self._thresholds.update(scores, judged)
+        tells = np.where(verdict.marks, np.rint(100 * scores) + 1_000 * round(100 * self._thresholds.high), 0)
+        before, self._told = self._told, tells
         touched = verdict.marks.copy()
+        touched[: len(before)] &= tells[: len(before)] != before
         touched[verdict.changed] = True
         return [self._agents.agent_id(row) for row in np.flatnonzero(touched).tolist()]
 

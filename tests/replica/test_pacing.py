@@ -40,16 +40,13 @@ def test_few_agents_have_the_shortest_interval_and_are_not_told_of_every_change(
 
 
 class Link:
-    """Counts how often the agent is told of another interval."""
+    """Notes what the agent is told."""
 
     def __init__(self) -> None:
-        self.paced = 0
-
-    def pace(self) -> None:
-        self.paced += 1
+        self.said: list[str] = []
 
     def __getattr__(self, name: str) -> object:
-        return lambda *_: None
+        return lambda *_: self.said.append(name)
 
 
 class Log:
@@ -68,10 +65,11 @@ async def test_every_agent_is_told_when_the_interval_changes() -> None:
     links = [Link() for _ in range(4)]
     opened = [await sessions.open(AgentSpec(f"a{at}", "i", 1, 1), [], link) for at, link in enumerate(links)]
     assert pace.interval_ms == 250
-    assert [link.paced for link in links] == [2, 2, 2, 1]
+    assert [link.said.count("pace") for link in links] == [2, 2, 2, 1]
+    assert {link.said[0] for link in links} == {"welcome"}
     for session in opened[1:]:
         await sessions.close(session, goodbye=False)
-    assert (pace.interval_ms, links[0].paced) == (125, 3)
+    assert (pace.interval_ms, links[0].said.count("pace")) == (125, 3)
 
 
 async def test_a_load_that_cannot_be_is_replaced_and_counted() -> None:

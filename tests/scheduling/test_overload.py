@@ -41,6 +41,8 @@ def test_an_agent_without_memory_is_overloaded_until_it_has_some(spec_of: SpecOf
     overload.record("a", AgentLoad(memory=0.9))
     assert overload.judge() == ["a"]
     assert overload.refusing("a").startswith("overloaded: load 0.90")
+    overload.record("a", AgentLoad(memory=0.901))
+    assert overload.judge() == [], "nothing to be told anew"
     overload.record("a", AgentLoad(memory=0.8))
     assert overload.judge() == ["a"]
     assert overload.refusing("a") == ""
