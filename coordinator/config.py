@@ -26,7 +26,7 @@ from coordinator.consensus.settings import RaftSettings
 from coordinator.core.limits import MAX_TASKS_PER_DAG
 from coordinator.dag.limits import DagLimits
 from coordinator.errors import ConfigError
-from coordinator.scheduling.settings import LoadSettings
+from coordinator.scheduling.load_settings import LoadSettings
 
 CONFIG_VARIABLE: Final = "COORDINATOR_CONFIG"
 """Names the configuration file where no flag does."""

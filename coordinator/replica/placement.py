@@ -25,9 +25,9 @@ from coordinator.core.model import (
 from coordinator.core.outcome import Done, Effects, Reply
 from coordinator.errors import CoordinatorError, QueueFull
 from coordinator.scheduling.explain import Explanation, explain
+from coordinator.scheduling.load_settings import LoadSettings
 from coordinator.scheduling.lookahead import LookAhead
 from coordinator.scheduling.overload import LoadView, Overload
-from coordinator.scheduling.settings import LoadSettings
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.solver import PlanLimits, plan
 from coordinator.scheduling.waiting import WaitingTask

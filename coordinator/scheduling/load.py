@@ -15,7 +15,7 @@ import numpy as np
 
 from coordinator.core.model import AgentLoad
 from coordinator.scheduling.agents import BoolRow, FloatRow
-from coordinator.scheduling.weights import Weights, weights_of
+from coordinator.scheduling.load_weights import LoadWeights, weights_of
 
 SCARCE: Final = 0.7
 """Mean of a term over all agents above which its weight grows."""
@@ -38,7 +38,7 @@ class Loads(NamedTuple):
     queue: FloatRow
 
 
-def following(weights: Weights, loads: Loads, among: BoolRow) -> Weights:
+def following(weights: LoadWeights, loads: Loads, among: BoolRow) -> LoadWeights:
     """The weights in the present state of the system, which the agents in `among` are: a1, a2 and a3 grow by
     `GROWTH * (mean - SCARCE) / (1 - SCARCE)` of themselves where the mean of their term is above `SCARCE`.
     None can more than double before all are brought to a sum of 1 again."""
@@ -51,7 +51,7 @@ def following(weights: Weights, loads: Loads, among: BoolRow) -> Weights:
     return weights_of((*grown, weights.match, weights.history), gpu=weights.gpu)
 
 
-def score(weights: Weights, loads: Loads, match: Any = 0.0, history: Any = 0.0) -> FloatRow:
+def score(weights: LoadWeights, loads: Loads, match: Any = 0.0, history: Any = 0.0) -> FloatRow:
     """The LoadScore of every row, from 0 to 1. `match` is 0 for an agent that fits the task exactly and 1 for
     one that hardly does, `history` the share of its attempts that failed: rows, or numbers for all of
     them."""
@@ -78,7 +78,7 @@ def believed(load: AgentLoad) -> tuple[AgentLoad, int]:
     return (msgspec.structs.replace(load, **wrong), len(wrong)) if wrong else (load, 0)
 
 
-def _measured(weights: Weights, loads: Loads) -> tuple[FloatRow, FloatRow, FloatRow]:
+def _measured(weights: LoadWeights, loads: Loads) -> tuple[FloatRow, FloatRow, FloatRow]:
     """CPU, memory and network. An agent whose queue is full is as busy as one whose CPU is."""
     cpu, memory = np.maximum(shares(loads.cpu), shares(loads.queue)), shares(loads.memory)
     if weights.gpu:

@@ -9,8 +9,8 @@ import numpy as np
 from coordinator.core.model import AgentLoad, TaskFamily
 from coordinator.scheduling.agents import AgentTable, FloatRow
 from coordinator.scheduling.load import Loads, following, score
+from coordinator.scheduling.load_settings import LoadSettings
 from coordinator.scheduling.measured import Measured
-from coordinator.scheduling.settings import LoadSettings
 from coordinator.scheduling.thresholds import Thresholds
 
 

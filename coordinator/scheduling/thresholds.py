@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.scheduling.agents import BoolRow, FloatRow
-from coordinator.scheduling.settings import LoadSettings
+from coordinator.scheduling.load_settings import LoadSettings
 
 FOLLOWS: Final = 0.3
 """Of the way from an adaptive threshold to where it should be, done in one update."""

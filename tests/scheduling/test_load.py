@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from coordinator.core.model import AgentLoad, TaskFamily
 from coordinator.errors import InvalidRequest
 from coordinator.scheduling.load import Loads, believed, following, score, shares
-from coordinator.scheduling.weights import (
+from coordinator.scheduling.load_weights import (
     DEFAULT_WEIGHTS,
     TERMS,
-    Weights,
+    LoadWeights,
     parse_weights,
     weights_by_family,
 )
@@ -26,7 +26,7 @@ ANY = st.floats(allow_nan=True, allow_infinity=True)
 SHARE = st.floats(0, 1)
 WEIGHT = st.one_of(st.just(0.0), st.floats(0, exclude_min=True, allow_infinity=False))
 WEIGHTS = st.builds(
-    Weights, *[WEIGHT] * 4, st.floats(0, exclude_min=True, allow_infinity=False), gpu=st.booleans()
+    LoadWeights, *[WEIGHT] * 4, st.floats(0, exclude_min=True, allow_infinity=False), gpu=st.booleans()
 )
 AGENTS = 3
 
@@ -46,7 +46,7 @@ def same(share: float, **other: float) -> Loads:
 
 @given(WEIGHTS, many(ANY), st.lists(ANY, min_size=AGENTS, max_size=AGENTS), ANY)
 def test_a_score_is_from_0_to_1_whatever_is_measured(
-    weights: Weights, values: list[list[float]], match: list[float], history: float
+    weights: LoadWeights, values: list[list[float]], match: list[float], history: float
 ) -> None:
     loads = loads_of(values)
     for used in (weights, following(weights, loads, np.ones(AGENTS, np.bool_))):
@@ -58,7 +58,7 @@ def test_a_score_is_from_0_to_1_whatever_is_measured(
 
 @given(WEIGHTS, many(SHARE), many(SHARE), SHARE, SHARE)
 def test_more_of_anything_is_no_less_load(
-    weights: Weights, one: list[list[float]], other: list[list[float]], match: float, more: float
+    weights: LoadWeights, one: list[list[float]], other: list[list[float]], match: float, more: float
 ) -> None:
     low, high = np.minimum(one, other).tolist(), np.maximum(one, other).tolist()
     below = score(weights, loads_of(low), min(match, more), min(match, more))
@@ -67,7 +67,7 @@ def test_more_of_anything_is_no_less_load(
 
 
 def test_every_term_has_its_weight() -> None:
-    weights = Weights(1, 2, 3, 4, 10)
+    weights = LoadWeights(1, 2, 3, 4, 10)
     assert weights.terms == pytest.approx((0.05, 0.1, 0.15, 0.2, 0.5))
     idle = same(0.0)
     assert score(weights, same(0.0, cpu=1.0)).item() == pytest.approx(0.05)
@@ -131,16 +131,16 @@ def test_weights_that_are_none_are_refused(text: str, says: str) -> None:
 
 
 def test_weights_without_a_machine_have_no_part_for_it() -> None:
-    assert Weights(1, 1, 2, 7, 9).machine.terms == (0.25, 0.25, 0.5, 0.0, 0.0)
+    assert LoadWeights(1, 1, 2, 7, 9).machine.terms == (0.25, 0.25, 0.5, 0.0, 0.0)
     with pytest.raises(InvalidRequest):
-        _ = Weights(match=1).machine
+        _ = LoadWeights(match=1).machine
 
 
 @pytest.mark.parametrize(
     ("mean", "factor"), [(0.0, 1.0), (0.7, 1.0), (0.85, 1.5), (1.0, 2.0), (math.nan, 2.0)]
 )
 def test_what_is_scarce_everywhere_counts_more(mean: float, factor: float) -> None:
-    weights = Weights(cpu=0.5, memory=0.5)
+    weights = LoadWeights(cpu=0.5, memory=0.5)
     followed = following(weights, same(0.0, cpu=mean), np.array([True]))
     assert followed.cpu / followed.memory == pytest.approx(factor)
     assert following(weights, same(1.0), np.array([False])) == weights

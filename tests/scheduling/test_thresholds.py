@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.scheduling.settings import LoadSettings
+from coordinator.scheduling.load_settings import LoadSettings
 from coordinator.scheduling.thresholds import FOLLOWS, Thresholds
 
 EVERYBODY = LoadSettings(high=0.9, low=0.8, max_share=1.0)

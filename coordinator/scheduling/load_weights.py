@@ -15,7 +15,7 @@ TERMS: Final = ("cpu", "memory", "network", "match", "history")
 """The terms of a LoadScore, a1 to a5, as they are named in settings."""
 
 
-class Weights(msgspec.Struct, frozen=True):
+class LoadWeights(msgspec.Struct, frozen=True):
     """a1 to a5; they are brought to a sum of 1. With `gpu` the GPU counts, too: as CPU its use, as memory its
     memory.
 
@@ -53,12 +53,12 @@ class Weights(msgspec.Struct, frozen=True):
         return (self.cpu, self.memory, self.network, self.match, self.history)
 
     @property
-    def machine(self) -> Weights:
+    def machine(self) -> LoadWeights:
         """The same without what depends on the task. Raises InvalidRequest if nothing is left."""
-        return Weights(self.cpu, self.memory, self.network, gpu=self.gpu)
+        return LoadWeights(self.cpu, self.memory, self.network, gpu=self.gpu)
 
 
-def parse_weights(text: str) -> Weights | None:
+def parse_weights(text: str) -> LoadWeights | None:
     """`cpu=2,memory=1,...` with the names of `TERMS`, those that are not named being 0; None for "". Raises
     InvalidRequest."""
     if not text.strip():
@@ -78,28 +78,28 @@ def parse_weights(text: str) -> Weights | None:
     return weights_of((given.get(name, 0.0) for name in TERMS), gpu=False)
 
 
-def weights_of(terms: Iterable[float], *, gpu: bool) -> Weights:
+def weights_of(terms: Iterable[float], *, gpu: bool) -> LoadWeights:
     """From a1 to a5. Raises InvalidRequest."""
     cpu, memory, network, match, history = terms
-    return Weights(cpu, memory, network, match, history, gpu)
+    return LoadWeights(cpu, memory, network, match, history, gpu)
 
 
-def _mean(weights: list[Weights]) -> Weights:
+def _mean(weights: list[LoadWeights]) -> LoadWeights:
     return weights_of((sum(column) for column in zip(*(one.terms for one in weights), strict=True)), gpu=True)
 
 
-_FAMILIES: Final[Mapping[TaskFamily, Weights]] = {
-    TaskFamily.MODEL: Weights(0.30, 0.40, 0.05, 0.15, 0.10, gpu=True),
-    TaskFamily.TOOL: Weights(0.20, 0.20, 0.20, 0.20, 0.20),
-    TaskFamily.COMPUTE: Weights(0.55, 0.20, 0.05, 0.10, 0.10),
-    TaskFamily.IO: Weights(0.10, 0.15, 0.50, 0.15, 0.10),
-    TaskFamily.COMMUNICATION: Weights(0.10, 0.10, 0.55, 0.10, 0.15),
+_FAMILIES: Final[Mapping[TaskFamily, LoadWeights]] = {
+    TaskFamily.MODEL: LoadWeights(0.30, 0.40, 0.05, 0.15, 0.10, gpu=True),
+    TaskFamily.TOOL: LoadWeights(0.20, 0.20, 0.20, 0.20, 0.20),
+    TaskFamily.COMPUTE: LoadWeights(0.55, 0.20, 0.05, 0.10, 0.10),
+    TaskFamily.IO: LoadWeights(0.10, 0.15, 0.50, 0.15, 0.10),
+    TaskFamily.COMMUNICATION: LoadWeights(0.10, 0.10, 0.55, 0.10, 0.15),
 }
 
 MIXED: Final = _mean(list(_FAMILIES.values()))
 """The mean of all families, for hybrid tasks and for those without a family."""
 
-DEFAULT_WEIGHTS: Final[Mapping[TaskFamily, Weights]] = {
+DEFAULT_WEIGHTS: Final[Mapping[TaskFamily, LoadWeights]] = {
     **_FAMILIES,
     TaskFamily.HYBRID: MIXED,
     TaskFamily.UNSPECIFIED: MIXED,
@@ -107,7 +107,7 @@ DEFAULT_WEIGHTS: Final[Mapping[TaskFamily, Weights]] = {
 """What counts for a family while nobody says otherwise."""
 
 
-def weights_by_family(override: Weights | None) -> dict[TaskFamily, Weights]:
+def weights_by_family(override: LoadWeights | None) -> dict[TaskFamily, LoadWeights]:
     """The weights of every family: the operator's where there are any. Whether the GPU counts is always the
     family's."""
     if override is None:

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from coordinator.core.model import TaskFamily
 from coordinator.errors import InvalidRequest
-from coordinator.scheduling.weights import Weights, parse_weights, weights_by_family
+from coordinator.scheduling.load_weights import LoadWeights, parse_weights, weights_by_family
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 
@@ -36,7 +36,7 @@ class LoadSettings(msgspec.Struct, frozen=True, kw_only=True):
         return self.high - self.low
 
     @property
-    def by_family(self) -> dict[TaskFamily, Weights]:
+    def by_family(self) -> dict[TaskFamily, LoadWeights]:
         """The weights of each family. Raises InvalidRequest if those given are none."""
         return weights_by_family(parse_weights(self.weights))
 
