@@ -6,9 +6,11 @@ from __future__ import annotations
 import asyncio
 import platform
 import signal
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from agent_sdk import builtin
 from agent_sdk._channels import AGENT_KEEPALIVE_MS, parse_endpoints
@@ -18,9 +20,11 @@ from agent_sdk._gauges import Gauges
 from agent_sdk._profile import Profile, machine_resources
 from agent_sdk._runtime import Graces, Runtime
 from agent_sdk._surroundings import Surroundings, this_machine
-from agent_sdk.errors import AlreadyExists, InvalidRequest, WrongState
+from agent_sdk.errors import AlreadyExists, WrongState
 
 AnyHandler = TypeVar("AnyHandler", bound=Handler)
+
+_MAY_CHANGE: Final = frozenset(field.name for field in fields(Profile)) - {"agent_id"}
 
 
 class Agent:
@@ -30,7 +34,10 @@ class Agent:
     `slots` attempts run at once, `queue` more may wait here; how many do is the coordinator's choice.
     Keep `agent_id` over restarts to keep the agent's history. Placement looks at `capabilities` (skill to
     level), `labels`, `zone`, `resources` (default: all cores and memory of the machine), `tools`,
-    `permissions`, `environments`, `protocols`, `cached_models`.
+    `permissions`, `environments`, `protocols`, `cached_models`; at `speed` relative to a usual agent,
+    `busy_watts` that one busy slot adds (0: not known), `tool_limits` and `model_limits` (tasks at once that
+    use one), the `data` items and locations that are here, and the `groups` of agents that it belongs to.
+    All of it may be changed while it runs: `update`.
 
     The agent measures the load of its machine. `gauges` adds what it cannot know: it returns any of `gpu` and
     `packet_loss` (0 to 1), `gpu_memory_free_bytes` and `latency_ms`, is called once per load interval in the
@@ -57,32 +64,27 @@ class Agent:
         environments: Sequence[str] = (),
         protocols: Sequence[str] = (),
         cached_models: Sequence[str] = (),
+        speed: float = 1.0,
+        busy_watts: float = 0.0,
+        tool_limits: Mapping[str, int] | None = None,
+        model_limits: Mapping[str, int] | None = None,
+        data: Sequence[str] = (),
+        groups: Sequence[str] = (),
         cancel_grace_s: float = 5.0,
         drain_grace_s: float = 30.0,
         effects_path: str | Path | None = None,
         gauges: Gauges | None = None,
         surroundings: Surroundings | None = None,
     ) -> None:
-        if slots < 1 or queue < 0:
-            raise InvalidRequest(
-                f"slots is {slots}, queue is {queue}; slots must be 1 or more, queue 0 or more"
-            )
+        given = {name: {} if value is None else value for name, value in locals().items()}
         self._surroundings = surroundings or this_machine(AGENT_KEEPALIVE_MS)
         self._endpoints = parse_endpoints(endpoints)
         self._profile = Profile(
             agent_id=agent_id or f"{platform.node() or 'agent'}-{self._surroundings.new_id()[:8]}",
-            slots=slots,
-            queue=queue,
-            capabilities=dict(capabilities or {}),
             resources=machine_resources() if resources is None else resources,
-            labels=dict(labels or {}),
-            zone=zone,
-            tools=tuple(tools),
-            permissions=tuple(permissions),
-            environments=tuple(environments),
-            protocols=tuple(protocols),
-            cached_models=tuple(cached_models),
+            **{name: given[name] for name in _MAY_CHANGE - {"resources"}},
         )
+        self._changing = threading.Lock()
         self._graces = Graces(cancel_s=cancel_grace_s, drain_s=drain_grace_s)
         self._effects_path = effects_path
         self._gauges = gauges
@@ -114,6 +116,40 @@ class Agent:
 
         return register
 
+    def update(
+        self,
+        *,
+        slots: int | None = None,
+        queue: int | None = None,
+        capabilities: Mapping[str, int] | None = None,
+        resources: Resources | None = None,
+        labels: Mapping[str, str] | None = None,
+        zone: str | None = None,
+        tools: Sequence[str] | None = None,
+        permissions: Sequence[str] | None = None,
+        environments: Sequence[str] | None = None,
+        protocols: Sequence[str] | None = None,
+        cached_models: Sequence[str] | None = None,
+        speed: float | None = None,
+        busy_watts: float | None = None,
+        tool_limits: Mapping[str, int] | None = None,
+        model_limits: Mapping[str, int] | None = None,
+        data: Sequence[str] | None = None,
+        groups: Sequence[str] | None = None,
+    ) -> None:
+        """Offer this from now on; what is left out stays as it is. From any thread, running or not.
+
+        The coordinator is told at once, and in every session to come. What the agent holds it keeps, also
+        where that is more than it takes now. Raises InvalidRequest for what no agent can be; what only the
+        coordinator can tell, such as its bounds, is logged if it refuses, and what it took last holds.
+        """
+        given = locals()
+        changes = {name: given[name] for name in _MAY_CHANGE if given[name] is not None}
+        with self._changing:
+            self._profile = replace(self._profile, **changes)
+            if self._runtime is not None:
+                self._runtime.change(self._profile)
+
     def add_builtins(self, *, shell: bool = False, simulate: bool = False) -> None:
         """Add handlers for trying things: `sleep`, `noop`, `fail`, `echo`, `shell` if allowed, and with
         `simulate` a stand-in for every other type; see `agent_sdk.builtin`."""
@@ -131,19 +167,21 @@ class Agent:
         when the coordinator refuses its first session; everything else it sits out."""
         if self._runtime is not None:
             raise WrongState(f"agent {self.agent_id!r} runs already")
-        self._runtime = Runtime(
-            self._endpoints,
-            self._profile,
-            self._handlers,
-            self._graces,
-            self._effects_path,
-            self._gauges,
-            self._surroundings,
-        )
+        with self._changing:
+            self._runtime = Runtime(
+                self._endpoints,
+                self._profile,
+                self._handlers,
+                self._graces,
+                self._effects_path,
+                self._gauges,
+                self._surroundings,
+            )
         try:
             await self._runtime.run()
         finally:
-            self._runtime = None
+            with self._changing:
+                self._runtime = None
 
     async def stop(self, grace_s: float | None = None) -> None:
         """Leave in order, and return when `run_async` is about to; what runs has `grace_s` seconds to end

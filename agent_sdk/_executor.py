@@ -77,6 +77,13 @@ class Executor:
         """Attempts that have a slot."""
         return len(self._tasks)
 
+    def resize(self, slots: int, credit: int) -> None:
+        """Run so many at once, and hold so many, from now on; what runs or waits stays."""
+        self._slots = slots
+        self._credit = credit
+        self._pool.size = slots
+        self._fill()
+
     def add(self, attempt: Attempt) -> None:
         """Run the attempt when its turn comes, or refuse it."""
         if self._draining:

@@ -77,6 +77,7 @@ class Runtime:
             gauges=gauges,
             surroundings=surroundings,
         )
+        self._loop = asyncio.get_running_loop()
         self._stop_asked = asyncio.Event()
         self._hurry = asyncio.Event()
         self._ended = asyncio.Event()
@@ -100,6 +101,10 @@ class Runtime:
             if self._effects is not None:
                 self._effects.close()
             self._ended.set()
+
+    def change(self, profile: Profile) -> None:
+        """The agent is something else from now on. From any thread."""
+        self._loop.call_soon_threadsafe(self._session.change, profile)
 
     def ask_to_stop(self, grace_s: float | None) -> None:
         """Begin to leave: what waits is handed back, what runs has `grace_s` to end. Asked again: at once."""

@@ -20,6 +20,7 @@ from agent_sdk._executor import Executor
 from agent_sdk._gauges import Gauges
 from agent_sdk._leader import Leader, Pursuit
 from agent_sdk._ledger import Ledger
+from agent_sdk._offer import Offer
 from agent_sdk._profile import Profile
 from agent_sdk._reporter import DEFAULT_MAX_RESULT_BYTES, Reporter
 from agent_sdk._spawn import Spawns
@@ -75,7 +76,7 @@ class Session:
     ) -> None:
         self._leader = leader
         self._nodes = nodes
-        self._profile = profile
+        self._offer = Offer(profile, executor, news.set)
         self._news = news
         self._ledger = ledger
         self._spawns = spawns
@@ -90,6 +91,10 @@ class Session:
         self._meter = surroundings.meter(gauges)
         self._load: agent_pb2.LoadReport | None = None
         self._load_interval_s = DEFAULT_LOAD_INTERVAL_MS / 1000
+
+    def change(self, profile: Profile) -> None:
+        """The agent is something else from now on; see `Offer`."""
+        self._offer.change(profile)
 
     def say(self, farewell: Farewell) -> None:
         """Take leave, one step at a time; `run` returns after GONE."""
@@ -109,6 +114,7 @@ class Session:
                 return
             if isinstance(failure, _HOPELESS) and not self._epoch:
                 raise failure
+            self._offer.refused(failure)
             logger.info("no session with %s: %s", node.address, failure)
             if not isinstance(failure, Unavailable):
                 failure = Unavailable(failure.message, reason=failure.reason)
@@ -131,9 +137,8 @@ class Session:
         return Unavailable("the node ended the session")
 
     async def _open(self, stream: Stream, node: Node, pursuit: Pursuit) -> None:
-        hello = self._profile.hello(
-            self._instance_id, self._epoch, self._ledger.fences(), self._executor.task_types
-        )
+        said = self._offer.current
+        hello = said.hello(self._instance_id, self._epoch, self._ledger.fences(), self._executor.task_types)
         async with asyncio.timeout(WELCOME_TIMEOUT_S):
             await _send(stream, agent_pb2.AgentMessage(hello=hello))
             first = await stream.read()
@@ -143,6 +148,7 @@ class Session:
         if welcome.term < self._term:
             raise Unavailable(f"the node leads term {welcome.term}, term {self._term} has begun elsewhere")
         pursuit.progressed()
+        self._offer.opened(said)
         self._take_welcome(welcome)
         logger.info(
             "session %d with %s at %s, term %d", self._epoch, welcome.node_id, node.address, self._term
@@ -191,6 +197,8 @@ class Session:
             self._spawns.answered(message.spawn_reply)
         elif kind == "settings":
             self._take_settings(message.settings)
+        elif kind == "respec_reply":
+            self._offer.answered(message.respec_reply)
 
     def _assign(self, assignments: agent_pb2.Assignments) -> None:
         if assignments.term < self._term:
@@ -231,6 +239,9 @@ class Session:
         if self._unsaid:
             goodbye = agent_pb2.Goodbye(draining=self._unsaid.popleft() is Farewell.DRAINING)
             return agent_pb2.AgentMessage(goodbye=goodbye)
+        if (profile := self._offer.take()) is not None:
+            hello = profile.hello(self._instance_id, self._epoch, (), self._executor.task_types)
+            return agent_pb2.AgentMessage(respec=agent_pb2.Respec(hello=hello))
         if (spawn := self._spawns.take()) is not None:
             return agent_pb2.AgentMessage(spawn=spawn)
         if (reports := self._ledger.take_reports()) is not None:

@@ -17,10 +17,11 @@ Value = TypeVar("Value")
 
 
 class DaemonPool:
-    """At most `size` threads, started when they are first needed. `submit` is for one thread alone."""
+    """At most `size` threads, started when they are first needed. More than that stay if `size` is lowered.
+    `submit` is for one thread alone."""
 
     def __init__(self, size: int, name: str) -> None:
-        self._size = size
+        self.size = size
         self._name = name
         self._started = 0
         self._idle = threading.Semaphore(0)
@@ -38,7 +39,7 @@ class DaemonPool:
             except BaseException as error:
                 future.set_exception(error)
 
-        if not self._idle.acquire(blocking=False) and self._started < self._size:
+        if not self._idle.acquire(blocking=False) and self._started < self.size:
             self._started += 1
             threading.Thread(target=self._serve, name=f"{self._name}-{self._started}", daemon=True).start()
         self._work.put(run)

@@ -241,7 +241,8 @@ class MemberStatus:
 @dataclass(frozen=True, slots=True)
 class AgentStatus:
     """An agent. `cpu`, `memory`, `network` and `gpu` are 0 to 1, as is `load_score`, by which it is judged:
-    one that is `overloaded` takes nothing new. `since_ms` is the time of its present state."""
+    one that is `overloaded` takes nothing new. `since_ms` is the time of its present state; `speed` and what
+    follows to `groups` are as the agent says."""
 
     agent_id: str
     state: str
@@ -259,10 +260,16 @@ class AgentStatus:
     cpu: float
     memory: float
     since_ms: int
-    load_score: float = 0.0
-    overloaded: bool = False
-    network: float = 0.0
-    gpu: float = 0.0
+    speed: float
+    busy_watts: float
+    tool_limits: Mapping[str, int]
+    model_limits: Mapping[str, int]
+    data: tuple[str, ...]
+    groups: tuple[str, ...]
+    load_score: float
+    overloaded: bool
+    network: float
+    gpu: float
 
 
 @dataclass(frozen=True, slots=True)

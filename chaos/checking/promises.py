@@ -12,13 +12,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from agent_sdk import DagStatus, NodeStatus, TaskStatus
+from agent_sdk import AttemptStatus, DagStatus, NodeStatus, TaskStatus
 from chaos.checking.history import Operation, Outcome
 from chaos.checking.linearizability import Model, State, Verdict, judge
 from chaos.effects import Effects
 
 _SHOWN: Final = 5
 """Names in a finding; the rest is counted."""
+
+_NO_RESTART: Final = frozenset({"COMPLETED", "SUPERSEDED", "PREEMPTED"})
+"""How an attempt that had begun may end without that it is begun again for nothing."""
 
 
 class Check(NamedTuple):
@@ -102,14 +105,15 @@ def recorded_once(evidence: Evidence) -> Check:
 
 def not_restarted(evidence: Evidence) -> Check:
     """A task that had begun is begun again only if its agent was lost: missed by the cluster, or back as
-    another process before it was."""
+    another process before it was; or as a rival, beside the attempt that had begun; or if it was taken away:
+    preempted, or recalled before the cluster knew that it had begun."""
     lost = evidence.lost_agents | evidence.effects.reborn
     repeated = [task for task in evidence.tasks if _begun(evidence, task) > 1]
     restarted = [
         _name(task)
         for task in repeated
         if any(
-            attempt.outcome != "COMPLETED" and attempt.agent not in lost
+            attempt.outcome not in _NO_RESTART and attempt.agent not in lost and not _recalled(attempt)
             for attempt in task.attempts
             if (attempt.attempt, attempt.agent) in evidence.effects.begun.get((task.dag_id, task.id), ())
         )
@@ -179,6 +183,10 @@ def diverged(sightings: Iterable[NodeStatus]) -> int | None:
 
 def _begun(evidence: Evidence, task: TaskStatus) -> int:
     return len(evidence.effects.begun.get((task.dag_id, task.id), ()))
+
+
+def _recalled(attempt: AttemptStatus) -> bool:
+    return attempt.outcome == "RESCHEDULED" and not attempt.started_ms
 
 
 def _name(task: TaskStatus) -> str:

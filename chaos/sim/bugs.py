@@ -365,8 +365,8 @@ def _report(tx: Transaction, command: c.Report) -> Reply:
     agent = tx.state.agents.get(command.agent)
     for one in command.reports:
         task = tx.state.task(one.key)
-        if agent is not None and task is not None and task.live is not None:
-            tasks._take_report(tx, task, task.live, one)
+        if agent is not None and task is not None and task.live:
+            tasks._take_report(tx, task, task.live[-1], one)
         if one.kind is c.ReportKind.ENDED:
             tx.effects.acked.append((command.agent, one.key, one.attempt))
     return Done(len(command.reports))
@@ -390,11 +390,10 @@ def _booked_nothing(*_: object) -> None:
 
 
 @_plants("assign beyond capacity", tasks, "_still_holds", Swap(Ledger, "book", _booked_nothing))
-def _holds_anyway(tx: Transaction, choice: c.Choice, task: Task, agent: Agent) -> bool:
+def _holds_anyway(choice: c.Choice, task: Task, agent: Agent) -> bool:
     """A round counts on the same room for every task, and nobody looks again."""
     return (
-        tasks._placeable(tx, task)
-        and task.attempt + 1 == choice.attempt
+        task.attempt + 1 == choice.attempt
         and agent.record.epoch == choice.epoch
         and agent.record.state is AgentState.CONNECTED
     )

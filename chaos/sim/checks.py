@@ -3,6 +3,7 @@ and at intervals."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import combinations
 from typing import Final
@@ -16,8 +17,8 @@ from coordinator.consensus.messages import AppendEntries, Message
 from coordinator.consensus.port import Role, Status
 from coordinator.core import invariants
 from coordinator.core.lifecycle import TERMINAL
-from coordinator.core.model import TaskState
-from coordinator.core.outcome import Outcome, TaskEvent
+from coordinator.core.model import AttemptOutcome, TaskRecord, TaskState
+from coordinator.core.outcome import Outcome, Table, TaskEvent
 from coordinator.replica.node import Node
 
 _WATCHED_EVERY: Final = 4
@@ -42,6 +43,8 @@ class Checks:
         self._digests: dict[int, bytes] = {}
         self._sound: set[int] = set()
         self._ended: dict[tuple[str, str], tuple[TaskState, int]] = {}
+        self._results: dict[bytes, int] = {}
+        self._attempts: dict[bytes, list[AttemptOutcome]] = {}
         self._marks: dict[str, tuple[HostLoop, int, int, int]] = {}
 
     def observe(self, node: Node, process: HostLoop) -> None:
@@ -84,6 +87,11 @@ class Checks:
     def configurations(self) -> int:
         """How often the membership was changed, or nearly."""
         return self._protocol.membership.changes
+
+    @property
+    def attempts(self) -> Counter[str]:
+        """How the attempts of tasks ended."""
+        return Counter(outcome.name for outcomes in self._attempts.values() for outcome in outcomes)
 
     @property
     def last_term_led(self) -> int:
@@ -136,6 +144,13 @@ class Checks:
         for event in outcome.events:
             if isinstance(event, TaskEvent) and event.state in TERMINAL:
                 self._task_ended(event, index)
+        for write in outcome.writes:
+            if isinstance(write.value, TaskRecord):
+                self._attempts[write.key] = [attempt.outcome for attempt in write.value.attempts]
+            if write.table is Table.RESULT and write.value is not None:
+                first = self._results.setdefault(write.key, index)
+                if first != index:
+                    self._broken(f"a result of {write.key.hex()} recorded at {first} and again at {index}")
         applied = node.applier.applied
         if applied.index != index:
             return

@@ -153,4 +153,5 @@ def _draw_task(rng: random.Random, task_id: str, before: list[str]) -> Task:
         retry=Retry(max_attempts=3, delay_s=rng.choice((0.0, 0.05))),
         timeout_s=rng.choice((None, None, 0.6)),
         requires=Requires(resources=Resources(cores=rng.choice((0.0, 0.0, 0.5, 2.5)))),
+        preemptible=rng.random() < 0.3,
     )

@@ -18,6 +18,9 @@ from coordinator.consensus.membership import Membership
 _TURN_S: Final = 0.04
 """From one handing over to the next."""
 
+_MOVE_S: Final = 0.02
+"""From one move of work to the next."""
+
 _CUT_OFF: Final = 0.25
 _SILENT: Final = 0.35
 """Of the agents that are lost, so many are cut off; of the others, so many die without a word."""
@@ -352,6 +355,21 @@ def _retry_storm(world: World, target: str, fault: Fault) -> Undo | None:
     return _nothing
 
 
+def _moves(world: World, target: str, fault: Fault) -> Undo | None:
+    """Whoever leads moves what agents hold, again and again."""
+    del target
+    rng = random.Random(fault.at_s)
+    for turn in range(int(fault.amount)):
+        world.scheduler.after(turn * _MOVE_S, partial(_move, world, rng))
+    return _nothing
+
+
+def _move(world: World, rng: random.Random) -> None:
+    leader = world.leader()
+    if leader is not None:
+        world.nodes[leader].move_work(rng)
+
+
 def _nothing() -> None:
     """It ends by itself."""
 
@@ -390,4 +408,5 @@ _STRIKES: Final[dict[str, Callable[[World, str, Fault], Undo | None]]] = {
     "agent_cut": _cut_off,
     "client_cut": _cut_off,
     "retry_storm": _retry_storm,
+    "moves": _moves,
 }

@@ -13,6 +13,7 @@ import msgspec
 from chaos.sim.disk import LOG_FOLDER, Disk
 from chaos.sim.host_loop import HostLoop
 from chaos.sim.machine import Machine
+from chaos.sim.moves import draw_move
 from chaos.sim.network import Network
 from chaos.sim.rpc_server import SimServer
 from chaos.sim.weather import ExposedTransport, Weather
@@ -99,6 +100,12 @@ class NodeProgram:
         if process is not None and node is not None:
             process.post(lambda: process.create_task(_hand_over(node, to)))
 
+    def move_work(self, rng: random.Random) -> None:
+        """Have the node, if it leads, move something that an agent holds."""
+        process, node = self.machine.process, self.node
+        if process is not None and node is not None:
+            process.post(lambda: _move_work(node, rng))
+
     async def _run(self) -> None:
         process = self.machine.process
         assert process is not None
@@ -147,6 +154,13 @@ class NodeProgram:
     def _died(self, process: HostLoop, silent: bool) -> None:
         self.node = None
         self._network.died(process, silent)
+
+
+def _move_work(node: Node, rng: random.Random) -> None:
+    leader = node.leadership.leader
+    move = draw_move(node.applier.newest, rng)
+    if leader is not None and move is not None:
+        leader.propose(move)
 
 
 async def _hand_over(node: Node, to: str | None) -> None:

@@ -122,6 +122,7 @@ KINDS: Final[dict[str, Kind]] = {
     "agent_cut": Kind("agent", (0.1, 4.0)),
     "client_cut": Kind("client", (0.1, 2.0)),
     "retry_storm": Kind("client"),
+    "moves": Kind("leader", amount=(5, 40), often=2),
 }
 """Every kind of fault that a schedule may hold."""
 

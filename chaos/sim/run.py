@@ -144,6 +144,8 @@ def _events(world: World) -> Counter[str]:
     happened["dags_acknowledged"] = len(world.witness.acknowledged)
     happened["operations"] = len(world.witness.operations)
     happened["attempts_begun"] = len(world.witness.begun)
+    for outcome, count in world.checks.attempts.items():
+        happened[f"attempts_{outcome.lower()}"] = count
     for program in world.nodes.values():
         happened.update(program.disk.happened)
         if program.node is not None:

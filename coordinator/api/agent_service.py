@@ -11,6 +11,7 @@ import grpc
 
 from coordinator import errors
 from coordinator.api import convert
+from coordinator.api.agent_specs import spec_from_hello
 from coordinator.api.errors import conversing, detail_of
 from coordinator.api.malformed import intact
 from coordinator.core.commands import AttemptReport, NewTask, ReportKind
@@ -29,7 +30,6 @@ _REPORTS_IN_FLIGHT: Final = 64
 """Messages of one agent that may wait for their commit; beyond, its stream is not read."""
 
 _HELLO_TIMEOUT_S: Final = 5.0
-_MAX_NAME: Final = 256
 
 
 class AgentService(agent_pb2_grpc.AgentServiceServicer):
@@ -104,6 +104,13 @@ class _Link:
             reply.error.CopyFrom(detail_of(error))
         self._send(pb.CoordinatorMessage(spawn_reply=reply))
 
+    def respecced(self, error: errors.CoordinatorError | None) -> None:
+        """The answer to a Respec."""
+        reply = pb.RespecReply()
+        if error is not None:
+            reply.error.CopyFrom(detail_of(error))
+        self._send(pb.CoordinatorMessage(respec_reply=reply))
+
     def close(self, error: errors.CoordinatorError) -> None:
         self._error = error
         self._changed.set()
@@ -157,18 +164,7 @@ class _Stream:
             raise errors.InvalidRequest("an agent's stream begins with a Hello")
         # Only now: a refusal that crosses the agent's first message would lose its detail on the way.
         await self._node.leadership.serving()
-        spec = convert.spec_from_hello(message.hello)
-        limits = self._node.config.limits
-        if not 0 < len(spec.agent_id) <= _MAX_NAME or not 0 < len(spec.instance_id) <= _MAX_NAME:
-            raise errors.InvalidRequest(f"agent_id and instance_id must have 1 to {_MAX_NAME} characters")
-        if not 0 < spec.slots <= spec.credit <= limits.max_slots:
-            raise errors.LimitExceeded(
-                f"agent {spec.agent_id!r} offers {spec.slots} slots and a credit of {spec.credit}; "
-                f"allowed: 1 <= slots <= credit <= {limits.max_slots} (limits.max_slots)",
-                setting="limits.max_slots",
-                limit=limits.max_slots,
-                value=spec.credit,
-            )
+        spec = spec_from_hello(message.hello, self._node.config.limits)
         held = [(fence.key, fence.attempt) for fence in message.hello.held]
         return await self._node.sessions.open(spec, held, self._link)
 
@@ -189,11 +185,26 @@ class _Stream:
             elif kind == "spawn":
                 await self._in_flight.acquire()
                 self._background(self._spawn(session, message.spawn))
+            elif kind == "respec":
+                self._link.respecced(await self._respec(session, message.respec))
             elif kind == "goodbye" and message.goodbye.draining:
                 await self._node.sessions.leave(session)
             elif kind == "goodbye":
                 self._goodbye = True
                 return
+
+    async def _respec(self, session: Session, message: pb.Respec) -> errors.CoordinatorError | None:
+        """Take what the agent is from now on; the reason if it cannot be."""
+        try:
+            spec = spec_from_hello(message.hello, self._node.config.limits)
+        except errors.InvalidRequest as refusal:
+            return refusal
+        if spec.agent_id != session.agent_id:
+            return errors.InvalidRequest(
+                f"agent {session.agent_id!r} cannot become {spec.agent_id!r}: open a session for that one"
+            )
+        await self._node.sessions.change(session, spec)
+        return None
 
     async def _report(self, session: Session, message: pb.Reports) -> None:
         reports = [

@@ -9,7 +9,6 @@ from typing import TypeVar
 from coordinator.core.commands import AttemptReport, ReportKind
 from coordinator.core.model import (
     AgentLoad,
-    AgentSpec,
     AttemptOutcome,
     Backoff,
     Dag,
@@ -81,8 +80,8 @@ def task_from_proto(spec: common_pb2.TaskSpec) -> TaskDraft:
         timeout_ms=spec.timeout_ms,
         retry=_retry(spec.retry) if spec.HasField("retry") else RetryPolicy(),
         expected_ms=spec.expected_ms,
-        labels=_pairs(spec.labels),
-        metadata=_pairs(spec.metadata),
+        labels=pairs(spec.labels),
+        metadata=pairs(spec.metadata),
         parent_id=spec.parent_id,
         preemptible=spec.preemptible,
     )
@@ -139,7 +138,8 @@ def _data_item_to_proto(item: DataItem) -> common_pb2.DataItem:
     return common_pb2.DataItem(name=item.name, size_bytes=item.size_bytes, locations=item.locations)
 
 
-def _pairs(values: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+def pairs(values: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Sorted (name, value) pairs."""
     return tuple(sorted(values.items())) if values else ()
 
 
@@ -153,7 +153,8 @@ def _retry(policy: common_pb2.RetryPolicy) -> RetryPolicy:
     )
 
 
-def _resources(resources: common_pb2.Resources) -> Resources:
+def resources_from_proto(resources: common_pb2.Resources) -> Resources:
+    """Amounts of resources from the wire."""
     return Resources(*(getattr(resources, name) for name in Resources.__struct_fields__))
 
 
@@ -162,13 +163,14 @@ def resources_to_proto(resources: Resources) -> common_pb2.Resources:
     return common_pb2.Resources(**{name: getattr(resources, name) for name in Resources.__struct_fields__})
 
 
-def _capabilities(capabilities: Iterable[common_pb2.Capability]) -> tuple[tuple[str, int], ...]:
-    return tuple(sorted((one.name, one.level) for one in capabilities))
+def capabilities(levels: Iterable[common_pb2.Capability]) -> tuple[tuple[str, int], ...]:
+    """Sorted (name, level) pairs."""
+    return tuple(sorted((one.name, one.level) for one in levels))
 
 
 def _requirements(needs: common_pb2.Requirements) -> Requirements:
     """Needs of the families that are amounts join the resources; the rest are matched by name."""
-    stated = _resources(needs.resources)
+    stated = resources_from_proto(needs.resources)
     resources = Resources(
         milli_cores=max(stated.milli_cores, needs.compute.milli_cores),
         memory_bytes=max(stated.memory_bytes, needs.compute.memory_bytes),
@@ -178,8 +180,8 @@ def _requirements(needs: common_pb2.Requirements) -> Requirements:
     )
     return Requirements(
         resources=resources,
-        capabilities=_capabilities(needs.capabilities),
-        labels=_pairs(needs.labels),
+        capabilities=capabilities(needs.capabilities),
+        labels=pairs(needs.labels),
         anti_affinity=tuple(sorted(needs.anti_affinity)),
         needs=FamilyNeeds(
             model=needs.model.model,
@@ -294,26 +296,6 @@ def event_to_proto(revision: int, at_ms: int, event: Event) -> client_pb2.Event:
 
 
 # --- agents -------------------------------------------------------------------------------------------------
-
-
-def spec_from_hello(hello: agent_pb2.Hello) -> AgentSpec:
-    """What an agent says of itself."""
-    return AgentSpec(
-        agent_id=hello.agent_id,
-        instance_id=hello.instance_id,
-        slots=hello.slots,
-        credit=max(hello.credit, hello.slots),
-        task_types=tuple(sorted(hello.task_types)) or ("*",),
-        capabilities=_capabilities(hello.capabilities),
-        resources=_resources(hello.resources),
-        labels=_pairs(hello.labels),
-        zone=hello.zone,
-        tools=tuple(sorted(hello.tools)),
-        permissions=tuple(sorted(hello.permissions)),
-        environments=tuple(sorted(hello.environments)),
-        protocols=tuple(sorted(hello.protocols)),
-        cached_models=tuple(sorted(hello.cached_models)),
-    )
 
 
 def load_from_proto(load: agent_pb2.LoadReport) -> AgentLoad:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from coordinator.core.lifecycle import TERMINAL
-from coordinator.core.model import Dag, Task, TaskState
+from coordinator.core.model import Attempt, Dag, Task, TaskState
 from coordinator.scheduling.explain import Explanation
 from quorumflow_proto.v1 import client_pb2, common_pb2
 
@@ -32,12 +32,16 @@ def explanation_to_proto(dag: Dag, task: Task, placement: Explanation | None) ->
     return reply
 
 
+def _whereabouts(attempt: Attempt) -> str:
+    verb = "runs" if attempt.started_ms else "is queued"
+    return f"attempt {attempt.number} {verb} on agent {attempt.agent}"
+
+
 def _summary(task: Task, waiting_for: list[str], placement: Explanation | None) -> str:
     if task.state in TERMINAL:
         return f"it has ended as {task.state.name}" + (f": {task.reason}" if task.reason else "")
-    if (attempt := task.live) is not None:
-        verb = "runs" if task.state is TaskState.RUNNING else "is queued"
-        return f"attempt {attempt.number} {verb} on agent {attempt.agent}"
+    if live := task.live:
+        return ", and ".join(_whereabouts(attempt) for attempt in live)
     if waiting_for:
         return f"it waits for {len(waiting_for)} of its {len(task.depends)} predecessors"
     if task.state is TaskState.PENDING:

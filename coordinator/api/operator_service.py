@@ -13,7 +13,7 @@ from coordinator.api.errors import streaming, unary
 from coordinator.api.membership import change_from_proto, kind_of, lag_of, members_to_proto
 from coordinator.consensus.port import Abstention, PeerStatus, Role, Status
 from coordinator.core.commands import DrainAgent
-from coordinator.core.model import STATES, Agent, AgentState, Drain, TaskState
+from coordinator.core.model import STATES, Agent, AgentState, Drain
 from coordinator.core.outcome import AgentChanged
 from coordinator.replica.node import Node
 from coordinator.scheduling.overload import LoadView
@@ -168,7 +168,8 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
     def _agent(self, agent: Agent) -> pb.AgentView:
         record, spec = agent.record, agent.record.spec
         state = self._node.applier.state
-        tasks = [task for key in agent.held if (task := state.task(key)) is not None]
+        held = [(state.task(key), number) for key, number in agent.held.items()]
+        attempts = [task.live_attempt(number) for task, number in held if task is not None]
         leader = self._node.leadership.leader
         load = leader.placement.load_of(spec.agent_id) if leader is not None else LoadView()
         return pb.AgentView(
@@ -178,7 +179,7 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
             slots=spec.slots,
             credit=spec.credit,
             held=len(agent.held) + len(record.stopping),
-            running=sum(task.state is TaskState.RUNNING for task in tasks),
+            running=sum(attempt is not None and attempt.started_ms > 0 for attempt in attempts),
             completed=agent.stats.completed,
             failed=agent.stats.failed,
             task_types=spec.task_types,
@@ -189,6 +190,12 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
             cpu=agent.load.cpu,
             memory=agent.load.memory,
             since_ms=record.since_ms,
+            speed=spec.speed,
+            busy_watts=spec.busy_watts,
+            tool_limits=dict(spec.tool_limits),
+            model_limits=dict(spec.model_limits),
+            data=spec.data,
+            groups=spec.groups,
             load_score=load.load,
             overloaded=load.overloaded,
             network=load.network,

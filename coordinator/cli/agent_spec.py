@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -17,6 +18,8 @@ MAX_AGENTS: Final = 1_000
 
 Slots = Annotated[int, Meta(ge=1, le=10_000)]
 Level = Annotated[int, Meta(ge=1, le=1_000_000)]
+Speed = Annotated[float, Meta(gt=0, le=1_000)]
+Watts = Annotated[float, Meta(ge=0, le=1_000_000)]
 
 
 class AgentSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,26 +36,41 @@ class AgentSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     environments: tuple[str, ...] = ()
     protocols: tuple[str, ...] = ()
     cached_models: tuple[str, ...] = ()
+    speed: Speed = 1.0
+    busy_watts: Watts = 0.0
+    tool_limits: dict[str, Level] = {}
+    model_limits: dict[str, Level] = {}
+    data: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
     shell: bool = False
     simulate: bool = False
 
     def flags(self) -> list[str]:
         """The flags that make `coordinator agent` this agent."""
         given = ["--id", self.id, "--slots", str(self.slots), "--zone", self.zone]
+        given += ["--speed", str(self.speed), "--busy-watts", str(self.busy_watts)]
         lists = {
-            "--capability": [f"{name}={level}" for name, level in self.capabilities.items()],
-            "--label": [f"{name}={value}" for name, value in self.labels.items()],
+            "--capability": _assignments(self.capabilities),
+            "--label": _assignments(self.labels),
+            "--tool-limit": _assignments(self.tool_limits),
+            "--model-limit": _assignments(self.model_limits),
             "--tool": self.tools,
             "--permission": self.permissions,
             "--environment": self.environments,
             "--protocol": self.protocols,
             "--cached-model": self.cached_models,
+            "--data": self.data,
+            "--group": self.groups,
         }
         for flag, values in lists.items():
             for value in values:
                 given += [flag, value]
         switches = {"--shell": self.shell, "--simulate": self.simulate}
         return given + [switch for switch, on in switches.items() if on]
+
+
+def _assignments(pairs: Mapping[str, object]) -> list[str]:
+    return [f"{name}={value}" for name, value in pairs.items()]
 
 
 def alike(count: int, slots: int) -> list[AgentSpec]:

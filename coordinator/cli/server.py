@@ -131,6 +131,23 @@ def certs(nodes: tuple[str, ...], out: Path, cluster_id: str, days: int, ca_days
 @click.option("--environment", "environments", multiple=True)
 @click.option("--protocol", "protocols", multiple=True)
 @click.option("--cached-model", "cached_models", multiple=True)
+@click.option(
+    "--speed",
+    type=click.FloatRange(0, 1_000, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Relative to other agents.",
+)
+@click.option(
+    "--busy-watts",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    help="Power that one busy slot adds; 0: not known.",
+)
+@click.option("--tool-limit", "tool_limits", multiple=True, metavar="NAME=TASKS", help="At once, here.")
+@click.option("--model-limit", "model_limits", multiple=True, metavar="NAME=TASKS", help="At once, here.")
+@click.option("--data", multiple=True, help="A data item or location that is here.")
+@click.option("--group", "groups", multiple=True, help="Of agents, that it belongs to.")
 @click.option("--shell", is_flag=True, help="Allow tasks of type shell, which run any command.")
 @click.option(
     "--simulate", is_flag=True, help="Sleep through tasks of any other type, for the payload's seconds."
@@ -143,6 +160,8 @@ def agent(
     id: str | None,  # noqa: A002 - the flag's name
     capabilities: tuple[str, ...],
     labels: tuple[str, ...],
+    tool_limits: tuple[str, ...],
+    model_limits: tuple[str, ...],
     shell: bool,
     simulate: bool,
     log_level: str,
@@ -155,8 +174,10 @@ def agent(
     worker = Agent(
         endpoints,
         id,
-        capabilities={name: _level(name, level) for name, level in _pairs(capabilities, "--capability", "1")},
+        capabilities=_numbers(capabilities, "--capability", "1"),
         labels=dict(_pairs(labels, "--label", None)),
+        tool_limits=_numbers(tool_limits, "--tool-limit", None),
+        model_limits=_numbers(model_limits, "--model-limit", None),
         **profile,
     )
     telemetry.configure(level=log_level, format=log_format, agent=worker.agent_id)
@@ -256,12 +277,14 @@ def _checked_id(argument: str, text: str) -> str:
         raise ConfigError(f"{argument} is {text!r}: {error}", key=argument, value=text) from error
 
 
-def _level(name: str, text: str) -> int:
+def _numbers(texts: Iterable[str], flag: str, default: str | None) -> dict[str, int]:
+    return {name: _number(flag, name, text) for name, text in _pairs(texts, flag, default)}
+
+
+def _number(flag: str, name: str, text: str) -> int:
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 1_000_000):
         raise ConfigError(
-            f"--capability {name} is {text!r}; allowed: a level from 1 to 1000000",
-            key="--capability",
-            value=text,
+            f"{flag} {name} is {text!r}; allowed: a number from 1 to 1000000", key=flag, value=text
         )
     return int(text)
 

@@ -182,6 +182,12 @@ def agent(status: AgentStatus) -> View:
         "load": round(status.load_score, 3),
         "overloaded": status.overloaded,
         "since_ms": status.since_ms,
+        "speed": status.speed,
+        "busy_watts": status.busy_watts,
+        "tool_limits": dict(status.tool_limits),
+        "model_limits": dict(status.model_limits),
+        "data": list(status.data),
+        "groups": list(status.groups),
     }
 
 

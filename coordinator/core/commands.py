@@ -96,18 +96,43 @@ class SpawnTasks(msgspec.Struct, tag=6, array_like=True):
 
 
 class Choice(msgspec.Struct, array_like=True, gc=False):
-    """Attempt number `attempt` of the task `key` goes to `agent`, whose session is `epoch`."""
+    """Attempt number `attempt` of the task `key` goes to `agent`, whose session is `epoch`: of a READY task,
+    or as a `rival` beside an attempt that is live on another agent."""
 
     key: int
     attempt: int
     agent: str
     epoch: int
+    rival: bool = False
 
 
 class Assign(msgspec.Struct, tag=7, array_like=True):
     """A round of placement. Each choice is checked again; what no longer holds is dropped."""
 
     choices: list[Choice]
+
+
+class Move(msgspec.Struct, array_like=True, gc=False):
+    """The live attempt number `attempt` is to make room for that of `choice`, of the same task."""
+
+    attempt: int
+    choice: Choice
+
+
+class Recall(msgspec.Struct, tag=22, array_like=True):
+    """Takes attempts that have not begun from their agents, and gives their tasks to others at once. What has
+    begun meanwhile, or cannot be given as chosen, stays where it is."""
+
+    moves: list[Move]
+    reason: str
+
+
+class Preempt(msgspec.Struct, tag=23, array_like=True):
+    """Ends these live (key, attempt) of preemptible tasks, to make room. The task is READY again, unless
+    another attempt of it goes on."""
+
+    attempts: list[tuple[int, int]]
+    reason: str
 
 
 class ReportKind(IntEnum):
@@ -147,6 +172,14 @@ class OpenSession(msgspec.Struct, tag=9, array_like=True):
 
     spec: AgentSpec
     held: list[tuple[int, int]]
+
+
+class ChangeAgent(msgspec.Struct, tag=24, array_like=True):
+    """The agent, in its session `epoch`, is no longer as it said: it is as `spec` says. What it holds stays
+    with it, also where it offers less than that takes."""
+
+    spec: AgentSpec
+    epoch: int
 
 
 class CloseSession(msgspec.Struct, tag=10, array_like=True):
@@ -264,6 +297,9 @@ Command = (
     | ForgetAgents
     | KvPut
     | KvDelete
+    | Recall
+    | Preempt
+    | ChangeAgent
 )
 
 

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from coordinator.core.lifecycle import HELD, TERMINAL
-from coordinator.core.limits import UNANSWERED_WRITES
+from coordinator.core.limits import LIVE_ATTEMPTS, UNANSWERED_WRITES
 from coordinator.core.model import (
     NO_RESOURCES,
     Agent,
+    AgentSpec,
     AgentState,
     AttemptOutcome,
     Dag,
@@ -85,19 +86,24 @@ def _task(state: State, dag: Dag, task: Task) -> Iterator[str]:
 
 def _attempts(state: State, name: str, task: Task) -> Iterator[str]:
     numbers = [attempt.number for attempt in task.attempts]
-    if numbers and numbers != list(range(task.attempt - len(numbers) + 1, task.attempt + 1)):
+    # The first may have outlived others that had to make room.
+    later = list(range(task.attempt - len(numbers) + 2, task.attempt + 1))
+    if numbers and (numbers[1:] != later or numbers[0] > task.attempt - len(later)):
         yield f"{name}: attempts {numbers}, the last being {task.attempt}"
-    live = [attempt for attempt in task.attempts if attempt.outcome is AttemptOutcome.LIVE]
-    if live and (len(live) > 1 or task.live is None):
-        yield f"{name}: an attempt before the last is live"
-    if (task.live is not None) != (task.state in HELD):
-        yield f"{name}: {task.state.name} with {'a' if live else 'no'} live attempt"
+    live = task.live
+    if len(live) > LIVE_ATTEMPTS or len({attempt.agent for attempt in live}) < len(live):
+        yield f"{name}: live on {[attempt.agent for attempt in live]}"
+    if bool(live) != (task.state in HELD):
+        yield f"{name}: {task.state.name} with {len(live)} live attempts"
+    begun = any(attempt.started_ms for attempt in live)
+    if live and begun != (task.state is TaskState.RUNNING):
+        yield f"{name}: {task.state.name}, and {'one' if begun else 'none'} of its live attempts has begun"
     completed = sum(attempt.outcome is AttemptOutcome.COMPLETED for attempt in task.attempts)
     if completed != (task.state is TaskState.COMPLETED):
         yield f"{name}: {task.state.name} with {completed} completed attempts"
     if task.failures > max(1, task.profile.retry.max_attempts):
         yield f"{name}: {task.failures} failures of {task.profile.retry.max_attempts} allowed"
-    if (attempt := task.live) is not None:
+    for attempt in live:
         agent = state.agents.get(attempt.agent)
         if agent is None or agent.held.get(task.key) != attempt.number:
             yield f"{name}: held by {attempt.agent}, which does not know it"
@@ -110,11 +116,8 @@ def _agent(state: State, agent: Agent) -> Iterator[str]:
     name = f"agent {record.spec.agent_id}"
     for key, number in agent.held.items():
         task = state.task(key)
-        if (
-            task is None
-            or task.live is None
-            or (task.live.agent, task.live.number) != (record.spec.agent_id, number)
-        ):
+        attempt = None if task is None else task.live_attempt(number)
+        if attempt is None or attempt.agent != record.spec.agent_id:
             yield f"{name}: holds attempt {number} of {key}, which is not live"
     taken = [_needs(state, key) for key in agent.held] + list(record.stopping.values())
     for field, counted in zip(Resources.__struct_fields__, agent.taken, strict=True):
@@ -152,7 +155,7 @@ class Watch:
         self._now_ms = 0
         self._sequence = 0
         self._versions: dict[str, int] = {}
-        self._held: dict[str, tuple[int, frozenset[tuple[int, int]]]] = {}
+        self._held: dict[str, tuple[int, AgentSpec, frozenset[tuple[int, int]]]] = {}
 
     def violations(self, state: State) -> list[str]:
         """What the step from the last state to this one has broken."""
@@ -186,14 +189,14 @@ class Watch:
         self._sequence = state.machine.sequence
 
     def _overload(self, state: State, name: str, agent: Agent) -> Iterator[str]:
-        """An agent may come back with less to offer than it holds; within a session it is given nothing that
+        """An agent may come to offer less than it holds; while it offers the same, it is given nothing that
         does not fit."""
         record = agent.record
-        epoch, before = self._held.get(name, (0, frozenset()))
+        epoch, spec, before = self._held.get(name, (0, record.spec, frozenset()))
         now = frozenset(agent.held.items())
-        self._held[name] = record.epoch, now
+        self._held[name] = record.epoch, record.spec, now
         gained = [_needs(state, key) for key, _ in now - before]
-        if not gained or epoch != record.epoch:
+        if not gained or epoch != record.epoch or spec != record.spec:
             return
         count = len(agent.held) + len(record.stopping)
         if count > record.spec.credit:

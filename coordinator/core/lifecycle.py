@@ -14,16 +14,32 @@ TRANSITIONS: Final[dict[TaskState, frozenset[TaskState]]] = {
     TaskState.PENDING: frozenset({TaskState.READY, TaskState.CANCELLED}),
     TaskState.READY: frozenset({TaskState.ASSIGNED, TaskState.CANCELLED}),
     TaskState.ASSIGNED: frozenset(
-        {TaskState.RUNNING, TaskState.READY, TaskState.PENDING, TaskState.FAILED, TaskState.CANCELLED}
+        {
+            TaskState.ASSIGNED,
+            TaskState.RUNNING,
+            TaskState.READY,
+            TaskState.PENDING,
+            TaskState.FAILED,
+            TaskState.CANCELLED,
+        }
     ),
     TaskState.RUNNING: frozenset(
-        {TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED, TaskState.READY, TaskState.PENDING}
+        {
+            TaskState.ASSIGNED,
+            TaskState.COMPLETED,
+            TaskState.FAILED,
+            TaskState.CANCELLED,
+            TaskState.READY,
+            TaskState.PENDING,
+        }
     ),
     TaskState.COMPLETED: frozenset(),
     TaskState.FAILED: frozenset(),
     TaskState.CANCELLED: frozenset(),
 }
-"""Whence a task may go. ASSIGNED goes back to READY or PENDING when its attempt comes to nothing; a terminal
+"""Whence a task may go. ASSIGNED goes back to READY or PENDING when its attempt comes to nothing, and to
+ASSIGNED when it is recalled for another agent. RUNNING goes back to ASSIGNED when the attempt that runs comes
+to nothing beside one that has not begun: a held task is RUNNING if one of its live attempts is. A terminal
 state is final."""
 
 

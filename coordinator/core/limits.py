@@ -11,6 +11,9 @@ from typing import Final
 ATTEMPTS_KEPT: Final = 16
 """Attempts remembered per task; older ones are dropped from its record."""
 
+LIVE_ATTEMPTS: Final = 2
+"""Attempts of one task that may be live at once, each on an agent of its own."""
+
 LOST_ATTEMPTS: Final = 8
 """Attempts of one task that may be lost with their agents or rejected by them before the task counts as
 failed: it may be what kills them."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from coordinator.core.answers import RequestRecord
 from coordinator.core.appliers.dags import append_tasks
 from coordinator.core.keyspace import KvEntry, KvRecord, WriterRecord
 from coordinator.core.model import (
@@ -18,7 +19,6 @@ from coordinator.core.model import (
     DagRecord,
     FinishedDag,
     MachineRecord,
-    RequestRecord,
     State,
     TaskBlock,
     TaskRecord,
@@ -104,7 +104,7 @@ def rebuild_state(
             agent.take(resources)
     for dag in state.dags.values():
         for task in dag.tasks:
-            if (attempt := task.live) is not None:
+            for attempt in task.live:
                 agent = state.agents[attempt.agent]
                 agent.held[task.key] = attempt.number
                 agent.take(task.profile.requirements.resources)

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from coordinator.core import commands as c
+from coordinator.core.answers import RequestRecord
 from coordinator.core.appliers import agents, dags, kv, tasks
 from coordinator.core.limits import REQUEST_TTL_MS, REQUESTS_KEPT
-from coordinator.core.model import RequestRecord, State
+from coordinator.core.model import State
 from coordinator.core.outcome import Outcome, Reply, Table, decode_reply, encode_reply
 from coordinator.core.transaction import Transaction, number_key
 from coordinator.core.writers import forget_idle
@@ -32,7 +33,10 @@ APPLIERS: Final[dict[type, Callable[[Transaction, Any], Reply]]] = {
     c.CancelTask: tasks.cancel,
     c.RescheduleTask: tasks.reschedule,
     c.SpawnTasks: tasks.spawn,
+    c.Recall: tasks.recall,
+    c.Preempt: tasks.preempt,
     c.OpenSession: agents.open_session,
+    c.ChangeAgent: agents.change,
     c.CloseSession: agents.close_session,
     c.LoseAgents: agents.lose,
     c.DrainAgent: agents.drain,

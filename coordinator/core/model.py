@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from coordinator.core.answers import RequestRecord
 from coordinator.core.keyspace import KeySpace
 
 INDEX_BITS: Final = 24
@@ -43,7 +44,7 @@ class DagState(IntEnum):
 
 
 class AttemptOutcome(IntEnum):
-    """LIVE: the attempt is with its agent."""
+    """LIVE: the attempt is with its agent. SUPERSEDED: another attempt of the task completed first."""
 
     LIVE = 0
     COMPLETED = 1
@@ -53,6 +54,8 @@ class AttemptOutcome(IntEnum):
     LOST = 5
     RESCHEDULED = 6
     REJECTED = 7
+    SUPERSEDED = 8
+    PREEMPTED = 9
 
 
 class AgentState(IntEnum):
@@ -220,7 +223,7 @@ class DagHeader(msgspec.Struct, array_like=True):
 
 class Attempt(msgspec.Struct, array_like=True, gc=False):
     """One try of a task on one agent. `epoch` is the agent's session that it is bound to; zero times mean not
-    yet."""
+    yet: it runs since `started_ms`."""
 
     number: int
     agent: str
@@ -252,7 +255,8 @@ class TaskRecord(msgspec.Struct, array_like=True, gc=False):
 class Task(msgspec.Struct, gc=False):
     """A task of an unfinished DAG. `waiting` counts predecessors that have not completed; `attempt` is the
     number of the last one made; `failures` counts the attempts that used up one of the retry policy's;
-    `attempts` keeps the last `limits.ATTEMPTS_KEPT`."""
+    `attempts` keeps `limits.ATTEMPTS_KEPT`: the last ones, and any that is live. `progress` is the greatest
+    of its live attempts."""
 
     key: int
     id: str
@@ -280,11 +284,17 @@ class Task(msgspec.Struct, gc=False):
         return self.key & INDEX_MASK
 
     @property
-    def live(self) -> Attempt | None:
-        """The attempt that an agent holds, if any."""
-        if self.attempts and self.attempts[-1].outcome is AttemptOutcome.LIVE:
-            return self.attempts[-1]
-        return None
+    def live(self) -> tuple[Attempt, ...]:
+        """The attempts that agents hold, the oldest first; `limits.LIVE_ATTEMPTS` at most."""
+        return tuple([one for one in self.attempts if one.outcome is AttemptOutcome.LIVE])
+
+    def live_attempt(self, number: int) -> Attempt | None:
+        """The attempt with this number, if an agent holds it."""
+        attempts = self.attempts
+        # Nearly always the last one is meant.
+        if attempts and attempts[-1].number == number:
+            return attempts[-1] if attempts[-1].outcome is AttemptOutcome.LIVE else None
+        return next((one for one in self.live if one.number == number), None)
 
     def record(self) -> TaskRecord:
         """What is stored of it."""
@@ -341,8 +351,10 @@ class Dag(msgspec.Struct):
 
 
 class AgentSpec(msgspec.Struct, frozen=True, array_like=True):
-    """What an agent says of itself when it opens a session. `credit` bounds the attempts that it holds,
-    `slots` those that run at once; "*" in `task_types` stands for every type."""
+    """What an agent says of itself when it opens a session, or later in it. `credit` bounds the attempts that
+    it holds, `slots` those that run at once; "*" in `task_types` stands for every type. `speed` is relative
+    to other agents, `busy_watts` the power that one busy slot adds (0: not known); the limits are sorted
+    (name, tasks at once) pairs; `data` are the items and locations that are with it."""
 
     agent_id: str
     instance_id: str
@@ -358,6 +370,12 @@ class AgentSpec(msgspec.Struct, frozen=True, array_like=True):
     environments: tuple[str, ...] = ()
     protocols: tuple[str, ...] = ()
     cached_models: tuple[str, ...] = ()
+    speed: float = 1.0
+    busy_watts: float = 0.0
+    tool_limits: tuple[tuple[str, int], ...] = ()
+    model_limits: tuple[tuple[str, int], ...] = ()
+    data: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
 
 
 class AgentLoad(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -422,22 +440,6 @@ class Agent(msgspec.Struct):
         offered = msgspec.structs.astuple(self.record.spec.resources)
         amounts = zip(msgspec.structs.astuple(needed), self.taken, offered, strict=True)
         return all(not amount or amount + taken <= most for amount, taken, most in amounts)
-
-
-class ResultRecord(msgspec.Struct, array_like=True, gc=False):
-    """What a completed attempt left: `data` inline, or a `reference` to where it was put."""
-
-    data: bytes = b""
-    reference: str = ""
-
-
-class RequestRecord(msgspec.Struct, array_like=True, gc=False):
-    """The remembered reply to a request id, forgotten once `expires_ms` is past. `sequence` orders them."""
-
-    request_id: str
-    sequence: int
-    expires_ms: int
-    reply: bytes
 
 
 class FinishedDag(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -25,7 +25,8 @@ from coordinator.core.model import (
 )
 from coordinator.core.outcome import AgentEvent, DagEvent, Effects, Event, KvEvent, Table, TaskEvent, Write
 
-_NO_FAILURE = frozenset({AttemptOutcome.LOST, AttemptOutcome.RESCHEDULED, AttemptOutcome.REJECTED})
+_WASTED = frozenset({AttemptOutcome.LOST, AttemptOutcome.REJECTED})
+_TAKEN_AWAY = frozenset({AttemptOutcome.RESCHEDULED, AttemptOutcome.PREEMPTED})
 _BAD_ENDS = frozenset({TaskState.FAILED, TaskState.CANCELLED})
 
 
@@ -88,8 +89,8 @@ class Transaction:
 
     # --- tasks ----------------------------------------------------------------------------------------------
 
-    def move(self, task: Task, to: TaskState, reason: str = "") -> None:
-        """Change the task's state, by the table."""
+    def move(self, task: Task, to: TaskState, reason: str = "", attempt: Attempt | None = None) -> None:
+        """Change the task's state, by the table. The event names `attempt`, or the last one made."""
         assert to in TRANSITIONS[task.state], f"task {task.key}: {task.state!r} -> {to!r}"
         dag = self.state.dags[task.key >> INDEX_BITS]
         dag.counts[task.state] -= 1
@@ -104,33 +105,47 @@ class Transaction:
             self._unsettled[dag.record.number] = dag
         if reason or to in TERMINAL:
             task.reason = reason[:REASON_CHARS]
-        agent = task.attempts[-1].agent if task.attempts and to is not TaskState.READY else ""
-        self.events.append(TaskEvent(dag.record.header.dag_id, task.id, to, task.attempt, agent, task.reason))
+        if attempt is None and task.attempts:
+            attempt = task.attempts[-1]
+        number, agent = (0, "") if attempt is None else (attempt.number, attempt.agent)
+        if to is TaskState.READY:
+            agent = ""
+        self.events.append(TaskEvent(dag.record.header.dag_id, task.id, to, number, agent, task.reason))
 
     def assign(self, task: Task, agent: Agent) -> None:
-        """Begin a new attempt of a READY task on a connected agent."""
+        """Begin a new attempt on a connected agent: of a READY task, or beside another attempt, which leaves
+        the task's state as it is."""
         spec = agent.record.spec
         task.attempt += 1
         attempt = Attempt(task.attempt, spec.agent_id, agent.record.epoch, self.now_ms)
-        task.attempts = (*task.attempts[-ATTEMPTS_KEPT + 1 :], attempt)
-        task.progress = 0.0
+        alone = task.state is TaskState.READY or not task.live
+        task.attempts = (*_remembered(task.attempts), attempt)
         agent.held[task.key] = task.attempt
         agent.take(task.profile.requirements.resources)
-        self.move(task, TaskState.ASSIGNED)
+        if alone:
+            task.progress = 0.0
+            self.move(task, TaskState.ASSIGNED)
         self.touch_task(task)
         self.effects.dispatch.append((spec.agent_id, task.key, task.attempt))
 
     def start(self, task: Task, attempt: Attempt, *, ago_ms: int = 0) -> None:
         """The agent has begun, `ago_ms` before now: from there its timeout runs."""
         attempt.started_ms = min(max(attempt.assigned_ms, self.now_ms - ago_ms), self.now_ms)
-        self.move(task, TaskState.RUNNING)
+        if task.state is TaskState.ASSIGNED:
+            self.move(task, TaskState.RUNNING, attempt=attempt)
         self.touch_task(task)
-        self.effects.expire_at.append((attempt.started_ms + task.profile.timeout_ms, task.key, task.attempt))
+        self.effects.expire_at.append(
+            (attempt.started_ms + task.profile.timeout_ms, task.key, attempt.number)
+        )
 
     def complete(self, task: Task, attempt: Attempt) -> None:
-        """The attempt has done its work: unlock what waited for it."""
+        """The attempt has done its work: stop its rival, and unlock what waited for it."""
         self._close(task, attempt, AttemptOutcome.COMPLETED, "")
-        self.move(task, TaskState.COMPLETED)
+        if len(task.attempts) > 1:
+            for rival in task.live:
+                reason = f"attempt {attempt.number} on {attempt.agent} completed first"
+                self._withdraw(task, rival, AttemptOutcome.SUPERSEDED, reason)
+        self.move(task, TaskState.COMPLETED, attempt=attempt)
         self.touch_task(task)
         dag = self.state.dags[task.key >> INDEX_BITS]
         for index in task.successors:
@@ -150,46 +165,67 @@ class Transaction:
         retryable: bool,
         halt: bool,
     ) -> None:
-        """The attempt came to nothing: try again, later or at once, or fail the task. `halt`: its agent
-        may still be at it."""
-        self._close(task, attempt, outcome, reason)
+        """The attempt came to nothing. If another one is live, the task goes on with that, and nothing counts
+        as a failure; otherwise try again, later or at once, or fail the task. `halt`: its agent may still
+        be at it."""
         if halt:
-            self._halt(task, attempt, reason)
+            self._withdraw(task, attempt, outcome, reason)
+        else:
+            self._close(task, attempt, outcome, reason)
         self.touch_task(task)
-        if outcome in _NO_FAILURE:
-            wasted = sum(
-                one.outcome in (AttemptOutcome.LOST, AttemptOutcome.REJECTED) for one in task.attempts
-            )
-            if wasted >= LOST_ATTEMPTS:
-                self._fail(
-                    task, f"{wasted} attempts were lost with their agents or rejected; the last: {reason}"
-                )
-            else:
-                self.move(task, TaskState.READY, reason)
-            return
+        if len(task.attempts) > 1 and (others := task.live):
+            if task.state is TaskState.RUNNING and not any(one.started_ms for one in others):
+                self.move(task, TaskState.ASSIGNED, reason, others[0])
+        elif outcome in _TAKEN_AWAY:
+            self.move(task, TaskState.READY, reason)
+        elif outcome in _WASTED:
+            self._try_elsewhere(task, attempt, reason)
+        else:
+            self._try_again(task, attempt, reason, retryable=retryable)
+
+    def take_back(self, task: Task, outcome: AttemptOutcome, reason: str) -> None:
+        """Nobody shall hold the task any more: its agents are told to stop, and it is READY again."""
+        for attempt in task.live:
+            self._withdraw(task, attempt, outcome, reason)
+        self.move(task, TaskState.READY, reason)
+        self.touch_task(task)
+
+    def hand_over(self, task: Task, attempt: Attempt, agent: Agent, reason: str) -> None:
+        """Take an attempt that has not begun from its agent, and make the next one on another."""
+        self._withdraw(task, attempt, AttemptOutcome.RESCHEDULED, reason)
+        self.assign(task, agent)
+
+    def _try_elsewhere(self, task: Task, attempt: Attempt, reason: str) -> None:
+        wasted = sum(one.outcome in _WASTED for one in task.attempts)
+        if wasted >= LOST_ATTEMPTS:
+            reason = f"{wasted} attempts were lost with their agents or rejected; the last: {reason}"
+            self._fail(task, attempt, reason)
+        else:
+            self.move(task, TaskState.READY, reason)
+
+    def _try_again(self, task: Task, attempt: Attempt, reason: str, *, retryable: bool) -> None:
         task.failures += 1
         if not retryable or task.failures >= task.profile.retry.max_attempts:
-            self._fail(task, reason)
+            self._fail(task, attempt, reason)
             return
         delay = retry_delay_ms(task.profile.retry, task.failures)
         if delay == 0:
             self.move(task, TaskState.READY, reason)
         else:
-            self.move(task, TaskState.PENDING, reason)
+            self.move(task, TaskState.PENDING, reason, attempt)
             task.not_before_ms = self.now_ms + delay
             self.effects.wake_at.append((task.not_before_ms, task.key))
 
     def cancel(self, task: Task, reason: str) -> None:
-        """Cancel a task that has not ended; its agent, if any, is told to stop."""
-        if (attempt := task.live) is not None:
-            self._close(task, attempt, AttemptOutcome.CANCELLED, reason)
-            self._halt(task, attempt, reason)
+        """Cancel a task that has not ended; whoever holds it is told to stop."""
+        for attempt in task.live:
+            self._withdraw(task, attempt, AttemptOutcome.CANCELLED, reason)
         self.move(task, TaskState.CANCELLED, reason)
         self.touch_task(task)
         self._spread(task)
 
-    def _fail(self, task: Task, reason: str) -> None:
-        self.move(task, TaskState.FAILED, reason)
+    def _fail(self, task: Task, attempt: Attempt, reason: str) -> None:
+        self.move(task, TaskState.FAILED, reason, attempt)
         dag = self.state.dags[task.key >> INDEX_BITS]
         if dag.record.header.failure_policy is FailurePolicy.FAIL_FAST and dag.record.ending is None:
             self.end_dag(dag, DagState.FAILED, f"task {task.id} failed: {reason}")
@@ -214,7 +250,9 @@ class Transaction:
             agent.stats.failed += 1
         self._stats[attempt.agent] = None
 
-    def _halt(self, task: Task, attempt: Attempt, reason: str) -> None:
+    def _withdraw(self, task: Task, attempt: Attempt, outcome: AttemptOutcome, reason: str) -> None:
+        """End a live attempt that its agent may be at: it is told to stop."""
+        self._close(task, attempt, outcome, reason)
         agent = self.state.agents[attempt.agent]
         resources = task.profile.requirements.resources
         agent.record.stopping[task.key, attempt.number] = resources
@@ -254,7 +292,7 @@ class Transaction:
         for key in sorted(agent.held):
             task = self.state.task(key)
             assert task is not None
-            attempt = task.live
+            attempt = task.live_attempt(agent.held[key])
             assert attempt is not None
             self.miss(task, attempt, AttemptOutcome.LOST, reason, retryable=True, halt=False)
         for key, number in list(agent.record.stopping):
@@ -373,6 +411,14 @@ class Transaction:
         writes += [Write(Table.KV_WRITER, name.encode(), known(name)) for name in self._writers]
         writes.append(Write(Table.META, b"machine", self.state.machine))
         return writes
+
+
+def _remembered(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+    """Those that are kept beside a new one: the oldest that is not live makes room."""
+    if len(attempts) < ATTEMPTS_KEPT:
+        return attempts
+    oldest = next(at for at, one in enumerate(attempts) if one.outcome is not AttemptOutcome.LIVE)
+    return attempts[:oldest] + attempts[oldest + 1 :]
 
 
 def number_key(number: int) -> bytes:

@@ -17,7 +17,7 @@ from coordinator.core.commands import (
     RecordLoads,
     SweepDag,
 )
-from coordinator.core.model import AgentState, Dag, DagState, Drain, State, TaskState
+from coordinator.core.model import AgentState, Dag, DagState, Drain, State, Task, TaskState
 from coordinator.core.outcome import Effects
 from coordinator.errors import CoordinatorError, QueueFull
 from coordinator.replica.applier import Applier
@@ -114,15 +114,19 @@ class Leader:
             for task in islice(dag.tasks, start, start + _REBUILD_SLICE):
                 if task.state is TaskState.READY:
                     ready.append(task.key)
-                elif task.state is TaskState.RUNNING and (attempt := task.live) is not None:
-                    self._timers.expire_at(
-                        attempt.started_ms + task.profile.timeout_ms, task.key, task.attempt
-                    )
+                elif task.state is TaskState.RUNNING:
+                    self._watch_timeouts(task)
                 elif task.state is TaskState.PENDING and task.not_before_ms:
                     self._timers.wake_at(task.not_before_ms, task.key)
             self.placement.add_ready(ready)
             if len(dag.tasks) > _REBUILD_SLICE:
                 await asyncio.sleep(0)
+
+    def _watch_timeouts(self, task: Task) -> None:
+        for attempt in task.live:
+            if attempt.started_ms:
+                due_ms = attempt.started_ms + task.profile.timeout_ms
+                self._timers.expire_at(due_ms, task.key, attempt.number)
 
     def stop(self) -> None:
         """The term is over."""
@@ -140,9 +144,10 @@ class Leader:
         elif agent.record.state is AgentState.CONNECTED:
             self._sessions.drained(agent_id, agent.record.drain is not Drain.NONE)
 
-    def _runs(self, key: int, attempt: int) -> bool:
+    def _runs(self, key: int, number: int) -> bool:
         task = self._state.task(key)
-        return task is not None and task.state is TaskState.RUNNING and task.attempt == attempt
+        attempt = None if task is None else task.live_attempt(number)
+        return attempt is not None and attempt.started_ms > 0
 
     async def _keep_house(self) -> None:
         turn = 0

@@ -74,6 +74,9 @@ class Placement:
         agents = self._snapshot.agents
         for task_type, _, duration_us in effects.ended:
             self._snapshot.durations.observe(task_type, duration_us / 1e6)
+        for given in effects.dispatch:
+            if given not in self._proposed:
+                self._hold(*given)
         for agent_id, key, attempt in effects.acked:
             agents.release(agent_id, key, attempt)
         for agent_id in dict.fromkeys(effects.sessions):

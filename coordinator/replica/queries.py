@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Final
 
-from coordinator.core.model import Dag, DagRecord, DagState, ResultRecord, State, Task
+from coordinator.core.answers import ResultRecord
+from coordinator.core.model import Dag, DagRecord, DagState, State, Task
 from coordinator.errors import InvalidRequest, NotFound
 from coordinator.storage.state_store import StateStore
 

@@ -17,6 +17,7 @@ import structlog
 
 from coordinator.core.commands import (
     AttemptReport,
+    ChangeAgent,
     CloseSession,
     DrainAgent,
     NewTask,
@@ -24,7 +25,6 @@ from coordinator.core.commands import (
     Report,
     SpawnTasks,
 )
-from coordinator.core.lifecycle import HELD
 from coordinator.core.model import (
     INDEX_BITS,
     AgentLoad,
@@ -176,6 +176,17 @@ class Sessions:
                 _log.warning("load that cannot be counts as full", agent=session.agent_id, load=str(load))
             self.suspicious += wrong
 
+    async def change(self, session: Session, spec: AgentSpec) -> None:
+        """The agent is as `spec` says from now on. Raises as the proposer, or StaleFence when the session is
+        over or the process another one."""
+        while True:
+            try:
+                await self._proposer.call(ChangeAgent(spec, session.epoch))
+            except QueueFull:
+                await self._proposer.room()
+            else:
+                return
+
     async def leave(self, session: Session) -> None:
         """The agent drains by itself: nothing new for it."""
         await self._proposer.call(DrainAgent("", session.agent_id, leaving=True))
@@ -296,7 +307,7 @@ class Sessions:
     def _work(self, key: int, attempt: int) -> Work | None:
         state = self._state()
         task = state.task(key)
-        if task is None or task.state not in HELD or task.attempt != attempt:
+        if task is None or task.live_attempt(attempt) is None:
             return None
         dag = state.dags[key >> INDEX_BITS]
         checkpoint = (self._checkpoint(key) or b"") if task.has_checkpoint else b""

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from coordinator.core.answers import RequestRecord, ResultRecord
 from coordinator.core.keyspace import KvRecord, WriterRecord
 from coordinator.core.model import (
     AgentLoad,
@@ -21,8 +22,6 @@ from coordinator.core.model import (
     DagRecord,
     FinishedDag,
     MachineRecord,
-    RequestRecord,
-    ResultRecord,
     TaskBlock,
     TaskRecord,
 )

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from coordinator.core.answers import ResultRecord
 from coordinator.core.keyspace import KvRecord
 from coordinator.core.loading import rebuild_in_steps, rebuild_state
 from coordinator.core.model import (
@@ -22,7 +23,6 @@ from coordinator.core.model import (
     Dag,
     DagRecord,
     MachineRecord,
-    ResultRecord,
     State,
     task_key,
 )

@@ -3,6 +3,7 @@ thing (A1, A4, F3, F4, I4)."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from pathlib import Path
@@ -144,6 +145,25 @@ def test_a_task_that_was_given_to_another_before_it_began_is_no_restart() -> Non
     check = check_all(lost_agents=frozenset(), effects=effects)[RESTART]
     assert check.held
     assert check.found == "0 begun again after a lost agent, 1 given to another before they began"
+
+
+@pytest.mark.parametrize(
+    ("first", "begun_ms", "held"),
+    [
+        ("SUPERSEDED", 2, True),
+        ("PREEMPTED", 2, True),
+        ("RESCHEDULED", 0, True),
+        ("RESCHEDULED", 2, False),
+        ("TIMED_OUT", 2, False),
+    ],
+)
+def test_a_rival_and_what_was_taken_away_are_no_restart(first: str, begun_ms: int, *, held: bool) -> None:
+    """F2, F5, E8: but a recall of what was known to have begun is one."""
+    before = dataclasses.replace(attempt(1, "a2", first), started_ms=begun_ms)
+    tasks = [task("x", attempt(1, "a1")), task("y", before, attempt(2, "a1"))]
+    checks = check_all(lost_agents=frozenset(), tasks=tasks)
+    assert checks[RESTART].held is held
+    assert all(check.held for promise, check in checks.items() if promise != RESTART)
 
 
 def test_of_many_broken_tasks_the_first_are_named_and_the_rest_counted() -> None:

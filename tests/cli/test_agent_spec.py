@@ -27,6 +27,12 @@ FULL = """
   environments: [hall]
   protocols: [mqtt]
   cached_models: [vision]
+  speed: 2.5
+  busy_watts: 40
+  tool_limits: {torch: 1}
+  model_limits: {vision: 2}
+  data: [maps, "site:north"]
+  groups: [night]
   shell: true
   simulate: true
 - {id: plain}
@@ -68,6 +74,12 @@ def test_a_file_s_agent_reaches_the_sdk_as_it_stands_there(monkeypatch: pytest.M
         "environments": ("hall",),
         "protocols": ("mqtt",),
         "cached_models": ("vision",),
+        "speed": 2.5,
+        "busy_watts": 40.0,
+        "tool_limits": {"torch": 1},
+        "model_limits": {"vision": 2},
+        "data": ("maps", "site:north"),
+        "groups": ("night",),
         "effects_path": None,
         "shell": True,
         "simulate": True,
@@ -86,7 +98,17 @@ def test_a_capability_without_a_level_has_level_1(monkeypatch: pytest.MonkeyPatc
     assert RecordedAgent.made["capabilities"] == {"weld": 1, "paint": 2}
 
 
-@pytest.mark.parametrize("flags", [["--capability", "weld=x"], ["--capability", "=1"], ["--label", "zone"]])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--capability", "weld=x"],
+        ["--capability", "=1"],
+        ["--label", "zone"],
+        ["--tool-limit", "torch"],
+        ["--model-limit", "vision=0"],
+        ["--speed", "fast"],
+    ],
+)
 def test_a_malformed_flag_is_refused(flags: list[str]) -> None:
     result = CliRunner().invoke(main, ["agent", *flags])
     assert result.exit_code == 2
@@ -99,6 +121,9 @@ REFUSED = [
     ("- {slots: 1}", "id"),
     ("- {id: a, slots: 0}", "slots"),
     ("- {id: a, colour: red}", "colour"),
+    ("- {id: a, speed: 0}", "speed"),
+    ("- {id: a, busy_watts: -1}", "busy_watts"),
+    ("- {id: a, tool_limits: {t: 0}}", "tool_limits"),
     ("- {id: a}\n- {id: a}", "a stands in it twice"),
     ("- [", "crew.yaml"),
 ]

@@ -11,6 +11,7 @@ import pytest
 
 from coordinator.core import commands as c
 from coordinator.core import loading, machine, model
+from coordinator.core.answers import RequestRecord
 from coordinator.core.invariants import Watch, violations
 from coordinator.core.keyspace import KvRecord, WriterRecord
 from coordinator.core.model import DagState, TaskState
@@ -136,7 +137,7 @@ class Store:
             [self.dag(int.from_bytes(key, "big")) for key in self.keys(Table.ACTIVE)],
             [self.get(Table.FINISHED, key, model.FinishedDag) for key in self.keys(Table.FINISHED)],
             agents,
-            [self.get(Table.REQUEST, key, model.RequestRecord) for key in self.keys(Table.REQUEST)],
+            [self.get(Table.REQUEST, key, RequestRecord) for key in self.keys(Table.REQUEST)],
             [(key, self.get(Table.KV, key, KvRecord)) for key in self.keys(Table.KV)],
             [self.get(Table.KV_WRITER, key, WriterRecord) for key in self.keys(Table.KV_WRITER)],
         )
@@ -209,8 +210,9 @@ class Driver:
                 self.sweeps[dag.record.number] = dag.record.sweep_from
         for agent, key, number in effects.dispatch:
             task = state.task(key)
-            if task is not None and task.live is not None and task.live.number == number:
-                assert task.live.agent == agent
+            attempt = None if task is None else task.live_attempt(number)
+            if attempt is not None:
+                assert attempt.agent == agent
             else:
                 assert len(self.outcomes[-1].replies) > 1, "dispatched an attempt that is not live"
         for agent, key, number, _reason in effects.halt:
@@ -323,10 +325,10 @@ class Driver:
         dag = self.state.dag(dag_id)
         return (self.state.finished[dag_id].state if dag is None else dag.record.state).name
 
-    def choice(self, agent: str, dag_id: str, task_id: str) -> c.Choice:
+    def choice(self, agent: str, dag_id: str, task_id: str, *, rival: bool = False) -> c.Choice:
         """The next attempt of the task for the agent."""
         task = self.task(dag_id, task_id)
-        return c.Choice(task.key, task.attempt + 1, agent, self.epoch(agent))
+        return c.Choice(task.key, task.attempt + 1, agent, self.epoch(agent), rival)
 
     def assign(self, agent: str, dag_id: str, *task_ids: str) -> Reply:
         """Give the tasks to the agent."""

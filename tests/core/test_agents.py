@@ -260,3 +260,26 @@ def test_an_agent_that_is_forgotten_and_comes_back_in_one_entry_is_stored(busy: 
     busy.apply(c.ForgetAgents([("w", epoch)]), c.OpenSession(busy.spec("w"), []))
     assert busy.store.rebuild().agents["w"].record.state is AgentState.CONNECTED
     assert busy.store.rebuild().agents["w"].load == AgentLoad()
+
+
+def test_an_agent_changes_what_it_offers_while_its_session_is_open(busy: Driver) -> None:
+    """D1: what it holds stays, also where it is more than it takes now; nothing further is given."""
+    outcome = busy.apply(c.ChangeAgent(busy.spec("w", credit=1, zone="north"), busy.epoch("w")))
+    assert outcome.replies == [AgentChanged(AgentState.CONNECTED)]
+    assert outcome.effects.sessions == ["w"]
+    assert busy.state.agents["w"].record.spec == busy.spec("w", credit=1, zone="north")
+    assert busy.states("d") == {"a": "RUNNING", "b": "RUNNING", "c": "PENDING", "x": "READY"}
+    assert busy.assign("w", "d", "x") == Done(0)
+    busy.do(c.ChangeAgent(busy.spec("w", credit=3), busy.epoch("w")))
+    assert busy.assign("w", "d", "x") == Done(1)
+
+
+def test_a_change_of_another_session_or_process_is_refused(busy: Driver) -> None:
+    """D1, F3."""
+    spec, epoch = busy.spec("w", credit=9), busy.epoch("w")
+    assert busy.refused(c.ChangeAgent(busy.spec("nobody"), epoch)) == "STALE_FENCE"
+    assert busy.refused(c.ChangeAgent(busy.spec("w", instance_id="other", credit=9), epoch)) == "STALE_FENCE"
+    assert busy.refused(c.ChangeAgent(spec, epoch - 1)) == "STALE_FENCE"
+    busy.do(c.CloseSession("w", epoch, False))
+    assert busy.refused(c.ChangeAgent(spec, epoch)) == "STALE_FENCE"
+    assert busy.state.agents["w"].record.spec.credit == 4

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from coordinator.core import commands as c
+from coordinator.core.answers import ResultRecord
 from coordinator.core.limits import ATTEMPTS_KEPT, LOST_ATTEMPTS
-from coordinator.core.model import AttemptOutcome, Backoff, ResultRecord, TaskState
+from coordinator.core.model import AttemptOutcome, Backoff, TaskState
 from coordinator.core.outcome import Done, Refusal, Table, TaskChanged, TaskEvent
 
 if TYPE_CHECKING:

@@ -22,6 +22,8 @@ from coordinator.core.limits import MAX_DELAY_MS
 from coordinator.core.model import (
     INDEX_BITS,
     AgentLoad,
+    AgentSpec,
+    Attempt,
     AttemptOutcome,
     Backoff,
     DagHeader,
@@ -88,16 +90,19 @@ class Chaos(RuleBasedStateMachine):
             node.profile(max_attempts=3),
             node.profile(max_attempts=4, backoff=Backoff.EXPONENTIAL, delay_ms=100),
             node.profile(timeout_ms=10, max_attempts=2, milli_cores=5, memory_bytes=3),
+            node.profile(max_attempts=2, preemptible=True),
             node.profile(timeout_ms=-1, max_attempts=-3, delay_ms=-(2**63), max_delay_ms=-1),
             node.profile(timeout_ms=2**64 - 1, max_attempts=2**63, delay_ms=2**64 - 1, milli_cores=1),
         )
-        often = (self.assign, self.assign, self.report, self.report, self.report)
+        often = (self.assign, self.assign, self.rival, self.report, self.report, self.report)
         self.makers = (
             *often,
             *often,
             *(self.submit, self.submit, self.stage, self.nonsense, self.cancel_dag, self.sweep, self.purge),
             *(self.expire, self.wake, self.wake, self.cancel_or_reschedule, self.spawn, self.spawn),
+            *(self.recall, self.recall, self.preempt),
             *(self.open_session, self.open_session, self.close_session, self.lose_or_forget, self.drain),
+            self.change_agent,
             *(self.put, self.put, self.delete),
         )
 
@@ -137,8 +142,19 @@ class Chaos(RuleBasedStateMachine):
         return list(_SENSELESS) if dice.rarely() or not fitting else [task.key for task in fitting]
 
     def _attempt(self, dice: Dice, key: int) -> int:
+        """The last attempt made, mostly."""
         task = self.node.state.task(key)
         return (0 if task is None else task.attempt) - dice.rarely()
+
+    def _live(self, dice: Dice, key: int) -> Attempt | None:
+        """An attempt that is live, if there is one."""
+        task = self.node.state.task(key)
+        return dice.one(task.live) if task is not None and task.live else None
+
+    def _number(self, dice: Dice, key: int) -> int:
+        """Of an attempt that is live, if there is one."""
+        live = self._live(dice, key)
+        return self._attempt(dice, key) if live is None else live.number
 
     def _epoch(self, dice: Dice, agent: str) -> int:
         known = self.node.state.agents.get(agent)
@@ -205,11 +221,30 @@ class Chaos(RuleBasedStateMachine):
 
     def assign(self, dice: Dice) -> c.Command:
         """A round for READY tasks, or for any."""
-        choices = []
-        for key in dice.some(self._keys(dice, [TaskState.READY])):
-            agent = dice.one(_AGENTS)
-            choices.append(c.Choice(key, self._attempt(dice, key) + 1, agent, self._epoch(dice, agent)))
-        return c.Assign(choices)
+        keys = dice.some(self._keys(dice, [TaskState.READY]))
+        return c.Assign([self._choice(dice, key, rival=dice.rarely()) for key in keys])
+
+    def rival(self, dice: Dice) -> c.Command:
+        """Another attempt beside those that are live."""
+        keys = dice.some(self._keys(dice, _HELD))
+        return c.Assign([self._choice(dice, key, rival=not dice.rarely()) for key in keys])
+
+    def recall(self, dice: Dice) -> c.Command:
+        """Attempts that have not begun, mostly, for other agents, or the same."""
+        keys = dice.some(self._keys(dice, [dice.one(_HELD)]))
+        moves = [c.Move(self._number(dice, key), self._choice(dice, key, rival=False)) for key in keys]
+        return c.Recall(moves, "elsewhere sooner")
+
+    def preempt(self, dice: Dice) -> c.Command:
+        """Attempts, of preemptible tasks or others."""
+        held = self._keys(dice, _HELD)
+        fitting = [one.key for one in self._tasks(_HELD) if one.profile.preemptible]
+        keys = dice.some(fitting or held)
+        return c.Preempt([(key, self._number(dice, key)) for key in keys], "something urgent")
+
+    def _choice(self, dice: Dice, key: int, *, rival: bool) -> c.Choice:
+        agent = dice.one(_AGENTS)
+        return c.Choice(key, self._attempt(dice, key) + 1, agent, self._epoch(dice, agent), rival)
 
     def report(self, dice: Dice) -> c.Command:
         """Reports on what an agent has, or on anything."""
@@ -229,7 +264,7 @@ class Chaos(RuleBasedStateMachine):
     def expire(self, dice: Dice) -> c.Command:
         """Timeouts, real or not."""
         keys = dice.some(self._keys(dice, [TaskState.RUNNING]))
-        return c.ExpireAttempts([(key, self._attempt(dice, key)) for key in keys])
+        return c.ExpireAttempts([(key, self._number(dice, key)) for key in keys])
 
     def wake(self, dice: Dice) -> c.Command:
         """Wake tasks, due or not."""
@@ -247,8 +282,7 @@ class Chaos(RuleBasedStateMachine):
     def spawn(self, dice: Dice) -> c.Command:
         """An attempt adds tasks that may depend on those of its DAG and on each other."""
         key = dice.one(self._keys(dice, _HELD))
-        task = self.node.state.task(key)
-        live = None if task is None else task.live
+        live = self._live(dice, key)
         agent, number, epoch = ("w0", 0, 0) if live is None else (live.agent, live.number, live.epoch)
         dag = self.node.state.dags.get(key >> INDEX_BITS)
         ids = [] if dag is None else [one.id for one in dag.tasks]
@@ -268,9 +302,17 @@ class Chaos(RuleBasedStateMachine):
         held = [one for one in self._has(name) if dice.number(3)]
         if dice.rarely():
             held += [(key, 1) for key in self._keys(dice, _HELD)]
+        return c.OpenSession(self._spec(dice, name), held)
+
+    def change_agent(self, dice: Dice) -> c.Command:
+        """An agent offers something else, in its session or in another."""
+        name = dice.one(_AGENTS)
+        return c.ChangeAgent(self._spec(dice, name), self._epoch(dice, name))
+
+    def _spec(self, dice: Dice, name: str) -> AgentSpec:
         room = dice.number(12)
         fields = {"credit": dice.number(6) - 1, "milli_cores": room, "memory_bytes": room}
-        return c.OpenSession(self.node.spec(name, instance_id=f"i{dice.number(1)}", **fields), held)
+        return self.node.spec(name, instance_id=f"i{dice.number(1)}", **fields)
 
     def close_session(self, dice: Dice) -> c.Command:
         """The end of a session."""

@@ -43,7 +43,8 @@ def history(node: Driver) -> None:
     """Every command at least once, most of them with an effect."""
     node.join("w", credit=20, milli_cores=100)
     node.join("v")
-    policy = node.profile(max_attempts=3, delay_ms=5, timeout_ms=10, milli_cores=1)
+    node.join("u")
+    policy = node.profile(max_attempts=3, delay_ms=5, timeout_ms=10, milli_cores=1, preemptible=True)
     graph: dict[str, list[str]] = {"a": [], "b": ["a"], "c": [], "e": ["c"]}
     node.do(node.submission("d", graph, policy, request_id="r1"))
     node.start("w", "d", "a", "c")
@@ -60,6 +61,10 @@ def history(node: Driver) -> None:
     node.do(c.CancelTask("r4", "d", "c", "why"))
     node.join("w", held=[(node.key("d", "c"), 1)], credit=20)
     node.assign("v", "d", "b", "s")
+    node.do(c.Assign([node.choice("w", "d", "b", rival=True)]))
+    node.do(c.ChangeAgent(node.spec("u", credit=5), node.epoch("u")))
+    node.do(c.Recall([c.Move(2, node.choice("u", "d", "b"))], "sooner"))
+    node.do(c.Preempt([(node.key("d", "b"), 3)], "urgent"))
     node.do(c.RecordLoads({"w": AgentLoad(cpu=0.5), "v": AgentLoad()}))
     node.do(c.DrainAgent("r5", "w"))
     node.do(c.CloseSession("v", node.epoch("v"), False))

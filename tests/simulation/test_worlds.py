@@ -47,6 +47,27 @@ def test_nodes_come_and_go_and_every_promise_holds() -> None:
     assert any("stops: REMOVED" in line for line in result.last_events)
 
 
+def moving() -> Plan:
+    """A world whose leader moves work all the time, and is lost in between with an agent."""
+    moves = tuple(Fault(0.8 + at, "moves", "leader", amount=40) for at in range(5))
+    faults = (
+        *moves,
+        Fault(2.0, "kill", "leader", lasts_s=0.2),
+        Fault(3.0, "agent_kill", "a1", lasts_s=0.2),
+        Fault(3.5, "agent_cut", "a2", lasts_s=0.5),
+    )
+    plan = msgspec.structs.replace(draw(1), nodes=3, agents=4, clients=2, pause_s=0.2, faults=faults)
+    return msgspec.structs.replace(plan, faults=tuple(sorted(faults, key=lambda fault: fault.at_s)))
+
+
+def test_work_is_moved_and_every_promise_holds() -> None:
+    """E4, E8, F2, F3, F5: second attempts, recalls and preemptions, whatever they cross."""
+    result = run(moving())
+    assert result.violations == []
+    for outcome in ("superseded", "rescheduled", "preempted", "lost"):
+        assert result.events[f"attempts_{outcome}"] > 0, outcome
+
+
 @pytest.mark.parametrize("world", ["draw(4)", "changing()"])
 def test_the_same_seed_gives_the_same_trace_in_every_process(world: str) -> None:
     digests = {_digest(world, hash_seed) for hash_seed in ("0", "1", "2")}

@@ -1,8 +1,9 @@
-"""Commands about agents: sessions, loss, drain, load."""
+"""Commands about agents: sessions, what they offer, loss, drain, load."""
 
 from __future__ import annotations
 
 from coordinator.core.commands import (
+    ChangeAgent,
     CloseSession,
     DrainAgent,
     ForgetAgents,
@@ -41,7 +42,7 @@ def _reconcile(tx: Transaction, agent: Agent, held: list[tuple[int, int]]) -> li
     kept: set[int] = set()
     for key, number in held:
         task = tx.state.task(key)
-        if task is not None and agent.held.get(key) == number and (attempt := task.live) is not None:
+        if task is not None and agent.held.get(key) == number and (attempt := task.live_attempt(number)):
             attempt.epoch = agent.record.epoch
             kept.add(key)
             tx.touch_task(task)
@@ -50,7 +51,7 @@ def _reconcile(tx: Transaction, agent: Agent, held: list[tuple[int, int]]) -> li
     for key in sorted(agent.held.keys() - kept):
         task = tx.state.task(key)
         assert task is not None
-        attempt = task.live
+        attempt = task.live_attempt(agent.held[key])
         assert attempt is not None
         reason = "its agent came back without it"
         tx.miss(task, attempt, AttemptOutcome.LOST, reason, retryable=True, halt=False)
@@ -58,6 +59,22 @@ def _reconcile(tx: Transaction, agent: Agent, held: list[tuple[int, int]]) -> li
     for key, number in [one for one in agent.record.stopping if one not in still]:
         tx.stopped(agent, key, number)
     return drop
+
+
+def change(tx: Transaction, command: ChangeAgent) -> Reply:
+    """The agent says anew what it is: from now on it is placed by that."""
+    spec = command.spec
+    agent = tx.state.agents.get(spec.agent_id)
+    if (
+        agent is None
+        or agent.record.epoch != command.epoch
+        or agent.record.state is not AgentState.CONNECTED
+        or agent.record.spec.instance_id != spec.instance_id
+    ):
+        return stale_session(spec.agent_id, command.epoch, agent.record.epoch if agent else 0)
+    agent.record.spec = spec
+    tx.touch_agent(agent)
+    return AgentChanged(agent.record.state)
 
 
 def close_session(tx: Transaction, command: CloseSession) -> Reply:

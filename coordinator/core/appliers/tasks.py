@@ -1,7 +1,8 @@
-"""Commands about tasks: assign, report, expire, wake, cancel, reschedule, spawn."""
+"""Commands about tasks: assign, recall, preempt, report, expire, wake, cancel, reschedule, spawn."""
 
 from __future__ import annotations
 
+from coordinator.core.answers import ResultRecord
 from coordinator.core.appliers.dags import append_tasks
 from coordinator.core.commands import (
     Assign,
@@ -10,14 +11,16 @@ from coordinator.core.commands import (
     Choice,
     ExpireAttempts,
     NewTask,
+    Preempt,
+    Recall,
     Report,
     ReportKind,
     RescheduleTask,
     SpawnTasks,
     WakeTasks,
 )
-from coordinator.core.lifecycle import TERMINAL
-from coordinator.core.limits import MAX_TASKS_PER_DAG
+from coordinator.core.lifecycle import HELD, TERMINAL
+from coordinator.core.limits import LIVE_ATTEMPTS, MAX_TASKS_PER_DAG
 from coordinator.core.model import (
     INDEX_BITS,
     Agent,
@@ -27,7 +30,6 @@ from coordinator.core.model import (
     Dag,
     DagState,
     Drain,
-    ResultRecord,
     Task,
     TaskBlock,
     TaskProfile,
@@ -47,7 +49,12 @@ def assign(tx: Transaction, command: Assign) -> Reply:
     for choice in command.choices:
         task = tx.state.task(choice.key)
         agent = tx.state.agents.get(choice.agent)
-        if task is not None and agent is not None and _still_holds(tx, choice, task, agent):
+        if (
+            task is not None
+            and agent is not None
+            and (_may_have_rival(tx, task, agent) if choice.rival else _placeable(tx, task))
+            and _still_holds(choice, task, agent)
+        ):
             tx.assign(task, agent)
             count += 1
         elif task is not None and _placeable(tx, task):
@@ -60,17 +67,57 @@ def _placeable(tx: Transaction, task: Task) -> bool:
     return task.state is TaskState.READY and record.state is DagState.RUNNING and record.ending is None
 
 
-def _still_holds(tx: Transaction, choice: Choice, task: Task, agent: Agent) -> bool:
+def _may_have_rival(tx: Transaction, task: Task, agent: Agent) -> bool:
+    """Whether another attempt may begin on this agent beside those that are live."""
+    return (
+        task.state in HELD
+        and task.key not in agent.held
+        and len(task.live) < LIVE_ATTEMPTS
+        and tx.state.dags[task.key >> INDEX_BITS].record.ending is None
+    )
+
+
+def _still_holds(choice: Choice, task: Task, agent: Agent) -> bool:
+    """Whether the agent can take the attempt, and it is the task's next."""
     record = agent.record
     return (
-        _placeable(tx, task)
-        and task.attempt + 1 == choice.attempt
+        task.attempt + 1 == choice.attempt
         and record.epoch == choice.epoch
         and record.state is AgentState.CONNECTED
         and record.drain is Drain.NONE
         and len(agent.held) + len(record.stopping) < record.spec.credit
         and agent.has_room_for(task.profile.requirements.resources)
     )
+
+
+def recall(tx: Transaction, command: Recall) -> Reply:
+    """Carry out the moves that still can be."""
+    count = 0
+    for move in command.moves:
+        choice = move.choice
+        task = tx.state.task(choice.key)
+        agent = tx.state.agents.get(choice.agent)
+        attempt = task.live_attempt(move.attempt) if task is not None else None
+        if task is None or agent is None or attempt is None or attempt.started_ms:
+            continue
+        ending = tx.state.dags[task.key >> INDEX_BITS].record.ending
+        if ending is None and task.key not in agent.held and _still_holds(choice, task, agent):
+            tx.hand_over(task, attempt, agent, command.reason)
+            count += 1
+    return Done(count)
+
+
+def preempt(tx: Transaction, command: Preempt) -> Reply:
+    """End what may be, for something more important."""
+    count = 0
+    for key, number in command.attempts:
+        task = tx.state.task(key)
+        attempt = task.live_attempt(number) if task is not None else None
+        if task is not None and attempt is not None and task.profile.preemptible:
+            outcome = AttemptOutcome.PREEMPTED
+            tx.miss(task, attempt, outcome, command.reason, retryable=True, halt=True)
+            count += 1
+    return Done(count)
 
 
 def report(tx: Transaction, command: Report) -> Reply:
@@ -82,8 +129,8 @@ def report(tx: Transaction, command: Report) -> Reply:
     count = 0
     for one in command.reports:
         task = tx.state.task(one.key)
-        attempt = task.live if task is not None else None
-        if task is None or attempt is None or attempt.number != one.attempt or attempt.agent != command.agent:
+        attempt = task.live_attempt(one.attempt) if task is not None else None
+        if task is None or attempt is None or attempt.agent != command.agent:
             if one.kind is ReportKind.ENDED:
                 tx.stopped(agent, one.key, one.attempt)
         else:
@@ -96,15 +143,17 @@ def report(tx: Transaction, command: Report) -> Reply:
 
 def _take_report(tx: Transaction, task: Task, attempt: Attempt, one: AttemptReport) -> None:
     if one.kind is ReportKind.ENDED:
-        if task.state is TaskState.ASSIGNED:
+        if not attempt.started_ms:
             tx.start(task, attempt, ago_ms=one.duration_us // 1000)
         _end(tx, task, attempt, one)
     elif one.kind is ReportKind.STARTED:
-        if task.state is TaskState.ASSIGNED:
+        if not attempt.started_ms:
             tx.start(task, attempt)
     elif one.kind is ReportKind.PROGRESS:
         # Also refuses NaN, which compares false.
-        task.progress = one.progress if 0.0 <= one.progress <= 1.0 else task.progress
+        if 0.0 <= one.progress <= 1.0:
+            rivalled = len(task.live) > 1
+            task.progress = max(task.progress, one.progress) if rivalled else one.progress
         tx.touch_task(task)
     else:
         task.has_checkpoint = True
@@ -139,8 +188,8 @@ def expire(tx: Transaction, command: ExpireAttempts) -> Reply:
     count = 0
     for key, number in command.attempts:
         task = tx.state.task(key)
-        attempt = task.live if task is not None else None
-        if task is None or attempt is None or attempt.number != number or task.state is not TaskState.RUNNING:
+        attempt = task.live_attempt(number) if task is not None else None
+        if task is None or attempt is None or not attempt.started_ms:
             continue
         due_ms = attempt.started_ms + task.profile.timeout_ms
         if tx.now_ms < due_ms:
@@ -188,15 +237,14 @@ def cancel(tx: Transaction, command: CancelTask) -> Reply:
 
 
 def reschedule(tx: Transaction, command: RescheduleTask) -> Reply:
-    """Take the task from its agent, or end its wait for another attempt."""
+    """Take the task from whoever holds it, or end its wait for another attempt."""
     found = _find(tx, command.dag_id, command.task_id)
     if isinstance(found, Refusal):
         return found
     dag, task = found
-    attempt = task.live
     reason = command.reason or "rescheduled by a client"
-    if attempt is not None:
-        tx.miss(task, attempt, AttemptOutcome.RESCHEDULED, reason, retryable=True, halt=True)
+    if task.state in HELD:
+        tx.take_back(task, AttemptOutcome.RESCHEDULED, reason)
     elif _delayed(task):
         tx.move(task, TaskState.READY, reason)
         tx.touch_task(task)
@@ -208,12 +256,8 @@ def reschedule(tx: Transaction, command: RescheduleTask) -> Reply:
 def spawn(tx: Transaction, command: SpawnTasks) -> Reply:
     """A running attempt adds tasks to its own DAG."""
     parent = tx.state.task(command.parent)
-    attempt = parent.live if parent is not None else None
-    if (
-        parent is None
-        or attempt is None
-        or (attempt.number, attempt.agent, attempt.epoch) != (command.attempt, command.agent, command.epoch)
-    ):
+    attempt = parent.live_attempt(command.attempt) if parent is not None else None
+    if parent is None or attempt is None or (attempt.agent, attempt.epoch) != (command.agent, command.epoch):
         return Refusal(
             "STALE_FENCE",
             f"attempt {command.attempt} no longer runs on {command.agent!r}: it may not add tasks",
