@@ -27,6 +27,7 @@ from agent_sdk.types import (
     DagStatus,
     Event,
     Explanation,
+    Forecast,
     NodeStatus,
     TaskResult,
     TaskStatus,
@@ -284,6 +285,24 @@ class AsyncClient:
             )
             for view in reply.agents:
                 yield _views.agent(view)
+            if not reply.next_page_token:
+                return
+            request.page_token = reply.next_page_token
+
+    async def forecasts(
+        self, agent_id: str | None = None, *, series: str = "", horizon: str = ""
+    ) -> AsyncIterator[Forecast]:
+        """Forecasts of load, page by page: of one agent ("": of the cluster itself), one series, one horizon,
+        or of all. Raises InvalidRequest for a series or horizon that there is not."""
+        request = operator_pb2.GetForecastsRequest(
+            agent_id=agent_id, series=series, horizon=horizon, page_size=PAGE_SIZE
+        )
+        while True:
+            reply = await self._calls.call(
+                lambda node, left_s: node.operator.GetForecasts(request, timeout=left_s)
+            )
+            for view in reply.forecasts:
+                yield _views.forecast(view)
             if not reply.next_page_token:
                 return
             request.page_token = reply.next_page_token

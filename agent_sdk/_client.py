@@ -19,6 +19,7 @@ from agent_sdk.types import (
     DagStatus,
     Event,
     Explanation,
+    Forecast,
     NodeStatus,
     TaskResult,
     TaskStatus,
@@ -145,6 +146,12 @@ class Client:
     def agents(self) -> Iterator[AgentStatus]:
         """All agents."""
         return self._loop.iterate(self._client.agents())
+
+    def forecasts(
+        self, agent_id: str | None = None, *, series: str = "", horizon: str = ""
+    ) -> Iterator[Forecast]:
+        """Forecasts of load: of one agent ("": of the cluster itself), one series, one horizon, or of all."""
+        return self._loop.iterate(self._client.forecasts(agent_id, series=series, horizon=horizon))
 
     def drain_agent(self, agent_id: str, *, undo: bool = False, request_id: str | None = None) -> str:
         """Give an agent nothing new, or `undo` that; returns its state."""

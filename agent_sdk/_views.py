@@ -199,6 +199,28 @@ def cluster(reply: operator_pb2.ClusterStatusReply) -> types.ClusterStatus:
     )
 
 
+def forecast(view: operator_pb2.ForecastView) -> types.Forecast:
+    """A forecast."""
+    return types.Forecast(
+        agent_id=view.agent_id,
+        series=view.series,
+        horizon=view.horizon,
+        ahead_s=view.ahead_s,
+        target_ms=view.target_ms,
+        model=view.model,
+        value=view.value,
+        low=view.low,
+        high=view.high,
+        now=view.now,
+        scored=view.scored,
+        error=view.error,
+        naive_error=view.naive_error,
+        outcomes=tuple(
+            types.ForecastOutcome(one.target_ms, one.forecast, one.naive, one.actual) for one in view.outcomes
+        ),
+    )
+
+
 def agent(view: operator_pb2.AgentView) -> types.AgentStatus:
     """An agent."""
     return types.AgentStatus(

@@ -273,6 +273,44 @@ class AgentStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ForecastOutcome:
+    """What was said of a time (Unix ms), what would have been had nothing changed, and what happened."""
+
+    target_ms: int
+    forecast: float
+    naive: float
+    actual: float
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What is expected of a series at `target_ms`, `ahead_s` seconds from the latest step, by the model in
+    use; `low` to `high` should hold four outcomes of five. `agent_id` is "" for the cluster itself. `error`
+    is the rolling mean absolute error of what was said before, `naive_error` the same had it been said that
+    nothing changes; both 0 before the first of the `scored` outcomes, the latest of which are `outcomes`."""
+
+    agent_id: str
+    series: str
+    horizon: str
+    ahead_s: int
+    target_ms: int
+    model: str
+    value: float
+    low: float
+    high: float
+    now: float
+    scored: int
+    error: float
+    naive_error: float
+    outcomes: tuple[ForecastOutcome, ...]
+
+    @property
+    def relative_error(self) -> float | None:
+        """The error in parts of the naive one's: below 1 is better. None if that is 0."""
+        return self.error / self.naive_error if self.naive_error else None
+
+
+@dataclass(frozen=True, slots=True)
 class KvItem:
     """A key of the key-value space. `version` is new with each change, and no other change of any key has or
     had it; `created` is the version of the put that found the key absent. `stale` and `age_ms` as those of a

@@ -26,6 +26,7 @@ from coordinator.consensus.settings import RaftSettings
 from coordinator.core.limits import MAX_TASKS_PER_DAG
 from coordinator.dag.limits import DagLimits
 from coordinator.errors import ConfigError
+from coordinator.forecast.settings import ForecastSettings
 from coordinator.scheduling.load_settings import LoadSettings
 
 CONFIG_VARIABLE: Final = "COORDINATOR_CONFIG"
@@ -164,6 +165,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     tls: TlsSection = TlsSection()
     retention: RetentionSection = RetentionSection()
     backup: BackupSection = BackupSection()
+    forecast: ForecastSettings = ForecastSettings()
     log: LogSection = LogSection()
 
     @property
@@ -473,6 +475,7 @@ def _rules(config: NodeConfig) -> list[tuple[str, bool, str]]:
             f"--cluster-id {config.cluster_id} {' '.join(member.id for member in config.members)}` and set "
             "tls.ca, tls.cert and tls.key, or, on a network that is trusted, set tls.mode=off on every node",
         ),
+        *config.forecast.rules(),
         ("limits.max_dag_tasks", limits.max_dag_tasks <= MAX_TASKS_PER_DAG, f"at most {MAX_TASKS_PER_DAG}"),
         ("limits.max_payload_bytes", limits.max_payload_bytes <= half_message, at_most_half),
         ("limits.max_result_bytes", limits.max_result_bytes <= half_message, at_most_half),

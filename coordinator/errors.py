@@ -154,6 +154,12 @@ class OutOfSpace(CoordinatorError):
     reason = "OUT_OF_SPACE"
 
 
+class ModelFailed(CoordinatorError):
+    """A model that runs beside the node gave no forecast; the others go on."""
+
+    reason = "MODEL_FAILED"
+
+
 class Draining(Unavailable):
     """The node or agent is going down and takes nothing new."""
 

@@ -10,6 +10,7 @@ from typing import Final
 from coordinator import errors
 from coordinator.api import convert
 from coordinator.api.errors import streaming, unary
+from coordinator.api.forecasts import check_filter, page_of
 from coordinator.api.membership import change_from_proto, kind_of, lag_of, members_to_proto
 from coordinator.consensus.port import Abstention, PeerStatus, Role, Status
 from coordinator.core.commands import DrainAgent
@@ -83,6 +84,14 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
             agents=[self._agent(agents[name]) for name in page],
             next_page_token=page[-1] if len(names) > size else "",
         )
+
+    @unary
+    async def GetForecasts(self, request: pb.GetForecastsRequest) -> pb.GetForecastsReply:
+        forecasting = (await self._node.leadership.serving()).forecasting
+        check_filter(request)
+        known = forecasting.known(request.agent_id if request.HasField("agent_id") else None, request.series)
+        most = self._node.config.limits.page_size
+        return page_of(forecasting, known, request, min(request.page_size or most, most))
 
     @unary
     async def DrainAgent(self, request: pb.DrainAgentRequest) -> pb.DrainAgentReply:

@@ -12,6 +12,7 @@ from agent_sdk.types import FINAL_STATES, DagEvent, DagStatus
 from coordinator.cli import views
 from coordinator.cli.backups import backup, restore
 from coordinator.cli.exits import Exit
+from coordinator.cli.forecasts import forecast
 from coordinator.cli.keys import kv
 from coordinator.cli.members import member
 from coordinator.cli.output import Format, note, print_json, print_record, print_table
@@ -211,6 +212,7 @@ def explain(session: Session, dag_id: str, task_id: str) -> None:
 main.add_command(kv)
 main.add_command(member)
 main.add_command(backup)
+main.add_command(forecast)
 main.add_command(restore)
 
 

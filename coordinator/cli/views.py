@@ -16,6 +16,7 @@ from agent_sdk.types import (
     DagStatus,
     Event,
     Explanation,
+    Forecast,
     KvEvent,
     KvItem,
     MemberStatus,
@@ -188,6 +189,28 @@ def agent(status: AgentStatus) -> View:
         "model_limits": dict(status.model_limits),
         "data": list(status.data),
         "groups": list(status.groups),
+    }
+
+
+def forecast(status: Forecast) -> View:
+    """A forecast with the latest outcomes of those before it; errors are null before the first."""
+    scored = status.scored > 0
+    return {
+        "agent": status.agent_id,
+        "series": status.series,
+        "horizon": status.horizon,
+        "ahead_s": status.ahead_s,
+        "target_ms": status.target_ms,
+        "model": status.model,
+        "now": status.now,
+        "forecast": status.value,
+        "low": status.low,
+        "high": status.high,
+        "scored": status.scored,
+        "error": status.error if scored else None,
+        "naive_error": status.naive_error if scored else None,
+        "relative_error": status.relative_error if scored else None,
+        "outcomes": [asdict(one) for one in status.outcomes],
     }
 
 

@@ -128,8 +128,8 @@ class Recall(msgspec.Struct, tag=22, array_like=True):
 
 
 class Preempt(msgspec.Struct, tag=23, array_like=True):
-    """Ends these live (key, attempt) of preemptible tasks, to make room. The task is READY again, unless
-    another attempt of it goes on."""
+    """Ends these live (key, attempt), to make room: of preemptible tasks, and of those of which another attempt
+    goes on. Without one the task is READY again."""
 
     attempts: list[tuple[int, int]]
     reason: str
@@ -275,6 +275,15 @@ class KvDelete(msgspec.Struct, tag=21, array_like=True, gc=False):
     expect: int | None = None
 
 
+class KeepLoads(msgspec.Struct, tag=30, array_like=True):
+    """What was measured in step `number` of a grid of time, packed by the leader: the past from which the
+    next one forecasts."""
+
+    grid: int
+    number: int
+    packed: bytes
+
+
 Command = (
     SubmitDag
     | StageDag
@@ -300,6 +309,7 @@ Command = (
     | Recall
     | Preempt
     | ChangeAgent
+    | KeepLoads
 )
 
 

@@ -11,7 +11,7 @@ from typing import Final
 ATTEMPTS_KEPT: Final = 16
 """Attempts remembered per task; older ones are dropped from its record."""
 
-LIVE_ATTEMPTS: Final = 2
+LIVE_ATTEMPTS: Final = 4
 """Attempts of one task that may be live at once, each on an agent of its own."""
 
 LOST_ATTEMPTS: Final = 8
@@ -50,6 +50,15 @@ UNANSWERED_WRITES: Final = 4_096
 
 WRITER_CHARS: Final = 64
 """Characters of the name of a client that numbers its writes."""
+
+LOAD_GRIDS: Final = 3
+"""Regular grids on which the load of the past is kept."""
+
+LOAD_STEPS: Final = 384
+"""Steps kept of each grid; a new one takes the place of the oldest."""
+
+LOAD_STEP_BYTES: Final = 1 << 20
+"""One step, with the loads of all agents, as the leader packs it."""
 
 MAX_DELAY_MS: Final = 86_400_000
 """Longest delay between two attempts."""

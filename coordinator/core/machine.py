@@ -42,6 +42,7 @@ APPLIERS: Final[dict[type, Callable[[Transaction, Any], Reply]]] = {
     c.DrainAgent: agents.drain,
     c.RecordLoads: agents.record_loads,
     c.ForgetAgents: agents.forget,
+    c.KeepLoads: agents.keep_loads,
     c.KvPut: kv.put,
     c.KvDelete: kv.delete,
 }

@@ -108,6 +108,7 @@ class Table(StrEnum):
     AGENT = "agent"
     AGENT_STATS = "agent_stats"
     AGENT_LOAD = "agent_load"
+    LOAD_STEP = "load_step"
     REQUEST = "request"
     KV = "kv"
     KV_WRITER = "kv_writer"
@@ -168,7 +169,7 @@ class Effects(msgspec.Struct):
     reason) to stop. `wake_at`: (time, key) of the next attempt. `expire_at`: (time, key, attempt) of a
     running attempt's timeout. `sweep`: numbers of DAGs with a sweep unfinished. `acked`: (agent, key,
     attempt) of ends that are recorded or stale. `sessions`: agents whose session, state or capacity
-    changed. `gone`: numbers of DAGs that left memory. `ended`: (type, agent, duration in us) of attempts
+    changed. `gone`: numbers of DAGs that left memory. `ended`: (key, attempt, agent, duration in us) of attempts
     that completed, for estimates.
     """
 
@@ -181,7 +182,7 @@ class Effects(msgspec.Struct):
     acked: list[tuple[str, int, int]] = []
     sessions: list[str] = []
     gone: list[int] = []
-    ended: list[tuple[str, str, int]] = []
+    ended: list[tuple[int, int, str, int]] = []
 
 
 class Outcome(msgspec.Struct):

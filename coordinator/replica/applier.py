@@ -105,6 +105,10 @@ class Applier:
         self._settle()
         return self._store
 
+    def load_step(self, place: int) -> bytes | None:
+        """What is kept of the load of the past; see `StoredState.load_step`."""
+        return self.store.load_step(place)
+
     def apply(self, entries: Sequence[Committed]) -> None:
         """Carry out a run of entries; one batch will carry the writes of all.
 

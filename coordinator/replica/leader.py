@@ -20,11 +20,14 @@ from coordinator.core.commands import (
 from coordinator.core.model import AgentState, Dag, DagState, Drain, State, Task, TaskState
 from coordinator.core.outcome import Effects
 from coordinator.errors import CoordinatorError, QueueFull
+from coordinator.forecast.settings import ForecastSettings
 from coordinator.replica.applier import Applier
 from coordinator.replica.clock import Clock
+from coordinator.replica.forecasting import Forecasting
 from coordinator.replica.placement import Placement
 from coordinator.replica.proposer import Proposer
 from coordinator.replica.sessions import Sessions
+from coordinator.replica.slow_models import SlowModels
 from coordinator.replica.timers import Timers
 
 _REBUILD_SLICE: Final = 5_000
@@ -54,6 +57,8 @@ class Leader:
         *,
         agents: AgentsSection,
         retention: RetentionSection,
+        forecast: ForecastSettings,
+        slow_models: SlowModels | None,
     ) -> None:
         self._applier = applier
         self._proposer = proposer
@@ -63,6 +68,16 @@ class Leader:
         self._retention = retention
         self._timers = Timers(clock, self.propose, self._runs)
         self.placement = placement
+        self.forecasting = Forecasting(
+            lambda: applier.newest,
+            applier.load_step,
+            lambda: placement.waiting,
+            self.propose,
+            clock,
+            slow_models,
+            forecast,
+        )
+        self.forecasting.start()
         self._housekeeping = asyncio.create_task(self._keep_house())
 
     @property
@@ -132,6 +147,7 @@ class Leader:
         """The term is over."""
         self._timers.stop()
         self._housekeeping.cancel()
+        self.forecasting.stop()
         self.placement.stop()
 
     def _agent_changed(self, agent_id: str) -> None:
@@ -157,6 +173,7 @@ class Leader:
             self.placement.set_loads(loads)
             if loads:
                 self.propose(RecordLoads(loads))
+            self.forecasting.observe(loads)
             turn += 1
             if turn % _HOUSEKEEPING_EVERY == 0:
                 for command in self._outlived(self._clock.now_ms()):

@@ -57,6 +57,7 @@ class Node:
         around = surroundings or this_machine(config)
         self.config = config
         self._clock = TermClock(around.wall_ms)
+        self._slow_models = around.slow_models
         self.draining = False
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -267,6 +268,8 @@ class Node:
             self._clock,
             agents=self.config.agents,
             retention=self.config.retention,
+            forecast=self.config.forecast,
+            slow_models=self._slow_models,
         )
 
     def _stopped(self, error: Exception) -> None:

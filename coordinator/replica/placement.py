@@ -113,6 +113,11 @@ class Placement:
         """How loaded the agent is."""
         return self._overload.view(agent_id)
 
+    @property
+    def waiting(self) -> int:
+        """Tasks that wait for an agent."""
+        return len(self._snapshot.waiting)
+
     def explain(self, task: Task) -> Explanation | None:
         """Why the task waits for an agent; None if it does not."""
         if task.state is not TaskState.READY:

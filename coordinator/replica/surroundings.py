@@ -19,14 +19,17 @@ from coordinator.consensus.links import Links
 from coordinator.consensus.tls import AnyPeer, Certificates, NoPeer, Trust, identity
 from coordinator.consensus.transport import WireTransport
 from coordinator.consensus.worker import ThreadWorker, Worker
+from coordinator.forecast.settings import ForecastSettings
 from coordinator.replica.clock import wall_ms
+from coordinator.replica.slow_models import ModelProcess, SlowModels, check_installed
 from coordinator.storage.engine import Engine, RocksEngine
 from coordinator.storage.state_home import FolderHome, StateHome
 
 
 class Surroundings(NamedTuple):
-    """`now` gives monotonic seconds, `wall_ms` Unix time in milliseconds; `worker` makes a worker by its
-    name and what is brief to it; `free_bytes` says how much more the disks take."""
+    """`now` gives monotonic seconds, `wall_ms` Unix time in milliseconds; `worker` makes a worker by its name
+    and what is brief to it; `free_bytes` says how much more the disks take; `slow_models` runs the models
+    that `forecast.extras` names."""
 
     open_log: Callable[[], Engine]
     open_home: Callable[[], StateHome]
@@ -36,11 +39,12 @@ class Surroundings(NamedTuple):
     wall_ms: Callable[[], int]
     rng: random.Random
     free_bytes: Callable[[], int]
+    slow_models: SlowModels | None = None
 
 
 def this_machine(config: NodeConfig) -> Surroundings:
     """RocksDB below the data folder, TCP, threads, and the system's clocks. Raises ConfigError if this node's
-    certificate is of no use."""
+    certificate is of no use, or a model's library is not there."""
     data = Path(config.data_dir)
     rng = random.Random()  # noqa: S311 - jitter, not a secret
     return Surroundings(
@@ -61,7 +65,13 @@ def this_machine(config: NodeConfig) -> Surroundings:
         wall_ms=wall_ms,
         rng=rng,
         free_bytes=lambda: _free_bytes(data),
+        slow_models=_slow_models(config.forecast),
     )
+
+
+def _slow_models(section: ForecastSettings) -> SlowModels | None:
+    check_installed(section.models)
+    return ModelProcess() if section.enabled and section.models else None
 
 
 def _trust(config: NodeConfig) -> Trust:

@@ -31,6 +31,7 @@ NAMES: Final[Mapping[str, Callable[[AgentSpec], Collection[object]]]] = {
     "permission": lambda spec: spec.permissions,
     "environment": lambda spec: spec.environments,
     "protocol": lambda spec: spec.protocols,
+    "data": lambda spec: (*spec.data, spec.agent_id, spec.zone),
 }
 """Kinds of names that an agent has; a label is a pair."""
 
@@ -45,6 +46,12 @@ FloatRow = NDArray[np.float64]
 def resource_vector(resources: Resources) -> IntRow:
     """In the order of `RESOURCE_FIELDS`."""
     return np.array(msgspec.structs.astuple(resources), np.int64)
+
+
+def load_score(load: AgentLoad) -> float:
+    """The higher of CPU and memory. Anything but a fraction counts as fully loaded."""
+    score = max(load.cpu, load.memory)
+    return score if 0 <= score <= 1 else 1.0
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -73,6 +80,8 @@ class AgentTable:
         self.credit: IntRow = np.zeros(_FIRST_ROWS, np.int64)
         self.held: IntRow = np.zeros(_FIRST_ROWS, np.int64)
         self.held_s: FloatRow = np.zeros(_FIRST_ROWS, np.float64)
+        self.speed: FloatRow = np.ones(_FIRST_ROWS, np.float64)
+        self.busy_watts: FloatRow = np.zeros(_FIRST_ROWS, np.float64)
         self.load: FloatRow = np.zeros(_FIRST_ROWS, np.float64)
         self.latency_ms: FloatRow = np.zeros(_FIRST_ROWS, np.float64)
         self.total: IntRow = np.zeros((_FIRST_ROWS, len(RESOURCE_FIELDS)), np.int64)
@@ -105,6 +114,8 @@ class AgentTable:
         self.specs[row] = spec
         self.slots[row] = max(1, spec.slots)
         self.credit[row] = spec.credit
+        self.speed[row] = spec.speed
+        self.busy_watts[row] = spec.busy_watts
         self.free[row] -= self.total[row]
         self.total[row] = resource_vector(spec.resources)
         self.free[row] += self.total[row]
@@ -149,13 +160,11 @@ class AgentTable:
         self.held_s[row] = self.held_s[row] - held.seconds if self.held_attempts[row] else 0.0
 
     def set_load(self, agent_id: str, load: AgentLoad) -> None:
-        """What the agent measured: the higher of CPU and memory counts. Anything but a fraction counts as
-        fully loaded."""
+        """What the agent measured; `load_score` is what counts."""
         row = self.rows.get(agent_id)
         if row is None:
             return
-        score = max(load.cpu, load.memory)
-        self.load[row] = score if 0 <= score <= 1 else 1.0
+        self.load[row] = load_score(load)
         self.latency_ms[row] = load.latency_ms if load.latency_ms >= 0 else 0.0
 
     def levels(self, capability: str) -> IntRow:
@@ -244,6 +253,6 @@ class AgentTable:
 
 
 _ARRAYS: Final = (
-    "version", "present", "accepting", "epochs", "slots", "credit", "held", "held_s", "load", "latency_ms",
+    "version", "present", "accepting", "epochs", "slots", "credit", "held", "held_s", "speed", "busy_watts", "load", "latency_ms",
     "total", "free",
 )  # fmt: skip

@@ -62,6 +62,13 @@ class Ledger:
         room: BoolRow = (self.held < self.credit) & ((self.held < self.slots) | queue)
         return room
 
+    def room_at(self, row: int, task_s: float) -> bool:
+        """`room` of one agent."""
+        held, slots = self.held.item(row), self.slots.item(row)
+        return held < self.credit.item(row) and (
+            held < slots or bool(may_queue(held, slots, self.held_s.item(row), task_s, self.look_ahead))
+        )
+
     def queue_free(self, task_s: float) -> BoolRow:
         """Rows of agents that would queue one more attempt of `task_s` expected seconds, having no free
         slot."""
@@ -69,11 +76,10 @@ class Ledger:
 
     def admits(self, row: int, demand: Demand, task_s: float) -> bool:
         """Whether this agent, which could take such tasks before, still can after what was booked."""
-        held, slots = self.held.item(row), self.slots.item(row)
-        if held >= self.credit.item(row):
-            return False
-        if held >= slots and not may_queue(held, slots, self.held_s.item(row), task_s, self.look_ahead):
-            return False
+        return self.room_at(row, task_s) and self.fits(row, demand)
+
+    def fits(self, row: int, demand: Demand) -> bool:
+        """Whether what such a task takes is there beside what was booked."""
         if any(amount > self.free.item(row, column) for column, amount in demand.amounts):
             return False
         return not any(self.groups(group)[row] for group in demand.groups)
@@ -91,3 +97,10 @@ class Ledger:
             self.free[row, column] -= amount
         for group in demand.groups:
             self.groups(group)[row] += 1
+
+    def keep(self, row: int) -> None:
+        """One of the agent's places is taken, by nobody who needs anything else of it yet."""
+        held = self.held.item(row) + 1
+        self.held[row] = held
+        if held >= self.slots.item(row) or held >= self.credit.item(row):
+            self.slot_free[row] = False

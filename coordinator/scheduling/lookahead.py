@@ -24,6 +24,7 @@ class LookAhead(msgspec.Struct, frozen=True):
     seconds: float = 0.020
     least: int = 1
     most: int = 10_000
+    brief_s: float = 0.25
 
 
 class Durations:

@@ -1,25 +1,102 @@
-"""What a plan is made from. The leader keeps one snapshot current: it never copies it, and `solver.plan`
-never changes it but for its caches."""
+"""What a plan is made from. The leader keeps one snapshot current: it never copies it, and plans never change
+it but for its caches."""
 
 from __future__ import annotations
 
+import math
+
+from coordinator.core.model import INDEX_BITS, INDEX_MASK, Dag, Task, TaskProfile
 from coordinator.scheduling.agents import AgentTable
+from coordinator.scheduling.estimates import Estimates, Expectation, kind_of
 from coordinator.scheduling.feasibility import FeasibilityCache
+from coordinator.scheduling.graphs import Foreseen, Graphs
 from coordinator.scheduling.lookahead import Durations, LookAhead
 from coordinator.scheduling.measured import Measured
-from coordinator.scheduling.waiting import WaitingTable
+from coordinator.scheduling.running import Running
+from coordinator.scheduling.waiting import WaitingTable, WaitingTask
 
 
 class Snapshot:
-    """Agents, what they measured, waiting tasks, what attempts last, and the bound on queues. `turn` is the
-    row at which a policy that takes turns goes on: the leader sets it to `Plan.turn` of the last plan that it
-    proposed."""
+    """Agents and their loads, waiting tasks and their DAGs, what runs since when, what things last, and the
+    bound on queues. `turn` is the row at which a policy that takes turns goes on: the leader sets it to
+    `Plan.turn` of the last plan that it proposed."""
 
     def __init__(self, look_ahead: LookAhead | None = None) -> None:
         self.agents = AgentTable()
         self.measured = Measured(self.agents)
         self.waiting = WaitingTable()
+        self.estimates = Estimates(self.agents)
+        self.running = Running(self.agents, self.estimates)
+        self.graphs = Graphs()
+        self.foreseen = Foreseen(self.graphs)
         self.durations = Durations()
         self.look_ahead = look_ahead or LookAhead()
         self.feasible = FeasibilityCache()
         self.turn = 0
+
+    # --- what happens ---------------------------------------------------------------------------------------
+
+    def ready(self, dag: Dag, task: Task) -> None:
+        """The task waits for an agent."""
+        graph = self.graphs.add(dag)
+        previous = task.attempts[-1].agent if task.attempts else ""
+        waiting = WaitingTask.ranked(
+            task.ready_ms, task.key, task.attempt + 1, previous, task.expected_ms, graph.rank(task.index)
+        )
+        self.waiting.add(task.profile, waiting)
+
+    def hold(
+        self, agent_id: str, key: int, attempt: int, profile: TaskProfile, expected_ms: int, now_s: float
+    ) -> None:
+        """The agent has been given this attempt. Doing so twice changes nothing."""
+        agents = self.agents
+        row = agents.rows.get(agent_id)
+        if row is None or (key, attempt) in agents.held_attempts[row]:
+            return
+        first = not self.running.holds(key)
+        speed = math.exp(self.estimates.log_speed(profile.family, row)[0])
+        agents.hold(agent_id, key, attempt, profile, self.work(profile, key, expected_ms).seconds / speed)
+        self.running.hold(key, attempt, row, profile, expected_ms, now_s)
+        if first:
+            self.foreseen.held(key)
+            if (graph := self.graphs.of(key)) is not None:
+                graph.placed(key & INDEX_MASK)
+
+    def begin(self, key: int, attempt: int, now_s: float) -> None:
+        """The agent has begun with it."""
+        self.running.begin(key, attempt, now_s)
+
+    def release(self, agent_id: str, key: int, attempt: int, *, completed: bool = False) -> None:
+        """The agent has it no more. One that it did not hold is fine."""
+        self.agents.release(agent_id, key, attempt)
+        if self.running.release(key, attempt) is not None and not self.running.holds(key):
+            self.foreseen.released(key, completed=completed)
+
+    def remove_agent(self, agent_id: str) -> None:
+        """Forget an agent and what it holds; one that is not there is fine."""
+        row = self.agents.rows.get(agent_id)
+        if row is None:
+            return
+        for key, attempt in list(self.agents.held_attempts[row]):
+            self.release(agent_id, key, attempt)
+        self.estimates.forget_row(row)
+        self.agents.remove(agent_id)
+
+    def forget_dag(self, number: int) -> None:
+        """The DAG has ended, and none of its tasks waits or runs."""
+        self.graphs.remove(number)
+        self.estimates.forget_dag(number)
+
+    # --- what is expected -----------------------------------------------------------------------------------
+
+    def work(self, profile: TaskProfile, key: int, expected_ms: int) -> Expectation:
+        """Of a task, in seconds on an agent of speed 1."""
+        return self.estimates.work(kind_of(profile, expected_ms), key >> INDEX_BITS, expected_ms)
+
+    def duration_s(self, task: Task) -> float:
+        """Of a task on the mean of the agents, as upward ranks count it."""
+        return self.work(task.profile, task.key, task.expected_ms).seconds * self.mean_inverse_speed()
+
+    def mean_inverse_speed(self) -> float:
+        """Over the agents that are there; 1 where there is none."""
+        return self.estimates.mean_inverse_speed()

@@ -48,12 +48,14 @@ class PlanLimits(msgspec.Struct, frozen=True):
 class Plan(msgspec.Struct, frozen=True):
     """What to propose, most urgent first. `considered` tasks waited; `unplaced` counts, by reason, those that
     no agent can take now (see `feasibility`); those that were left to the next round make up the rest. `turn`
-    goes into the next snapshot once this plan is proposed."""
+    goes into the next snapshot once this plan is proposed. `withdrawn` are attempts (key, number) to preempt
+    first: their agents are needed, and better attempts of the same tasks go on."""
 
     choices: list[Choice]
     considered: int
     unplaced: dict[str, int]
     turn: int
+    withdrawn: list[tuple[int, int]] = []
 
     @property
     def placed(self) -> int:

@@ -47,6 +47,7 @@ PLACES: Final[dict[Table, Place]] = {
     Table.AGENT: Place("agents", b"a", AgentRecord),
     Table.AGENT_STATS: Place("agents", b"s", AgentStats),
     Table.AGENT_LOAD: Place("agents", b"l", AgentLoad),
+    Table.LOAD_STEP: Place("history", b"l", None),
     Table.DAG: Place("dags", b"d", DagRecord),
     Table.BLOCK: Place("dags", b"b", TaskBlock),
     Table.FINISHED: Place("history", b"f", FinishedDag),

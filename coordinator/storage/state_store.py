@@ -118,6 +118,11 @@ class StoredState:
         state: bytes | None = self._get(Table.CHECKPOINT, number_key(key))
         return state
 
+    def load_step(self, place: int) -> bytes | None:
+        """What is kept of the load of the past at a place below `LOAD_GRIDS * LOAD_STEPS`, as packed."""
+        packed: bytes | None = self._get(Table.LOAD_STEP, number_key(place))
+        return packed
+
     def kv(self, key: str) -> KvRecord | None:
         """What is stored at the key of the key-value space."""
         record: KvRecord | None = self._get(Table.KV, key.encode())

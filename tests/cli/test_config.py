@@ -112,6 +112,11 @@ REFUSED: list[tuple[dict[str, object], str, str]] = [
     ({"cluster_nodes": THREE}, "tls.cert", "`coordinator certs --out DIR --cluster-id quorumflow n1 n2 n3`"),
     ({"cluster_nodes": THREE}, "tls.cert", "tls.mode=off on every node"),
     ({"tls__mode": "maybe"}, "tls.mode", "off, required"),
+    ({"forecast__extras": "arima,oracle"}, "forecast.extras", "arima,lstm,prophet"),
+    ({"forecast__extras": "arima,arima"}, "forecast.extras", "each once"),
+    ({"forecast__short_step_s": 61}, "forecast.short_step_s", "from 1 to 60"),
+    ({"forecast__long_step_s": 60}, "forecast.long_step_s", "at least forecast.medium_step_s, 120"),
+    ({"forecast__medium_step_s": 9}, "forecast.medium_step_s", "at least forecast.short_step_s, 10"),
     ({"tls__key": "n1.key"}, "tls.cert", "all of tls.ca, tls.cert and tls.key"),
 ]
 

@@ -165,6 +165,12 @@ async def test_agents_and_lists(script: Script, coordctl: Coordctl) -> None:
                 state="IDLE",
                 slots=2,
                 capabilities=[skill],
+                speed=2.5,
+                busy_watts=40,
+                tool_limits={"torch": 1},
+                model_limits={"vision": 2},
+                data=["maps"],
+                groups=["night"],
                 load_score=0.97531,
                 overloaded=True,
                 network=0.25,
@@ -174,11 +180,58 @@ async def test_agents_and_lists(script: Script, coordctl: Coordctl) -> None:
     )
     (agent,) = printed(await coordctl("agents", "--output", "json"))["agents"]
     assert (agent["id"], agent["state"], agent["capabilities"]) == ("a1", "IDLE", {"weld": 3})
+    assert (agent["speed"], agent["busy_watts"], agent["tool_limits"]) == (2.5, 40, {"torch": 1})
+    assert (agent["model_limits"], agent["data"], agent["groups"]) == ({"vision": 2}, ["maps"], ["night"])
     assert [agent[name] for name in ("load", "overloaded", "network", "gpu")] == [0.975, True, 0.25, 0.5]
     script.answers["ListDags"] = client.ListDagsReply(dags=[dag_view(completed=2)])
     (dag,) = printed(await coordctl("list", "--state", "completed", "--output", "json"))["dags"]
     assert (dag["dag_id"], dag["tasks"]) == ("d1", {"COMPLETED": 2})
     assert list(script.requests("ListDags")[0].states) == [common.DAG_STATE_COMPLETED]
+
+
+async def test_forecasts_are_shown_with_their_outcomes_and_errors(script: Script, coordctl: Coordctl) -> None:
+    outcomes = [operator.ForecastOutcome(target_ms=9_000, forecast=0.5, naive=0.25, actual=0.75)]
+    first = operator.ForecastView(
+        agent_id="a1", series="cpu", horizon="short", ahead_s=60, target_ms=70_000, model="ar", now=0.5,
+        value=0.625, low=0.5, high=0.75, scored=9, error=0.125, naive_error=0.25, outcomes=outcomes,
+    )  # fmt: skip
+    second = operator.ForecastView(series="waiting", horizon="long", ahead_s=3_600, model="naive")
+    replies = [
+        operator.GetForecastsReply(forecasts=[first], next_page_token="a1/cpu"),
+        operator.GetForecastsReply(forecasts=[second]),
+    ]
+    script.answers["GetForecasts"] = list(replies)
+    found = printed(await coordctl("forecast", "--output", "json"))["forecasts"]
+    assert found[0] == {
+        "agent": "a1", "series": "cpu", "horizon": "short", "ahead_s": 60, "target_ms": 70_000, "model": "ar",
+        "now": 0.5, "forecast": 0.625, "low": 0.5, "high": 0.75, "scored": 9, "error": 0.125,
+        "naive_error": 0.25, "relative_error": 0.5,
+        "outcomes": [{"target_ms": 9_000, "forecast": 0.5, "naive": 0.25, "actual": 0.75}],
+    }  # fmt: skip
+    assert (found[1]["agent"], found[1]["error"], found[1]["relative_error"]) == ("", None, None)
+    assert [request.page_token for request in script.requests("GetForecasts")] == ["", "a1/cpu"]
+    script.answers["GetForecasts"] = list(replies)
+    table = (await coordctl("forecast")).stdout.splitlines()
+    assert table[1].split()[:5] == ["a1", "cpu", "short", "60", "ar"]
+    assert table[2].split()[0] == "(cluster)"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named", "asked"),
+    [
+        ([], False, ("", "", "")),
+        (["--agent", ""], True, ("", "", "")),
+        (["--agent", "a1", "--series", "load", "--horizon", "medium"], True, ("a1", "load", "medium")),
+    ],
+)
+async def test_forecasts_are_asked_for_by_agent_series_and_horizon(
+    script: Script, coordctl: Coordctl, arguments: list[str], named: bool, asked: tuple[str, str, str]
+) -> None:
+    script.answers["GetForecasts"] = operator.GetForecastsReply()
+    assert (await coordctl("forecast", *arguments)).exit_code == 0
+    (request,) = script.requests("GetForecasts")
+    assert request.HasField("agent_id") == named
+    assert (request.agent_id, request.series, request.horizon) == asked
 
 
 async def test_watch_of_a_dag_prints_lines_until_it_has_ended(script: Script, coordctl: Coordctl) -> None:

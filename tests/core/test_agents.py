@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from coordinator.core import commands as c
+from coordinator.core.limits import LOAD_GRIDS, LOAD_STEP_BYTES, LOAD_STEPS
 from coordinator.core.model import AgentLoad, AgentState, AttemptOutcome, Drain
 from coordinator.core.outcome import AgentChanged, Done, Refusal, SessionOpened, Table
 
@@ -235,6 +236,21 @@ def test_the_latest_load_of_known_agents_is_kept(node: Driver) -> None:
     loads = {"w": AgentLoad(cpu=0.5, queued=3), "nobody": AgentLoad()}
     assert node.do(c.RecordLoads(loads)) == Done(1)
     assert node.store.get(Table.AGENT_LOAD, b"w", AgentLoad) == loads["w"]
+
+
+def test_the_load_of_the_past_takes_bounded_room(node: Driver) -> None:
+    """D6: a step takes the place of the one that is a whole ring older; what has no place is refused."""
+    for number in (5, 6, 5 + LOAD_STEPS):
+        assert node.do(c.KeepLoads(1, number, b"%d" % number)) == Done(1)
+    assert node.do(c.KeepLoads(2, 5, b"other")) == Done(1)
+    for grid, packed in ((LOAD_GRIDS, b""), (-1, b""), (0, bytes(LOAD_STEP_BYTES + 1))):
+        assert node.do(c.KeepLoads(grid, 5, packed)) == Done(0)
+    keys = sorted(node.store.keys(Table.LOAD_STEP))
+    assert [node.store.rows[Table.LOAD_STEP, key] for key in keys] == [
+        b"%d" % (5 + LOAD_STEPS),
+        b"6",
+        b"other",
+    ]
 
 
 def test_only_agents_that_are_gone_are_forgotten(busy: Driver) -> None:

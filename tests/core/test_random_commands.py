@@ -325,10 +325,12 @@ class Chaos(RuleBasedStateMachine):
         return c.ForgetAgents(agents) if dice.number(1) else c.LoseAgents(agents, "silent")
 
     def drain(self, dice: Dice) -> c.Command:
-        """A drain or its end, or the loads of agents that may be known."""
+        """A drain or its end, or the loads of agents that may be known, now or in the past."""
         agent = dice.one(_AGENTS)
         if dice.number(1):
             return c.DrainAgent(dice.request(), agent, dice.number(3) > 0, dice.number(1) == 0)
+        if dice.rarely():
+            return c.KeepLoads(dice.number(4) - 1, dice.one(_SENSELESS), b"packed")
         cpu = dice.one((0.0, 0.5, -1.0, float("inf"), float("nan")))
         return c.RecordLoads({agent: AgentLoad(cpu=cpu), "nobody": AgentLoad()})
 

@@ -66,6 +66,7 @@ def history(node: Driver) -> None:
     node.do(c.Recall([c.Move(2, node.choice("u", "d", "b"))], "sooner"))
     node.do(c.Preempt([(node.key("d", "b"), 3)], "urgent"))
     node.do(c.RecordLoads({"w": AgentLoad(cpu=0.5), "v": AgentLoad()}))
+    node.do(c.KeepLoads(0, 400, b"packed"))
     node.do(c.DrainAgent("r5", "w"))
     node.do(c.CloseSession("v", node.epoch("v"), False))
     node.do(c.LoseAgents([("v", node.epoch("v"))], "silent"))

@@ -9,7 +9,18 @@ import json
 
 import pytest
 
-from agent_sdk import Agent, AsyncClient, Dag, PermanentError, Retry, Task, TaskContext, TaskEvent, errors
+from agent_sdk import (
+    Agent,
+    AsyncClient,
+    Dag,
+    PermanentError,
+    Requires,
+    Retry,
+    Task,
+    TaskContext,
+    TaskEvent,
+    errors,
+)
 from coordinator.cli.local_cluster import LocalCluster
 from tests.integration.conftest import WAIT_S, RunAgent, eventually
 
@@ -259,3 +270,21 @@ async def test_an_agent_that_leaves_is_stopped_and_its_work_waits_for_another(
     open_gate.open.set()
     await run_agent(heir)
     assert (await client.wait(dag_id, WAIT_S)).state == "COMPLETED"
+
+
+async def test_an_agent_that_learns_a_skill_is_given_what_waits_for_it(
+    client: AsyncClient, cluster: LocalCluster, run_agent: RunAgent
+) -> None:
+    """D1: in the session that it has; what it says is what operators see."""
+    agent, gate = gated(cluster, "apprentice", "craft")
+    gate.open.set()
+    await run_agent(agent)
+    waiting = Task(id="t", type="craft", requires=Requires(capabilities={"weld": 2}))
+    dag_id = await client.submit(Dag().add(waiting))
+    before = {one.agent_id: one.session_epoch async for one in client.agents()}["apprentice"]
+    assert (await client.task(dag_id, "t")).state == "READY"
+    agent.update(capabilities={"weld": 2}, speed=1.5, tool_limits={"torch": 1}, data=["maps"])
+    assert (await client.wait(dag_id, WAIT_S)).state == "COMPLETED"
+    (seen,) = [one async for one in client.agents() if one.agent_id == "apprentice"]
+    assert (seen.session_epoch, dict(seen.capabilities), seen.speed) == (before, {"weld": 2}, 1.5)
+    assert (dict(seen.tool_limits), seen.data, seen.busy_watts) == ({"torch": 1}, ("maps",), 0.0)

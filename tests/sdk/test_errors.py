@@ -10,7 +10,7 @@ from agent_sdk import errors as sdk
 from coordinator import errors as server
 from quorumflow_proto.v1 import common_pb2
 
-INSIDE = {"INTERNAL", "CONFIG", "START_FAILED", "UNREADABLE_WORKFLOW", "UNREADABLE_BACKUP"}
+INSIDE = {"INTERNAL", "CONFIG", "START_FAILED", "MODEL_FAILED", "UNREADABLE_WORKFLOW", "UNREADABLE_BACKUP"}
 """Reasons that arise where there is no client to tell, besides those of `Fatal`."""
 
 

@@ -7,14 +7,16 @@ from coordinator.core.commands import (
     CloseSession,
     DrainAgent,
     ForgetAgents,
+    KeepLoads,
     LoseAgents,
     OpenSession,
     RecordLoads,
 )
+from coordinator.core.limits import LOAD_GRIDS, LOAD_STEP_BYTES, LOAD_STEPS
 from coordinator.core.model import Agent, AgentState, AttemptOutcome, Drain
-from coordinator.core.outcome import AgentChanged, Done, Reply, SessionOpened
+from coordinator.core.outcome import AgentChanged, Done, Reply, SessionOpened, Table
 from coordinator.core.refusals import not_found, stale_session
-from coordinator.core.transaction import Transaction
+from coordinator.core.transaction import Transaction, number_key
 
 _GONE = frozenset({AgentState.LOST, AgentState.STOPPED})
 
@@ -129,6 +131,16 @@ def record_loads(tx: Transaction, command: RecordLoads) -> Reply:
             tx.touch_load(agent)
             count += 1
     return Done(count)
+
+
+def keep_loads(tx: Transaction, command: KeepLoads) -> Reply:
+    """Keep a step of the past in the place of the oldest one. It is not read here: the leader that forecasts
+    does that."""
+    if not 0 <= command.grid < LOAD_GRIDS or len(command.packed) > LOAD_STEP_BYTES:
+        return Done(0)
+    slot = command.number % LOAD_STEPS
+    tx.write(Table.LOAD_STEP, number_key(command.grid * LOAD_STEPS + slot), command.packed)
+    return Done(1)
 
 
 def forget(tx: Transaction, command: ForgetAgents) -> Reply:

@@ -113,7 +113,9 @@ def preempt(tx: Transaction, command: Preempt) -> Reply:
     for key, number in command.attempts:
         task = tx.state.task(key)
         attempt = task.live_attempt(number) if task is not None else None
-        if task is not None and attempt is not None and task.profile.preemptible:
+        if task is None or attempt is None:
+            continue
+        if task.profile.preemptible or len(task.live) > 1:
             outcome = AttemptOutcome.PREEMPTED
             tx.miss(task, attempt, outcome, command.reason, retryable=True, halt=True)
             count += 1
@@ -167,7 +169,7 @@ def _end(tx: Transaction, task: Task, attempt: Attempt, one: AttemptReport) -> N
             task.has_result = True
             tx.write(Table.RESULT, number_key(task.key), ResultRecord(one.data, one.reference))
         tx.complete(task, attempt)
-        tx.effects.ended.append((task.profile.type, attempt.agent, one.duration_us))
+        tx.effects.ended.append((task.key, attempt.number, attempt.agent, one.duration_us))
     elif one.outcome is AttemptOutcome.REJECTED:
         tx.miss(
             task,

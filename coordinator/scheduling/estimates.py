@@ -1,0 +1,342 @@
+"""What a task will take: learned from ends, by kind of task and by agent.
+
+The logarithm of a duration is modelled as that of the work of its kind, less that of the agent's speed, plus
+noise: `ln(duration x advertised speed / basis) = m[kind] - f[agent] - g[family, agent] + e`. The *basis* is what
+the client expects, so that a kind whose clients say what they expect learns only how wrong they are; without an
+expectation it is a second. All terms have priors and are brought up to date one after the other (backfitting:
+Hastie and Tibshirani, Generalized Additive Models, 1990, section 4.4), those alone whose observations have
+changed. A DAG may differ from what was seen of its kinds elsewhere: its own ends count beside at most
+`PRIOR_ENDS` of theirs.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final, NamedTuple
+
+import msgspec
+import numpy as np
+
+from coordinator.core.model import TaskFamily, TaskProfile
+from coordinator.scheduling.agents import AgentTable, FloatRow
+
+UNKNOWN_S: Final = 1.0
+"""What a task is taken to last as long as nothing at all is known."""
+
+KINDS_KEPT: Final = 2_048
+"""Kinds that are remembered; beyond them the one that was longest not seen is forgotten."""
+
+PRIOR_ENDS: Final = 3.0
+"""What is known of a kind from elsewhere counts for at most so many ends of the DAG at hand."""
+
+WINDOW_ENDS: Final = 256.0
+"""Older ends of a kind on an agent lose weight so that no more than these count."""
+
+_PRIOR_SPREAD: Final = 0.3
+"""Of the logarithm, within a kind: what is believed before there are ends to measure it by."""
+_UNKNOWN_SPREAD: Final = 0.8
+_LEAST_SPREAD: Final = 0.02
+_SPEED_SPREAD: Final = 0.3
+"""By how much agents differ from what they advertise."""
+_FAMILY_SPREAD: Final = 0.15
+"""By how much an agent's speed differs between families."""
+_LONGEST_S: Final = 1e9
+_RENEWED_AT_ONCE: Final = 64
+"""Kinds, and agents, that one renewal brings up to date: what is left follows with the next."""
+
+
+class Kind(NamedTuple):
+    """Tasks that are expected to last equally long, in multiples of what their clients expect where they say
+    so (`stated`)."""
+
+    type: str
+    variant: str
+    family: TaskFamily
+    stated: bool
+
+
+class Expectation(msgspec.Struct, frozen=True, gc=False):
+    """Of the work of a task in seconds on an agent of speed 1: log-normal, with these parameters of its
+    logarithm."""
+
+    log_mean: float
+    sigma: float
+
+    @property
+    def seconds(self) -> float:
+        """The mean."""
+        return math.exp(self.log_mean + 0.5 * self.sigma * self.sigma)
+
+    def quantile(self, deviations: float) -> float:
+        """Seconds that are not passed by all but the tail beyond so many standard deviations."""
+        return math.exp(self.log_mean + deviations * self.sigma)
+
+
+def kind_of(profile: TaskProfile, expected_ms: int) -> Kind:
+    """The kind of a task: its type and the model or tool that it needs."""
+    needs = profile.requirements.needs
+    return Kind(profile.type, needs.model or needs.tool, profile.family, expected_ms > 0)
+
+
+class _Ends:
+    """Of one kind, by agent row: how many ended, the sum of their logarithms and of those squared."""
+
+    __slots__ = ("family", "log_mean", "prior", "sums", "variance")
+
+    def __init__(self, family: TaskFamily, rows: int, prior: tuple[float, float, float]) -> None:
+        self.family = family
+        self.sums: FloatRow = np.zeros((3, rows))
+        self.prior = prior
+        """Ends of unknown agents: their weight, mean and variance."""
+        self.log_mean = prior[1]
+        self.variance = prior[2]
+
+    @property
+    def known(self) -> float:
+        """Ends that count."""
+        return self.prior[0] + float(self.sums[0].sum())
+
+
+class Estimates:
+    """`version` changes whenever an expectation or a speed may have."""
+
+    def __init__(self, agents: AgentTable) -> None:
+        self._agents = agents
+        self._kinds: dict[Kind, _Ends] = {}
+        self._local: dict[tuple[int, Kind], tuple[float, float]] = {}
+        self._changed_kinds: dict[Kind, None] = {}
+        self._changed_rows: dict[int, None] = {}
+        self._factor: FloatRow = np.zeros(0)
+        self._weight: FloatRow = np.zeros(0)
+        self._by_family: dict[TaskFamily, FloatRow] = {}
+        self._failed: FloatRow = np.zeros((2, 0))
+        self._expected: dict[tuple[int, Kind], Expectation] = {}
+        self._speeds: dict[TaskFamily, tuple[tuple[int, int], FloatRow]] = {}
+        self._mean_inverse = ((-1, -1), 1.0)
+        self.version = 0
+
+    # --- learning -------------------------------------------------------------------------------------------
+
+    def observe(self, kind: Kind, dag: int, agent_id: str, seconds: float, expected_ms: int = 0) -> None:
+        """A task of this kind and DAG has completed on this agent. What is no duration is passed over."""
+        row = self._agents.rows.get(agent_id)
+        if row is None or not 0 <= seconds < _LONGEST_S:
+            return
+        self._fit_to_agents()
+        basis = expected_ms / 1_000 if kind.stated else 1.0
+        value = math.log(max(seconds, 1e-6) * self._agents.speed.item(row) / basis)
+        ends = self._kinds.pop(kind, None) or self._new_kind(kind)
+        self._kinds[kind] = ends
+        if ends.sums[0, row] >= WINDOW_ENDS:
+            ends.sums[:, row] *= 1 - 1 / WINDOW_ENDS
+        ends.sums[:, row] += (1.0, value, value * value)
+        count, total = self._local.get((dag, kind), (0.0, 0.0))
+        self._local[dag, kind] = (count + 1, total + value + self._total_factor(ends.family, row))
+        self._changed_kinds[kind] = None
+        self._changed_rows[row] = None
+
+    def recall(self, kind: Kind, count: int, log_mean: float, variance: float) -> None:
+        """What is known of a kind from agents that are not here: the logarithms of `count` durations at speed
+        1, over their basis."""
+        ends = self._kinds.get(kind) or self._new_kind(kind)
+        ends.prior = (float(count), log_mean, max(variance, _LEAST_SPREAD**2))
+        ends.log_mean, ends.variance = log_mean, ends.prior[2]
+        self._kinds[kind] = ends
+        self._changed_kinds[kind] = None
+
+    def failed(self, agent_id: str) -> None:
+        """An attempt on this agent came to nothing."""
+        self._count_end(agent_id, 1)
+
+    def succeeded(self, agent_id: str) -> None:
+        """An attempt on this agent did what it should."""
+        self._count_end(agent_id, 0)
+
+    def forget_dag(self, dag: int) -> None:
+        """The DAG has ended; what its kinds have taught stays."""
+        for at in [at for at in self._local if at[0] == dag]:
+            del self._local[at]
+
+    def forget_row(self, row: int) -> None:
+        """The agent in this row is gone; the row is another's from now on."""
+        self._fit_to_agents()
+        for ends in self._kinds.values():
+            ends.sums[:, row] = 0
+        for factors in (self._factor, self._weight, *self._by_family.values()):
+            factors[row] = 0
+        self._failed[:, row] = 0
+
+    # --- asking ---------------------------------------------------------------------------------------------
+
+    def renew(self) -> bool:
+        """Take in what was observed since, a bounded part of it at once; returns whether anything changed."""
+        if not (self._changed_kinds or self._changed_rows):
+            return False
+        self._fit_to_agents()
+        kinds = list(self._changed_kinds)[:_RENEWED_AT_ONCE]
+        rows = np.array(list(self._changed_rows)[:_RENEWED_AT_ONCE], np.intp)
+        for _ in range(2):
+            for kind in kinds:
+                self._renew_kind(kind)
+            if len(rows):
+                self._renew_rows(rows)
+        for kind in kinds:
+            del self._changed_kinds[kind]
+        for row in rows.tolist():
+            del self._changed_rows[row]
+        self._expected.clear()
+        self.version += 1
+        return True
+
+    def work(self, kind: Kind, dag: int, expected_ms: int = 0) -> Expectation:
+        """What a task of this kind and DAG is expected to take on an agent of speed 1."""
+        found = self._expected.get((dag, kind))
+        if found is None:
+            found = self._expected[dag, kind] = self._expect(kind, dag)
+        if not kind.stated:
+            return found
+        return Expectation(found.log_mean + math.log(expected_ms / 1_000), found.sigma)
+
+    def speeds(self, family: TaskFamily) -> FloatRow:
+        """By row, as it counts in the mean of durations: E[duration] = E[work] / speed. Not to be written to."""
+        known = self._speeds.get(family)
+        at = (self.version, self._agents.latest_version)
+        if known is not None and known[0] == at:
+            return known[1]
+        self._fit_to_agents()
+        size = self._agents.size
+        speed: FloatRow = self._agents.speed[:size] * np.exp(
+            self._total_factors(family)[:size] - 0.5 * self.speed_sigma() ** 2
+        )
+        self._speeds[family] = at, speed
+        return speed
+
+    def log_speed(self, family: TaskFamily, row: int) -> tuple[float, float]:
+        """Mean and deviation of the logarithm of an agent's speed."""
+        self._fit_to_agents()
+        factor = self._total_factor(family, row)
+        sigma = (self._weight.item(row) + 1 / _SPEED_SPREAD**2) ** -0.5
+        return math.log(self._agents.speed.item(row)) + factor, sigma
+
+    def mean_inverse_speed(self) -> float:
+        """The seconds that a second of work takes on the mean of the agents that are there; 1 without any."""
+        at = (self.version, self._agents.latest_version)
+        if self._mean_inverse[0] != at:
+            there = self._agents.present[: self._agents.size]
+            speeds = self.speeds(TaskFamily.UNSPECIFIED)
+            self._mean_inverse = at, float((1 / speeds)[there].mean()) if there.any() else 1.0
+        return self._mean_inverse[1]
+
+    def speed_sigma(self) -> FloatRow:
+        """By row, how uncertain the logarithm of the speed is."""
+        self._fit_to_agents()
+        sigma: FloatRow = 1 / np.sqrt(self._weight[: self._agents.size] + 1 / _SPEED_SPREAD**2)
+        return sigma
+
+    def failure_shares(self) -> FloatRow:
+        """By row, the share of attempts that come to nothing, 0 to below 1, shrunk towards none."""
+        self._fit_to_agents()
+        failed, ended = self._failed[:, : self._agents.size]
+        share: FloatRow = failed / (ended + PRIOR_ENDS)
+        return share
+
+    # --- the model ------------------------------------------------------------------------------------------
+
+    def _expect(self, kind: Kind, dag: int) -> Expectation:
+        ends = self._kinds.get(kind)
+        count, total = self._local.get((dag, kind), (0.0, 0.0))
+        if ends is None or not ends.known + count:
+            return self._of_relatives(kind)
+        prior = min(ends.known, PRIOR_ENDS)
+        if kind.stated:
+            prior = PRIOR_ENDS
+        log_mean = (prior * ends.log_mean + total) / (prior + count)
+        return Expectation(log_mean, math.sqrt(ends.variance))
+
+    def _of_relatives(self, kind: Kind) -> Expectation:
+        """Of a kind that was never seen: as other kinds of its type last, or else all that are known; clients
+        are believed."""
+        if kind.stated:
+            return Expectation(0.0, _PRIOR_SPREAD)
+        known = [(one, ends) for one, ends in self._kinds.items() if not one.stated]
+        near = [pair for pair in known if pair[0].type == kind.type] or known
+        if not near:
+            return Expectation(math.log(UNKNOWN_S) - 0.5 * _UNKNOWN_SPREAD**2, _UNKNOWN_SPREAD)
+        means = [math.exp(ends.log_mean + 0.5 * ends.variance) for _, ends in near]
+        return Expectation(math.log(sum(means) / len(means)) - 0.5 * _UNKNOWN_SPREAD**2, _UNKNOWN_SPREAD)
+
+    def _renew_kind(self, kind: Kind) -> None:
+        ends = self._kinds[kind]
+        count, total, squares = ends.sums
+        factors = self._total_factors(ends.family)
+        weight, mean, variance = ends.prior
+        if kind.stated:
+            # Clients are believed until they are found wrong.
+            weight, mean, variance = PRIOR_ENDS, 0.0, _PRIOR_SPREAD**2
+        here = float(count.sum())
+        summed = float(total.sum() + count @ factors)
+        squared = float(squares.sum() + 2 * (total @ factors) + count @ (factors * factors))
+        ends.log_mean = (weight * mean + summed) / max(weight + here, 1e-9)
+        around = squared - 2 * ends.log_mean * summed + here * ends.log_mean**2
+        believed = PRIOR_ENDS + min(weight, PRIOR_ENDS)
+        spread = variance if weight else _PRIOR_SPREAD**2
+        ends.variance = max((around + believed * spread) / (here + believed), _LEAST_SPREAD**2)
+
+    def _renew_rows(self, rows: np.ndarray[tuple[int], np.dtype[np.intp]]) -> None:
+        families = {ends.family for ends in self._kinds.values()}
+        numerator = {family: np.zeros(len(rows)) for family in families}
+        weight = {family: np.zeros(len(rows)) for family in families}
+        for ends in self._kinds.values():
+            count, total, _ = ends.sums[:, rows]
+            numerator[ends.family] += (count * ends.log_mean - total) / ends.variance
+            weight[ends.family] += count / ends.variance
+        deviations = {family: self._deviation(family)[rows] for family in families}
+        if families:
+            explained = sum(numerator[one] - weight[one] * deviations[one] for one in families)
+            self._weight[rows] = sum(weight.values())
+            self._factor[rows] = explained / (self._weight[rows] + 1 / _SPEED_SPREAD**2)
+        if len(families) > 1:
+            for one in families:
+                left = numerator[one] - weight[one] * self._factor[rows]
+                self._deviation(one)[rows] = left / (weight[one] + 1 / _FAMILY_SPREAD**2)
+
+    def _deviation(self, family: TaskFamily) -> FloatRow:
+        found = self._by_family.get(family)
+        if found is None:
+            found = self._by_family[family] = np.zeros(len(self._factor))
+        return found
+
+    def _total_factors(self, family: TaskFamily) -> FloatRow:
+        deviation = self._by_family.get(family)
+        return self._factor if deviation is None else self._factor + deviation
+
+    def _total_factor(self, family: TaskFamily, row: int) -> float:
+        deviation = self._by_family.get(family)
+        return self._factor.item(row) + (0.0 if deviation is None else deviation.item(row))
+
+    def _new_kind(self, kind: Kind) -> _Ends:
+        if len(self._kinds) >= KINDS_KEPT:
+            oldest = next(iter(self._kinds))
+            del self._kinds[oldest]
+            self._changed_kinds.pop(oldest, None)
+        return _Ends(kind.family, len(self._agents.version), (0.0, 0.0, _PRIOR_SPREAD**2))
+
+    def _count_end(self, agent_id: str, failed: int) -> None:
+        row = self._agents.rows.get(agent_id)
+        if row is not None:
+            self._fit_to_agents()
+            if self._failed[1, row] >= WINDOW_ENDS:
+                self._failed[:, row] *= 1 - 1 / WINDOW_ENDS
+            self._failed[:, row] += (failed, 1)
+
+    def _fit_to_agents(self) -> None:
+        """Rows are added as the table of agents grows."""
+        lacking = len(self._agents.version) - len(self._factor)
+        if lacking <= 0:
+            return
+        self._factor = np.pad(self._factor, (0, lacking))
+        self._weight = np.pad(self._weight, (0, lacking))
+        self._failed = np.pad(self._failed, ((0, 0), (0, lacking)))
+        self._by_family = {one: np.pad(row, (0, lacking)) for one, row in self._by_family.items()}
+        for ends in self._kinds.values():
+            ends.sums = np.pad(ends.sums, ((0, 0), (0, lacking)))

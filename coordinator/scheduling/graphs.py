@@ -1,0 +1,205 @@
+"""The DAGs that waiting tasks belong to: ranks, data on their edges, and what will be ready next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from coordinator.core.model import INDEX_BITS, INDEX_MASK, AttemptOutcome, Dag, Task, TaskState
+from coordinator.scheduling.agents import AgentTable
+from coordinator.scheduling.ranks import upward_ranks
+from coordinator.scheduling.transfers import BANDWIDTH, Transfers
+
+class Expected(NamedTuple):
+    """Where a task is expected to end, and in how many seconds from now."""
+
+    row: int
+    seconds: float
+
+
+class Arrivals(NamedTuple):
+    """When the inputs of a task can be on an agent, in seconds from now, and the seconds of transfers that
+    this takes: on any agent, and by row on those that hold some of them already."""
+
+    anywhere: float
+    moved: float
+    nearer: dict[int, tuple[float, float]]
+
+    def at(self, row: int) -> float:
+        """When they can be on one agent."""
+        near = self.nearer.get(row)
+        return self.anywhere if near is None else near[0]
+
+
+AT_ONCE: Final = Arrivals(0.0, 0.0, {})
+"""Of a task without inputs to move."""
+
+
+class Graph:
+    """One DAG. `ranks` are by index, `ranked` the version of the estimates that they were made with."""
+
+    def __init__(self, dag: Dag) -> None:
+        self.dag = dag
+        self.ranks: list[float] = []
+        self.ranked = -1
+        self.transfers = Transfers(dag) if dag.extras else None
+        self._arrived: dict[int, tuple[int, Arrivals]] = {}
+        """Of tasks that wait for nothing but an agent: they stay as they are while agents do."""
+        self.linked = any(task.depends for task in dag.tasks)
+
+    def rank_steps(self, duration_s: Callable[[Task], float], version: int) -> Iterator[None]:
+        """Bring the ranks up to date, with pauses."""
+        for ranks in upward_ranks(self.dag.tasks, duration_s, self._transfer_s):
+            self.ranks = ranks if len(ranks) >= len(self.ranks) else self.ranks
+            yield
+        self.ranked = version
+
+    def rank(self, index: int) -> float:
+        """In seconds; 0 for a task that has come since ranks were made."""
+        return self.ranks[index] if index < len(self.ranks) else 0.0
+
+    def task(self, key: int) -> Task:
+        """The task with this key."""
+        return self.dag.tasks[key & INDEX_MASK]
+
+    def arrivals(self, task: Task, agents: AgentTable, expected: Mapping[int, Expected]) -> Arrivals:
+        """When the task's inputs can be where, given when those predecessors end that have not."""
+        if not task.depends:
+            return self._outside(task, agents)
+        if (known := self._arrived.get(task.index)) is not None and known[0] == agents.latest_version:
+            return known[1]
+        edges = self.transfers.edges(task.index) if self.transfers is not None else {}
+        ends: list[tuple[int, float, float]] = []
+        for before in task.depends:
+            seconds = edges.get(before, 0) / BANDWIDTH
+            soon = expected.get(self.dag.tasks[before].key)
+            if soon is not None:
+                ends.append((soon.row, soon.seconds, seconds))
+            elif seconds:
+                ends.append((self._holder(self.dag.tasks[before], agents), 0.0, seconds))
+        found = _arrivals(ends) if ends else self._outside(task, agents)
+        if not task.waiting:
+            self._arrived[task.index] = agents.latest_version, found
+        return found
+
+    def placed(self, index: int) -> None:
+        """The task is with an agent."""
+        self._arrived.pop(index, None)
+
+    def _outside(self, task: Task, agents: AgentTable) -> Arrivals:
+        if self.transfers is None or not (items := self.transfers.outside(task.index)):
+            return AT_ONCE
+        size = agents.size
+        move = np.zeros(size)
+        for size_bytes, names in items:
+            holds = np.logical_or.reduce([agents.flags("data", name)[:size] for name in names])
+            move += np.where(holds, 0.0, size_bytes / BANDWIDTH)
+        most = float(move.max(initial=0.0))
+        nearer = {int(row): (move.item(row), move.item(row)) for row in np.flatnonzero(move < most)}
+        return Arrivals(most, most, nearer)
+
+    def _holder(self, task: Task, agents: AgentTable) -> int:
+        for attempt in reversed(task.attempts):
+            if attempt.outcome is AttemptOutcome.COMPLETED:
+                return agents.rows.get(attempt.agent, -1)
+        return -1
+
+    def _transfer_s(self, before: int, after: int) -> float:
+        return 0.0 if self.transfers is None else self.transfers.edges(after).get(before, 0) / BANDWIDTH
+
+
+def _arrivals(ends: Sequence[tuple[int, float, float]]) -> Arrivals:
+    """From the (row, end, seconds of transfer) of every predecessor. An agent needs what its own predecessors
+    leave as soon as they end, and what the others leave once it is transferred."""
+    own: dict[int, list[float]] = {}
+    moved = first = second = 0.0
+    leader = -1
+    for row, end, seconds in ends:
+        there = own.setdefault(row, [0.0, 0.0, 0.0])
+        there[0] = max(there[0], end)
+        there[1] = max(there[1], end + seconds)
+        there[2] += seconds
+        moved += seconds
+    for row, (_, remote, _) in own.items():
+        if remote > first:
+            first, second, leader = remote, first, row
+        elif remote > second:
+            second = remote
+    nearer = {
+        row: (max(end, second if row == leader else first), moved - there)
+        for row, (end, _, there) in own.items()
+        if row >= 0
+    }
+    return Arrivals(first, moved, nearer)
+
+
+class Graphs:
+    """Of all DAGs that have waiting or running tasks here, by number."""
+
+    def __init__(self) -> None:
+        self._graphs: dict[int, Graph] = {}
+
+    def add(self, dag: Dag) -> Graph:
+        """The graph of this DAG."""
+        number = dag.record.number
+        found = self._graphs.get(number)
+        if found is None:
+            found = self._graphs[number] = Graph(dag)
+        return found
+
+    def of(self, key: int) -> Graph | None:
+        """The graph of a task's DAG, if it is known."""
+        return self._graphs.get(key >> INDEX_BITS)
+
+    def remove(self, number: int) -> None:
+        """The DAG has ended."""
+        self._graphs.pop(number, None)
+
+    def __iter__(self) -> Iterator[Graph]:
+        return iter(self._graphs.values())
+
+
+class Foreseen:
+    """Tasks that can begin as soon as what is with agents has ended, kept current as attempts come and go."""
+
+    def __init__(self, graphs: Graphs) -> None:
+        self._graphs = graphs
+        self._live: dict[int, int] = {}
+        """By key: predecessors that are with an agent."""
+        self._tasks: dict[int, Task] = {}
+
+    def held(self, key: int) -> None:
+        """The task is with an agent now, and was not before."""
+        for task in self.successors(key):
+            live = self._live[task.key] = self._live.get(task.key, 0) + 1
+            if live == task.waiting and task.state is TaskState.PENDING:
+                self._tasks[task.key] = task
+
+    def released(self, key: int, *, completed: bool) -> None:
+        """No agent has it any more. If it has completed, the state has counted it already."""
+        for task in self.successors(key):
+            live = self._live.get(task.key, 0) - 1
+            if live > 0:
+                self._live[task.key] = live
+            else:
+                self._live.pop(task.key, None)
+            if not completed or live <= 0:
+                self._tasks.pop(task.key, None)
+
+    def tasks(self) -> list[Task]:
+        """All of them."""
+        return [task for task in self._tasks.values() if task.state is TaskState.PENDING]
+
+    def live(self, key: int) -> int:
+        """Predecessors of a task that are with an agent."""
+        return self._live.get(key, 0)
+
+    def successors(self, key: int) -> list[Task]:
+        """What depends on a task."""
+        graph = self._graphs.of(key)
+        if graph is None or not graph.linked:
+            return []
+        tasks = graph.dag.tasks
+        return [tasks[index] for index in tasks[key & INDEX_MASK].successors]

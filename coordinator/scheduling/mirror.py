@@ -1,0 +1,124 @@
+"""Keeps a snapshot current with the replicated state, by the effects of each entry that is applied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from coordinator.core.model import (
+    INDEX_BITS,
+    Agent,
+    AgentState,
+    Dag,
+    DagState,
+    Drain,
+    State,
+    Task,
+    TaskState,
+)
+from coordinator.core.outcome import Effects
+from coordinator.scheduling.estimates import kind_of
+from coordinator.scheduling.snapshot import Snapshot
+
+_REFUSING: Final = {
+    AgentState.DISCONNECTED: "disconnected",
+    AgentState.LOST: "lost",
+    AgentState.STOPPED: "stopped",
+}
+
+
+class Mirror:
+    """`opened_after` is the epoch beyond which sessions have been opened in this term. `proposed` are the
+    choices (agent, key, attempt) that are counted as carried out and not applied yet."""
+
+    def __init__(self, state: Callable[[], State], snapshot: Snapshot, *, opened_after: int = 0) -> None:
+        self._state = state
+        self._opened_after = opened_after
+        self.snapshot = snapshot
+        self.proposed: set[tuple[str, int, int]] = set()
+
+    def note(self, effects: Effects, now_s: float) -> None:
+        """Take over what an applied entry has changed, except for which tasks are ready."""
+        snapshot = self.snapshot
+        completed = set()
+        for key, attempt, agent_id, duration_us in effects.ended:
+            completed.add((key, attempt))
+            self._learn(key, agent_id, duration_us / 1e6)
+        for due_ms, key, attempt in effects.expire_at:
+            if (task := self._known(key)) is not None:
+                snapshot.begin(key, attempt, (due_ms - task.profile.timeout_ms) / 1_000)
+        for agent_id, key, attempt in effects.acked:
+            snapshot.release(agent_id, key, attempt, completed=(key, attempt) in completed)
+        for agent_id in dict.fromkeys(effects.sessions):
+            self.sync_agent(agent_id, now_s)
+        for number in effects.gone:
+            snapshot.forget_dag(number)
+
+    def ready(self, keys: Iterable[int]) -> None:
+        """These tasks may have to be placed."""
+        for key in keys:
+            task = self._state().task(key)
+            if task is not None and self.placeable(task):
+                self.snapshot.ready(self._dag(key), task)
+
+    def placeable(self, task: Task) -> bool:
+        """Whether the task waits for an agent, and its DAG goes on."""
+        record = self._dag(task.key).record
+        return task.state is TaskState.READY and record.state is DagState.RUNNING and record.ending is None
+
+    def sync_agent(self, agent_id: str, now_s: float) -> None:
+        """Look at the agent anew."""
+        agent = self._state().agents.get(agent_id)
+        agents = self.snapshot.agents
+        if agent is None:
+            self.snapshot.remove_agent(agent_id)
+            return
+        record = agent.record
+        agents.put(record.spec, record.epoch, self._refusing(agent))
+        held = set(agent.held.items()) | record.stopping.keys()
+        known = set(agents.held_attempts[agents.rows[agent_id]])
+        for key, attempt in known - held:
+            if (agent_id, key, attempt) not in self.proposed:
+                self.snapshot.release(agent_id, key, attempt)
+        for key, attempt in held - known:
+            self.hold(agent_id, key, attempt, now_s)
+
+    def hold(self, agent_id: str, key: int, attempt: int, now_s: float) -> None:
+        """The agent has been given this attempt."""
+        task = self._state().task(key)
+        if task is not None:
+            self.snapshot.graphs.add(self._dag(key))
+            self.snapshot.hold(agent_id, key, attempt, task.profile, task.expected_ms, now_s)
+
+    def take_back(self, agent_id: str, key: int, attempt: int) -> None:
+        """What was proposed has been refused."""
+        agent = self._state().agents.get(agent_id)
+        if agent is None or agent.held.get(key) != attempt:
+            self.snapshot.release(agent_id, key, attempt)
+
+    def _learn(self, key: int, agent_id: str, seconds: float) -> None:
+        task = self._known(key)
+        if task is not None:
+            estimates = self.snapshot.estimates
+            kind = kind_of(task.profile, task.expected_ms)
+            estimates.observe(kind, key >> INDEX_BITS, agent_id, seconds, task.expected_ms)
+            self.snapshot.durations.observe(task.profile.type, seconds)
+
+    def _known(self, key: int) -> Task | None:
+        """The task, also of a DAG that has just left the state."""
+        graph = self.snapshot.graphs.of(key)
+        return graph.task(key) if graph is not None else self._state().task(key)
+
+    def _dag(self, key: int) -> Dag:
+        return self._state().dags[key >> INDEX_BITS]
+
+    def _refusing(self, agent: Agent) -> str:
+        """Why the agent takes nothing new, "" if it does."""
+        record = agent.record
+        if record.state is not AgentState.CONNECTED:
+            return _REFUSING[record.state]
+        if record.epoch <= self._opened_after:
+            # It is on its way from the leader before. What it were given now it could not say that it
+            # holds, and would lose again as soon as it is here.
+            return "not back since the leader changed"
+        return "" if record.drain is Drain.NONE else "draining"

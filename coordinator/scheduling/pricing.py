@@ -1,0 +1,67 @@
+"""What a second of work costs on each agent, by policy and family: the part of the objective that does not
+depend on the task."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from coordinator.core.model import TaskFamily
+from coordinator.scheduling.agents import FloatRow
+from coordinator.scheduling.snapshot import Snapshot
+from coordinator.scheduling.weights import Policy
+
+LEAST_SUCCESS: Final = 0.2
+"""However many attempts have failed on an agent, a task is not expected to need more than five there."""
+
+
+class Prices:
+    """Of one round. A task of `w` seconds of work costs `w x per_second` beside what it waits for and moves."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self._rows: dict[tuple[str, TaskFamily], FloatRow] = {}
+        self._inverse: dict[TaskFamily, FloatRow] = {}
+        self._tries: FloatRow | None = None
+        self._power: FloatRow | None = None
+
+    def inverse_speed(self, family: TaskFamily) -> FloatRow:
+        """By row, the seconds that a second of work takes."""
+        found = self._inverse.get(family)
+        if found is None:
+            found = self._inverse[family] = 1 / self._snapshot.estimates.speeds(family)
+        return found
+
+    def per_second(self, policy: Policy, family: TaskFamily) -> FloatRow:
+        """By row, of a second of work."""
+        found = self._rows.get((policy.name, family))
+        if found is None:
+            found = self._rows[policy.name, family] = self._price(policy, family)
+        return found
+
+    def power(self) -> FloatRow:
+        """By row, of a busy slot, over the mean of those that say theirs; those that do not count as mean."""
+        if self._power is None:
+            agents = self._snapshot.agents
+            watts = agents.busy_watts[: agents.size]
+            stated = watts > 0
+            mean = float(watts[stated].mean()) if stated.any() else 1.0
+            self._power = np.where(stated, watts / mean, 1.0)
+        return self._power
+
+    def tries(self) -> FloatRow:
+        """By row, the attempts that a task is expected to need."""
+        if self._tries is None:
+            self._tries = 1 / np.maximum(1 - self._snapshot.estimates.failure_shares(), LEAST_SUCCESS)
+        return self._tries
+
+    def _price(self, policy: Policy, family: TaskFamily) -> FloatRow:
+        weights, agents = policy.weights, self._snapshot.agents
+        inverse = self.inverse_speed(family)
+        price: FloatRow = weights.time * inverse * self.tries()
+        if weights.balance:
+            price = price + weights.balance * agents.load[: agents.size]
+        if weights.energy:
+            price = price + weights.energy * inverse * self.power()
+        return price

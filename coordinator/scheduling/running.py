@@ -1,0 +1,180 @@
+"""The attempts that agents hold, in time: when each slot is free again.
+
+Attempts have columns, so that a look at all of them is a handful of vector operations, whatever their number.
+What an attempt may still take follows from how long it has run: the longer than expected, the longer it will
+go on.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coordinator.core.model import INDEX_BITS, TaskProfile
+from coordinator.scheduling.agents import AgentTable, BoolRow, FloatRow
+from coordinator.scheduling.chance import remaining
+from coordinator.scheduling.estimates import Estimates, Expectation, kind_of
+
+_FIRST_ATTEMPTS: Final = 256
+_NOWHERE: Final = -1
+
+_RENEWED_AT_ONCE: Final = 500
+
+_FRESH_S: Final = 0.02
+"""Waits are computed anew once they are this old; until then an agent's own is renewed where it changes."""
+
+
+class Live(NamedTuple):
+    """An attempt with an agent: its place in the columns, what it is, and when it began (None: it has not said
+    so)."""
+
+    place: int
+    row: int
+    profile: TaskProfile
+    expected_ms: int
+    began_s: float | None
+
+
+class Running:
+    """Per attempt (`place`): its agent's row, the logarithm of its expected duration there, and since when."""
+
+    def __init__(self, agents: AgentTable, estimates: Estimates) -> None:
+        self._agents = agents
+        self._estimates = estimates
+        self._renewed = -1
+        self._turn = 0
+        self._live: dict[tuple[int, int], Live] = {}
+        self._tasks: dict[int, int] = {}
+        self._vacant: list[int] = []
+        self._used = 0
+        self._row: NDArray[np.int64] = np.full(_FIRST_ATTEMPTS, _NOWHERE)
+        self._log_mean: FloatRow = np.zeros(_FIRST_ATTEMPTS)
+        self._sigma: FloatRow = np.zeros(_FIRST_ATTEMPTS)
+        self._since: FloatRow = np.zeros(_FIRST_ATTEMPTS)
+        self._began: BoolRow = np.zeros(_FIRST_ATTEMPTS, np.bool_)
+        self._waits: FloatRow = np.zeros(0)
+        self._waits_at = -np.inf
+        self._stale = True
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def get(self, key: int, attempt: int) -> Live | None:
+        """The attempt, if an agent holds it."""
+        return self._live.get((key, attempt))
+
+    def holds(self, key: int) -> bool:
+        """Whether any attempt of this task is with an agent."""
+        return key in self._tasks
+
+    def shares(self, key: int) -> bool:
+        """Whether several attempts of this task are with agents."""
+        return self._tasks.get(key, 0) > 1
+
+    def items(self) -> list[tuple[tuple[int, int], Live]]:
+        """All of them, by (key, attempt)."""
+        return list(self._live.items())
+
+    def hold(
+        self, key: int, attempt: int, row: int, profile: TaskProfile, expected_ms: int, now_s: float
+    ) -> None:
+        """The agent in this row has been given this attempt."""
+        place = self._vacant.pop() if self._vacant else self._next_place()
+        live = self._live[key, attempt] = Live(place, row, profile, expected_ms, None)
+        self._tasks[key] = self._tasks.get(key, 0) + 1
+        self._row[place] = row
+        self._since[place] = now_s
+        self._began[place] = False
+        self._expect(key, live)
+        self._stale = True
+
+    def begin(self, key: int, attempt: int, at_s: float) -> None:
+        """The agent has begun with it."""
+        live = self._live.get((key, attempt))
+        if live is not None:
+            self._live[key, attempt] = live._replace(began_s=at_s)
+            self._since[live.place] = at_s
+            self._began[live.place] = True
+            self._stale = True
+
+    def release(self, key: int, attempt: int) -> Live | None:
+        """The agent has it no more; returns what it was."""
+        live = self._live.pop((key, attempt), None)
+        if live is not None:
+            self._tasks[key] -= 1
+            if not self._tasks[key]:
+                del self._tasks[key]
+            self._row[live.place] = _NOWHERE
+            self._vacant.append(live.place)
+            self._stale = True
+        return live
+
+    def renew(self) -> None:
+        """Expect of what runs what is known by now: of a bounded number at once, those first that were longest
+        not looked at."""
+        version = self._estimates.version
+        if self._renewed == version or not self._live:
+            return
+        self._renewed = version
+        self._stale = True
+        keys = list(self._live)
+        for at in range(self._turn, self._turn + min(_RENEWED_AT_ONCE, len(keys))):
+            found = keys[at % len(keys)]
+            self._expect(found[0], self._live[found])
+        self._turn = (self._turn + _RENEWED_AT_ONCE) % max(1, len(keys))
+
+    def work(self, key: int, live: Live) -> Expectation:
+        """Of an attempt's task, in seconds at speed 1."""
+        kind = kind_of(live.profile, live.expected_ms)
+        return self._estimates.work(kind, key >> INDEX_BITS, live.expected_ms)
+
+    def left(self, now_s: float) -> FloatRow:
+        """By place, the seconds that an attempt is still expected to take; all of it for those that have not
+        begun."""
+        used = slice(0, self._used)
+        elapsed = np.where(self._began[used], now_s - self._since[used], 0.0)
+        return remaining(self._log_mean[used], self._sigma[used], elapsed)
+
+    def waits(self, now_s: float) -> FloatRow:
+        """By agent row, the seconds until a slot is expected to be free; 0 where one is. The caller's to
+        write to."""
+        if self._stale or now_s - self._waits_at > _FRESH_S or now_s < self._waits_at:
+            self._waits = self._compute(now_s)
+            self._waits_at = now_s
+            self._stale = False
+        return self._waits.copy()
+
+    def _expect(self, key: int, live: Live) -> None:
+        work = self.work(key, live)
+        log_speed, spread = self._estimates.log_speed(live.profile.family, live.row)
+        self._log_mean[live.place] = work.log_mean - log_speed
+        self._sigma[live.place] = math.hypot(work.sigma, spread)
+
+    def _compute(self, now_s: float) -> FloatRow:
+        agents = self._agents
+        size = agents.size
+        if not self._live:
+            return np.zeros(size)
+        rows = self._row[: self._used]
+        held = np.flatnonzero(rows != _NOWHERE)
+        rows, left, began = rows[held], self.left(now_s)[held], self._began[held]
+        first = np.full(size, np.inf)
+        np.minimum.at(first, rows[began], left[began])
+        total = np.bincount(rows, left, minlength=size)
+        queued = np.bincount(rows[~began], left[~began], minlength=size)
+        slots = agents.slots[:size]
+        behind = np.where(np.isfinite(first), first + queued / slots, total / slots)
+        waits: FloatRow = np.where(agents.held[:size] < slots, 0.0, behind)
+        return waits
+
+    def _next_place(self) -> int:
+        if self._used == len(self._row):
+            for name in ("_row", "_log_mean", "_sigma", "_since", "_began"):
+                column = getattr(self, name)
+                setattr(self, name, np.concatenate([column, np.zeros_like(column)]))
+            self._row[self._used :] = _NOWHERE
+        self._used += 1
+        return self._used - 1

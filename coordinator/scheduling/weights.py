@@ -1,0 +1,71 @@
+"""What a plan is worth: the weights of its objectives, and policies that name them (E1).
+
+Minimise `time x ExecutionTime + balance x LoadImbalance + communication x CommunicationCost + energy x Energy`,
+all four in seconds: until the task has ended; of work per slot that its agent has before it; of moving its
+inputs; of running at the mean power of those agents that say theirs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from coordinator.errors import InvalidRequest
+
+LARGEST_WEIGHT: Final = 1_000.0
+"""Of an objective: beyond, sums of costs would lose the small terms that decide between equals."""
+
+MOST_RIVALS: Final = 4
+"""Attempts of a task at once that a policy may ask for."""
+
+
+class Weights(msgspec.Struct, frozen=True):
+    """Each 0 to `LARGEST_WEIGHT`, and not all 0."""
+
+    time: float = 1.0
+    balance: float = 0.0
+    communication: float = 0.0
+    energy: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Raises InvalidRequest."""
+        given = msgspec.structs.asdict(self)
+        for name, weight in given.items():
+            if not (math.isfinite(weight) and 0 <= weight <= LARGEST_WEIGHT):
+                raise InvalidRequest(
+                    f"the weight of {name} is {weight}; allowed: 0 to {LARGEST_WEIGHT:g}", value=weight
+                )
+        if not any(given.values()):
+            raise InvalidRequest("all weights are 0: nothing would tell one plan from another", value=given)
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """`rivals` are the attempts that a task may have at once where agents would else be idle; `foresight`
+    the places that a round keeps for tasks that cannot begin yet, so that lesser ones do not take them."""
+
+    name: str
+    weights: Weights = Weights()
+    rivals: int = 2
+    foresight: int = 256
+
+    def __post_init__(self) -> None:
+        """Raises InvalidRequest."""
+        if not 1 <= self.rivals <= MOST_RIVALS:
+            raise InvalidRequest(
+                f"policy {self.name!r} allows {self.rivals} attempts of a task at once; allowed: 1 to "
+                f"{MOST_RIVALS}",
+                value=self.rivals,
+            )
+        if self.foresight < 0:
+            raise InvalidRequest(f"policy {self.name!r} has a foresight below 0", value=self.foresight)
+
+
+FAST: Final = Policy("fast", Weights(), rivals=MOST_RIVALS)
+BALANCED: Final = Policy("balanced", Weights(1.0, 0.5, 0.25, 0.1))
+GREEN: Final = Policy("green", Weights(0.25, 0.1, 0.25, 1.0), rivals=1)
+CHEAP_NETWORK: Final = Policy("cheap-network", Weights(0.5, 0.25, 4.0, 0.1), rivals=1)
+
+BUILT_IN: Final[Mapping[str, Policy]] = {one.name: one for one in (BALANCED, FAST, GREEN, CHEAP_NETWORK)}
