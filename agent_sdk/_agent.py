@@ -16,6 +16,7 @@ from agent_sdk import builtin
 from agent_sdk._channels import AGENT_KEEPALIVE_MS, parse_endpoints
 from agent_sdk._dag import Resources
 from agent_sdk._executor import Handler
+from agent_sdk._gauges import Gauges
 from agent_sdk._profile import Profile, machine_resources
 from agent_sdk._runtime import Graces, Runtime
 from agent_sdk._surroundings import Surroundings, this_machine
@@ -37,6 +38,10 @@ class Agent:
     `busy_watts` that one busy slot adds (0: not known), `tool_limits` and `model_limits` (tasks at once that
     use one), the `data` items and locations that are here, and the `groups` of agents that it belongs to.
     All of it may be changed while it runs: `update`.
+
+    The agent measures the load of its machine. `gauges` adds what it cannot know: it returns any of `gpu` and
+    `packet_loss` (0 to 1), `gpu_memory_free_bytes` and `latency_ms`, is called once per load interval in the
+    event loop, and must not block. What it cannot mean is logged once and dropped.
 
     A stopped coroutine has `cancel_grace_s` to end by itself; when the agent leaves, what runs has
     `drain_grace_s`. `effects_path` names a file that records the start and end of every attempt, for
@@ -68,6 +73,7 @@ class Agent:
         cancel_grace_s: float = 5.0,
         drain_grace_s: float = 30.0,
         effects_path: str | Path | None = None,
+        gauges: Gauges | None = None,
         surroundings: Surroundings | None = None,
     ) -> None:
         given = {name: {} if value is None else value for name, value in locals().items()}
@@ -81,6 +87,7 @@ class Agent:
         self._changing = threading.Lock()
         self._graces = Graces(cancel_s=cancel_grace_s, drain_s=drain_grace_s)
         self._effects_path = effects_path
+        self._gauges = gauges
         self._handlers: dict[str, Handler] = {}
         self._runtime: Runtime | None = None
 
@@ -167,6 +174,7 @@ class Agent:
                 self._handlers,
                 self._graces,
                 self._effects_path,
+                self._gauges,
                 self._surroundings,
             )
         try:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from agent_sdk._channels import Nodes
 from agent_sdk._effects import EffectsFile
 from agent_sdk._executor import Executor, Handler
+from agent_sdk._gauges import Gauges
 from agent_sdk._leader import Leader
 from agent_sdk._ledger import Ledger
 from agent_sdk._profile import Profile
@@ -43,6 +44,7 @@ class Runtime:
         handlers: Mapping[str, Handler],
         graces: Graces,
         effects_path: str | Path | None,
+        gauges: Gauges | None,
         surroundings: Surroundings,
     ) -> None:
         self._graces = graces
@@ -72,6 +74,7 @@ class Runtime:
             spawns=spawns,
             reporter=reporter,
             executor=self._executor,
+            gauges=gauges,
             surroundings=surroundings,
         )
         self._loop = asyncio.get_running_loop()

@@ -17,6 +17,7 @@ import grpc.aio
 from agent_sdk import _outcome
 from agent_sdk._channels import Node, Nodes
 from agent_sdk._executor import Executor
+from agent_sdk._gauges import Gauges
 from agent_sdk._leader import Leader, Pursuit
 from agent_sdk._ledger import Ledger
 from agent_sdk._offer import Offer
@@ -70,6 +71,7 @@ class Session:
         spawns: Spawns,
         reporter: Reporter,
         executor: Executor,
+        gauges: Gauges | None,
         surroundings: Surroundings,
     ) -> None:
         self._leader = leader
@@ -86,7 +88,7 @@ class Session:
         self._term = 0
         self._farewell = Farewell.NOT_YET
         self._unsaid: deque[Farewell] = deque()
-        self._meter = surroundings.meter()
+        self._meter = surroundings.meter(gauges)
         self._load: agent_pb2.LoadReport | None = None
         self._load_interval_s = DEFAULT_LOAD_INTERVAL_MS / 1000
 
@@ -250,6 +252,8 @@ class Session:
         return None
 
     async def _measure(self) -> None:
+        # Agents that lose their leader together come back together, and must not report together for ever.
+        await asyncio.sleep(self._load_interval_s * self._rng.random())
         while True:
             await asyncio.sleep(self._load_interval_s)
             load = self._meter.news(self._executor.queued, self._executor.running)

@@ -17,17 +17,19 @@ from typing import NamedTuple
 import grpc.aio
 
 from agent_sdk._channels import open_channel
+from agent_sdk._gauges import Gauges
 from agent_sdk._load import LoadMeter, Meter
 
 
 class Surroundings(NamedTuple):
     """`open_channel` connects to "host:port", `new_id` makes an id that nobody else has, `now_ns` gives
-    monotonic nanoseconds, `meter` begins to measure the machine's load."""
+    monotonic nanoseconds, `meter` begins to measure the machine's load, beside what the program's gauges
+    say."""
 
     open_channel: Callable[[str], grpc.aio.Channel]
     new_id: Callable[[], str]
     now_ns: Callable[[], int]
-    meter: Callable[[], Meter]
+    meter: Callable[[Gauges | None], Meter]
     rng: random.Random
 
 

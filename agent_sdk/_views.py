@@ -246,4 +246,8 @@ def agent(view: operator_pb2.AgentView) -> types.AgentStatus:
         model_limits=dict(view.model_limits),
         data=tuple(view.data),
         groups=tuple(view.groups),
+        load_score=view.load_score,
+        overloaded=view.overloaded,
+        network=view.network,
+        gpu=view.gpu,
     )

@@ -240,8 +240,9 @@ class MemberStatus:
 
 @dataclass(frozen=True, slots=True)
 class AgentStatus:
-    """An agent. `cpu` and `memory` are 0 to 1; `since_ms` is the time of its present state; `speed` and what
-    follows are as the agent says."""
+    """An agent. `cpu`, `memory`, `network` and `gpu` are 0 to 1, as is `load_score`, by which it is judged:
+    one that is `overloaded` takes nothing new. `since_ms` is the time of its present state; `speed` and what
+    follows to `groups` are as the agent says."""
 
     agent_id: str
     state: str
@@ -265,6 +266,10 @@ class AgentStatus:
     model_limits: Mapping[str, int]
     data: tuple[str, ...]
     groups: tuple[str, ...]
+    load_score: float
+    overloaded: bool
+    network: float
+    gpu: float
 
 
 @dataclass(frozen=True, slots=True)

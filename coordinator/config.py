@@ -27,6 +27,7 @@ from coordinator.core.limits import MAX_TASKS_PER_DAG
 from coordinator.dag.limits import DagLimits
 from coordinator.errors import ConfigError
 from coordinator.forecast.settings import ForecastSettings
+from coordinator.scheduling.load_settings import LoadSettings
 
 CONFIG_VARIABLE: Final = "COORDINATOR_CONFIG"
 """Names the configuration file where no flag does."""
@@ -160,6 +161,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     raft: RaftSettings = RaftSettings()
     limits: LimitsSection = LimitsSection()
     agents: AgentsSection = AgentsSection()
+    load: LoadSettings = LoadSettings()
     tls: TlsSection = TlsSection()
     retention: RetentionSection = RetentionSection()
     backup: BackupSection = BackupSection()
@@ -338,7 +340,8 @@ def _convert(setting: Setting, given: Given) -> object:
     except msgspec.ValidationError as error:
         raise _refused(setting.key, given, setting.allowed) from error
     unbounded = isinstance(value, int | float) and setting.type in (int, float)
-    if unbounded and not 0 < value < math.inf:
+    unreal = isinstance(value, float) and not math.isfinite(value)
+    if unreal or (unbounded and value <= 0):
         raise _refused(setting.key, given, setting.allowed)
     return value
 
@@ -351,6 +354,8 @@ def _allowed(kind: Any) -> str:
         return "true, false"
     if isinstance(info, inspect.IntType) and info.ge is not None:
         return f"a whole number from {info.ge} to {info.le}"
+    if isinstance(info, inspect.FloatType) and info.ge is not None:
+        return f"a number from {info.ge:g} to {info.le:g}"
     if isinstance(info, inspect.IntType | inspect.FloatType):
         return "a whole number above 0" if isinstance(info, inspect.IntType) else "a number above 0"
     if isinstance(info, inspect.StrType) and info.pattern:
@@ -485,6 +490,7 @@ def _rules(config: NodeConfig) -> list[tuple[str, bool, str]]:
             limits.max_queued_bytes >= limits.max_message_bytes,
             f"at least limits.max_message_bytes, {limits.max_message_bytes}",
         ),
+        *((f"load.{name}", holds, allowed) for name, holds, allowed in config.load.rules()),
     ]
 
 

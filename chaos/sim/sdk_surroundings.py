@@ -22,7 +22,7 @@ def sdk_surroundings(process: HostLoop, network: Network) -> Surroundings:
         open_channel=lambda address: cast(grpc.aio.Channel, SimChannel(network, process, address)),
         new_id=lambda: f"{rng.getrandbits(128):032x}",
         now_ns=lambda: int(process.time() * 1e9),
-        meter=lambda: cast(Meter, DrawnLoad(rng)),
+        meter=lambda _: cast(Meter, DrawnLoad(rng)),
         rng=rng,
     )
 

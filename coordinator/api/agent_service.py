@@ -53,6 +53,7 @@ class _Link:
         self._messages: deque[pb.CoordinatorMessage] = deque()
         self._changed = asyncio.Event()
         self._error: errors.CoordinatorError | None = None
+        self._draining = False
 
     async def next(self) -> pb.CoordinatorMessage:
         """The next message. Raises the error that the link was closed with, once all before it are sent."""
@@ -64,6 +65,7 @@ class _Link:
         return self._messages.popleft()
 
     def welcome(self, opened: SessionOpened, term: int) -> None:
+        self._draining = opened.drain
         self._send(
             pb.CoordinatorMessage(
                 welcome=pb.Welcome(
@@ -71,7 +73,7 @@ class _Link:
                     term=term,
                     node_id=self._node.config.node_id,
                     drop=[convert.fence(*one) for one in opened.drop],
-                    settings=self._settings(opened.drain),
+                    settings=self._settings(),
                     leader_endpoints=[member.grpc for member in self._node.members],
                 )
             )
@@ -89,7 +91,11 @@ class _Link:
         self._send(pb.CoordinatorMessage(acks=pb.Acks(fences=[convert.fence(*one) for one in fences])))
 
     def drain(self, on: bool) -> None:
-        self._send(pb.CoordinatorMessage(settings=self._settings(on)))
+        self._draining = on
+        self.pace()
+
+    def pace(self) -> None:
+        self._send(pb.CoordinatorMessage(settings=self._settings()))
 
     def spawned(self, spawn_id: str, error: errors.CoordinatorError | None) -> None:
         """The answer to a Spawn."""
@@ -113,11 +119,11 @@ class _Link:
         self._messages.append(message)
         self._changed.set()
 
-    def _settings(self, drain: bool) -> pb.Settings:
+    def _settings(self) -> pb.Settings:
         return pb.Settings(
-            load_interval_ms=self._node.load_interval_ms,
+            load_interval_ms=self._node.sessions.pace.interval_ms,
             max_result_bytes=self._node.config.limits.max_result_bytes,
-            drain=drain,
+            drain=self._draining,
         )
 
 

@@ -17,6 +17,7 @@ from coordinator.core.commands import DrainAgent
 from coordinator.core.model import STATES, Agent, AgentState, Drain
 from coordinator.core.outcome import AgentChanged
 from coordinator.replica.node import Node
+from coordinator.scheduling.overload import LoadView
 from quorumflow_proto.v1 import common_pb2, operator_pb2_grpc
 from quorumflow_proto.v1 import operator_pb2 as pb
 
@@ -64,7 +65,10 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
             leader_id=status.leader or "",
             leader_address=self._node.address_of(status.leader) if status.leader else "",
             cluster_id=self._node.config.cluster_id,
-            counters={name: float(value) for name, value in status.counters.items()},
+            counters={
+                **{name: float(value) for name, value in status.counters.items()},
+                "suspicious_loads": float(self._node.sessions.suspicious),
+            },
         )
 
     @unary
@@ -175,6 +179,8 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
         state = self._node.applier.state
         held = [(state.task(key), number) for key, number in agent.held.items()]
         attempts = [task.live_attempt(number) for task, number in held if task is not None]
+        leader = self._node.leadership.leader
+        load = leader.placement.load_of(spec.agent_id) if leader is not None else LoadView()
         return pb.AgentView(
             agent_id=spec.agent_id,
             state=self._state_name(agent),
@@ -199,6 +205,10 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
             model_limits=dict(spec.model_limits),
             data=spec.data,
             groups=spec.groups,
+            load_score=load.load,
+            overloaded=load.overloaded,
+            network=load.network,
+            gpu=load.gpu,
         )
 
     @staticmethod

@@ -229,8 +229,8 @@ def agents(session: Session) -> None:
     if session.output is Format.JSON:
         print_json({"agents": found})
     else:
-        columns = ["id", "state", "slots", "held", "running", "completed", "failed", "capabilities", "labels"]
-        print_table(found, columns)
+        counts = ["slots", "held", "running", "completed", "failed"]
+        print_table(found, ["id", "state", *counts, "load", "overloaded", "capabilities", "labels"])
 
 
 @main.group()

@@ -164,7 +164,7 @@ def alarms(status: NodeStatus) -> list[str]:
 
 
 def agent(status: AgentStatus) -> View:
-    """An agent. `cpu` and `memory` are 0 to 1."""
+    """An agent. `load`, `cpu`, `memory`, `network` and `gpu` are 0 to 1."""
     return {
         "id": status.agent_id,
         "state": status.state,
@@ -178,6 +178,10 @@ def agent(status: AgentStatus) -> View:
         "task_types": list(status.task_types),
         "cpu": status.cpu,
         "memory": status.memory,
+        "network": round(status.network, 3),
+        "gpu": status.gpu,
+        "load": round(status.load_score, 3),
+        "overloaded": status.overloaded,
         "since_ms": status.since_ms,
         "speed": status.speed,
         "busy_watts": status.busy_watts,

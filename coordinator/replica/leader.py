@@ -170,8 +170,8 @@ class Leader:
         while True:
             await asyncio.sleep(self._agents.load_interval_ms / 1000)
             loads = self._sessions.take_loads()
+            self.placement.set_loads(loads)
             if loads:
-                self.placement.set_loads(loads)
                 self.propose(RecordLoads(loads))
             self.forecasting.observe(loads)
             turn += 1

@@ -25,6 +25,7 @@ from coordinator.replica.clock import TermClock
 from coordinator.replica.key_reads import KeyReads
 from coordinator.replica.leader import Leader
 from coordinator.replica.leadership import Leadership
+from coordinator.replica.pacing import Pace
 from coordinator.replica.placement import Placement
 from coordinator.replica.proposer import Proposer
 from coordinator.replica.queries import Queries
@@ -81,6 +82,7 @@ class Node:
             self._store.checkpoint,
             self.proposer,
             max_agents=config.limits.max_agents,
+            pace=Pace(config.agents.load_interval_ms, config.agents.max_load_reports_per_s),
         )
         self.admission = Admission(
             lambda: self.applier.state,
@@ -214,13 +216,6 @@ class Node:
         """The gRPC address of a member."""
         return self.member(node_id).grpc
 
-    @property
-    def load_interval_ms(self) -> int:
-        """How often an agent may report its load, so that all together stay below the bound."""
-        agents = self.config.agents
-        connected = max(len(self.applier.state.agents), 1)
-        return max(agents.load_interval_ms, connected * 1000 // agents.max_load_reports_per_s)
-
     def _abstain(self) -> None:
         low = Abstention.NO_SPACE if self.space.low else Abstention.NONE
         self.consensus.abstain(Abstention.DRAINED if self.draining else low)
@@ -263,6 +258,7 @@ class Node:
             self.proposer.submit,
             look_ahead_ms=self.config.agents.look_ahead_ms,
             opened_after=self.applier.state.machine.sequence,
+            load=self.config.load,
         )
         return Leader(
             self.applier,

@@ -25,7 +25,9 @@ from coordinator.core.model import (
 from coordinator.core.outcome import Done, Effects, Reply
 from coordinator.errors import CoordinatorError, QueueFull
 from coordinator.scheduling.explain import Explanation, explain
+from coordinator.scheduling.load_settings import LoadSettings
 from coordinator.scheduling.lookahead import LookAhead
+from coordinator.scheduling.overload import LoadView, Overload
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.solver import PlanLimits, plan
 from coordinator.scheduling.waiting import WaitingTask
@@ -35,6 +37,7 @@ _LIMITS: Final = PlanLimits(max_choices=2_000)
 """An entry must not hold up those behind it."""
 
 _RETRY_S: Final = 0.02
+_GONE: Final = frozenset({AgentState.LOST, AgentState.STOPPED})
 _REFUSING: Final = {
     AgentState.DISCONNECTED: "disconnected",
     AgentState.LOST: "lost",
@@ -53,11 +56,13 @@ class Placement:
         *,
         look_ahead_ms: int,
         opened_after: int,
+        load: LoadSettings | None = None,
     ) -> None:
         self._state = state
         self._submit = submit
         self._opened_after = opened_after
         self._snapshot = Snapshot(LookAhead(seconds=look_ahead_ms / 1000))
+        self._overload = Overload(self._snapshot.agents, self._snapshot.measured, load or LoadSettings())
         self._rounds = 0
         self._proposed: set[tuple[str, int, int]] = set()
         """Choices (agent, key, attempt) that are not applied yet."""
@@ -79,9 +84,13 @@ class Placement:
         self.add_ready(effects.ready)
 
     def add_agents(self, agent_ids: Iterable[str]) -> None:
-        """Look at these agents anew."""
+        """Look at these agents anew, and at the load that the leader before has recorded of them."""
         for agent_id in agent_ids:
             self._sync_agent(agent_id)
+            agent = self._state().agents.get(agent_id)
+            if agent is not None and agent.record.state not in _GONE and agent.load != AgentLoad():
+                self._record_load(agent_id, agent.load)
+        self._judge_loads()
         self._schedule()
 
     def add_ready(self, keys: Iterable[int]) -> None:
@@ -93,9 +102,16 @@ class Placement:
         self._schedule()
 
     def set_loads(self, loads: Mapping[str, AgentLoad]) -> None:
-        """What agents have measured."""
+        """What agents have measured since the last call, perhaps nothing: who is overloaded now takes nothing
+        new, who has recovered does."""
         for agent_id, load in loads.items():
-            self._snapshot.agents.set_load(agent_id, load)
+            self._record_load(agent_id, load)
+        if self._judge_loads():
+            self._schedule()
+
+    def load_of(self, agent_id: str) -> LoadView:
+        """How loaded the agent is."""
+        return self._overload.view(agent_id)
 
     @property
     def waiting(self) -> int:
@@ -116,9 +132,24 @@ class Placement:
         record = self._state().dags[task.key >> INDEX_BITS].record
         return task.state is TaskState.READY and record.state is DagState.RUNNING and record.ending is None
 
+    def _record_load(self, agent_id: str, load: AgentLoad) -> None:
+        self._snapshot.agents.set_load(agent_id, load)
+        self._overload.record(agent_id, load)
+
+    def _judge_loads(self) -> bool:
+        """Whether anybody's mark may have changed."""
+        touched = self._overload.judge()
+        for agent_id in touched:
+            agent = self._state().agents.get(agent_id)
+            if agent is not None:
+                self._snapshot.agents.put(agent.record.spec, agent.record.epoch, self._refusing(agent))
+        return bool(touched)
+
     def _sync_agent(self, agent_id: str) -> None:
         agent = self._state().agents.get(agent_id)
         agents = self._snapshot.agents
+        if agent is None or agent.record.state in _GONE:
+            self._overload.forget(agent_id)
         if agent is None:
             agents.remove(agent_id)
             return
@@ -141,7 +172,9 @@ class Placement:
             # It is on its way from the leader before. What it were given now it could not say that it
             # holds, and would lose again as soon as it is here.
             return "not back since the leader changed"
-        return "" if record.drain is Drain.NONE else "draining"
+        if record.drain is not Drain.NONE:
+            return "draining"
+        return self._overload.refusing(record.spec.agent_id)
 
     def _hold(self, agent_id: str, key: int, attempt: int) -> None:
         task = self._state().task(key)

@@ -37,8 +37,10 @@ from coordinator.core.model import (
 )
 from coordinator.core.outcome import Refusal, Reply, SessionOpened
 from coordinator.errors import CoordinatorError, LimitExceeded, QueueFull, StaleFence
+from coordinator.replica.pacing import Pace
 from coordinator.replica.proposer import Proposer
 from coordinator.replica.refused import raise_refusal
+from coordinator.scheduling.load import believed
 
 _log = structlog.get_logger(__name__)
 
@@ -73,6 +75,9 @@ class AgentLink(Protocol):
     def drain(self, on: bool) -> None:
         """Expect nothing new, or an end to that."""
 
+    def pace(self) -> None:
+        """Load is reported at another interval from now on: the one that `Sessions.pace` has."""
+
     def close(self, error: CoordinatorError) -> None:
         """End the stream with this error."""
 
@@ -86,7 +91,8 @@ class Session(NamedTuple):
 
 
 class Sessions:
-    """All agents' sessions with this node. Empty unless it leads."""
+    """All agents' sessions with this node. Empty unless it leads. `pace` says how often they report their
+    load; `suspicious` counts the figures in their reports that cannot be."""
 
     def __init__(
         self,
@@ -95,11 +101,14 @@ class Sessions:
         proposer: Proposer,
         *,
         max_agents: int,
+        pace: Pace,
     ) -> None:
         self._state = state
         self._checkpoint = checkpoint
         self._proposer = proposer
         self._max_agents = max_agents
+        self.pace = pace
+        self.suspicious = 0
         self._open: dict[str, Session] = {}
         self._loads: dict[str, AgentLoad] = {}
         self._endings: set[asyncio.Task[None]] = set()
@@ -140,6 +149,7 @@ class Sessions:
         drop = self._taken_away(spec.agent_id, held)
         self._open[spec.agent_id] = session
         link.welcome(msgspec.structs.replace(reply, drop=drop), self.term)
+        self._keep_pace()
         self._push_unsent(session, set(held))
         return session
 
@@ -159,8 +169,12 @@ class Sessions:
         await self._proposer.call(SpawnTasks(request_id, session.agent_id, session.epoch, key, attempt, new))
 
     def load(self, session: Session, load: AgentLoad) -> None:
-        """Keep the load for the next batch."""
-        self._loads[session.agent_id] = load
+        """Keep the load for the next batch, but for what cannot be."""
+        self._loads[session.agent_id], wrong = believed(load)
+        if wrong:
+            if not self.suspicious:
+                _log.warning("load that cannot be counts as full", agent=session.agent_id, load=str(load))
+            self.suspicious += wrong
 
     async def change(self, session: Session, spec: AgentSpec) -> None:
         """The agent is as `spec` says from now on. Raises as the proposer, or StaleFence when the session is
@@ -182,6 +196,7 @@ class Sessions:
         recorded whether or not anybody awaits the returned."""
         if self._open.get(session.agent_id) is session:
             del self._open[session.agent_id]
+            self._keep_pace()
             return self._end(CloseSession(session.agent_id, session.epoch, goodbye))
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         done.set_result(None)
@@ -233,6 +248,11 @@ class Sessions:
         self._loads = {}
         for session in sessions.values():
             session.link.close(error)
+
+    def _keep_pace(self) -> None:
+        if self.pace.count(len(self._open)):
+            for session in self._open.values():
+                session.link.pace()
 
     def _abandon(self, agent_id: str, recorded: asyncio.Future[Reply]) -> None:
         """The agent was gone before its session was open: whoever has no stream must not stay connected."""

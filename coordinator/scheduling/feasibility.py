@@ -29,6 +29,9 @@ from coordinator.scheduling.ledger import Ledger
 KINDS_KEPT: Final = 10_000
 """Kinds of tasks whose feasible agents are remembered; beyond them all are forgotten and found again."""
 
+REASONS_SHOWN: Final = 5
+"""Of those for which agents take nothing new, in one explanation."""
+
 IMPOSSIBLE: Final = "impossible"
 """The reason where no agent that is known could ever take a task."""
 
@@ -191,7 +194,9 @@ def _accepts(profile: TaskProfile, task_s: float, ledger: Ledger) -> BoolRow:
 
 
 def _refusals(profile: TaskProfile, ledger: Ledger, refused: IntRow) -> str:
-    return ", ".join(sorted({ledger.agents.refusing[row] for row in refused}))
+    reasons = sorted({ledger.agents.refusing[row] for row in refused})
+    more = [f"{len(reasons) - REASONS_SHOWN} more reasons"] if len(reasons) > REASONS_SHOWN else []
+    return ", ".join(reasons[:REASONS_SHOWN] + more)
 
 
 def _has_room(profile: TaskProfile, task_s: float, ledger: Ledger) -> BoolRow:

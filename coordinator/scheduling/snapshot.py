@@ -11,17 +11,19 @@ from coordinator.scheduling.estimates import Estimates, Expectation, kind_of
 from coordinator.scheduling.feasibility import FeasibilityCache
 from coordinator.scheduling.graphs import Foreseen, Graphs
 from coordinator.scheduling.lookahead import Durations, LookAhead
+from coordinator.scheduling.measured import Measured
 from coordinator.scheduling.running import Running
 from coordinator.scheduling.waiting import WaitingTable, WaitingTask
 
 
 class Snapshot:
-    """Agents, waiting tasks and the DAGs that they belong to, what runs since when, what things last, and the
+    """Agents and their loads, waiting tasks and their DAGs, what runs since when, what things last, and the
     bound on queues. `turn` is the row at which a policy that takes turns goes on: the leader sets it to
     `Plan.turn` of the last plan that it proposed."""
 
     def __init__(self, look_ahead: LookAhead | None = None) -> None:
         self.agents = AgentTable()
+        self.measured = Measured(self.agents)
         self.waiting = WaitingTable()
         self.estimates = Estimates(self.agents)
         self.running = Running(self.agents, self.estimates)

@@ -171,6 +171,10 @@ async def test_agents_and_lists(script: Script, coordctl: Coordctl) -> None:
                 model_limits={"vision": 2},
                 data=["maps"],
                 groups=["night"],
+                load_score=0.97531,
+                overloaded=True,
+                network=0.25,
+                gpu=0.5,
             )
         ]
     )
@@ -178,6 +182,7 @@ async def test_agents_and_lists(script: Script, coordctl: Coordctl) -> None:
     assert (agent["id"], agent["state"], agent["capabilities"]) == ("a1", "IDLE", {"weld": 3})
     assert (agent["speed"], agent["busy_watts"], agent["tool_limits"]) == (2.5, 40, {"torch": 1})
     assert (agent["model_limits"], agent["data"], agent["groups"]) == ({"vision": 2}, ["maps"], ["night"])
+    assert [agent[name] for name in ("load", "overloaded", "network", "gpu")] == [0.975, True, 0.25, 0.5]
     script.answers["ListDags"] = client.ListDagsReply(dags=[dag_view(completed=2)])
     (dag,) = printed(await coordctl("list", "--state", "completed", "--output", "json"))["dags"]
     assert (dag["dag_id"], dag["tasks"]) == ("d1", {"COMPLETED": 2})

@@ -19,6 +19,7 @@ from coordinator.core.commands import ChangeAgent
 from coordinator.core.model import AgentSpec, AgentState
 from coordinator.core.outcome import AgentChanged
 from coordinator.errors import InvalidRequest, QueueFull, StaleFence
+from coordinator.replica.pacing import Pace
 from coordinator.replica.sessions import Session, Sessions
 from quorumflow_proto.v1 import agent_pb2 as pb
 from tests.replica.nodes import Nodes
@@ -158,7 +159,7 @@ class Full:
 
 async def test_a_change_waits_for_room_in_a_full_queue() -> None:
     full = Full(QueueFull("full"), QueueFull("full"), AgentChanged(AgentState.CONNECTED))
-    sessions = Sessions(dict, lambda _: None, full, max_agents=1)
+    sessions = Sessions(dict, lambda _: None, full, max_agents=1, pace=Pace(1_000, 1_000))
     spec = AgentSpec("a", "i", 1, 2)
     await sessions.change(Session("a", 7, None), spec)
     assert (full.waited, full.commands) == (2, [ChangeAgent(spec, 7)] * 3)
@@ -166,6 +167,6 @@ async def test_a_change_waits_for_room_in_a_full_queue() -> None:
 
 async def test_a_change_in_a_session_that_is_over_ends_the_stream() -> None:
     """F3."""
-    sessions = Sessions(dict, lambda _: None, Full(StaleFence("over")), max_agents=1)
+    sessions = Sessions(dict, lambda _: None, Full(StaleFence("over")), max_agents=1, pace=Pace(1_000, 1_000))
     with pytest.raises(StaleFence):
         await sessions.change(Session("a", 7, None), AgentSpec("a", "i", 1, 2))

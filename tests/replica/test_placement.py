@@ -1,13 +1,19 @@
 """The placement loop after a change of leader: an agent gets work from the new leader once it has opened a
-session with it, not before, so that nothing is assigned in vain. Answers F4."""
+session with it, not before, so that nothing is assigned in vain. Answers F4. And an agent that is overloaded
+gets none until it has recovered, also when it was another leader that heard of its load (D4)."""
 
 from __future__ import annotations
 
 import asyncio
 
-from coordinator.core.commands import Assign, Command
+import pytest
+
+from coordinator.core.commands import Assign, Command, RecordLoads, SubmitDag
+from coordinator.core.model import AgentLoad, AgentState, DagHeader, Priority, TaskBlock, TaskProfile
 from coordinator.core.outcome import Effects, Reply
 from coordinator.replica.placement import Placement
+from coordinator.scheduling.load_settings import LoadSettings
+from coordinator.scheduling.overload import LoadView
 
 
 class Proposals:
@@ -44,3 +50,61 @@ async def test_an_agent_is_given_work_only_once_it_has_come_to_the_new_leader(lo
     (assign,) = proposals.made
     assert isinstance(assign, Assign)
     assert [(choice.agent, choice.key) for choice in assign.choices] == [("r1", task.key)]
+
+
+WITHOUT_MEMORY = AgentLoad(cpu=0.2, memory=0.99)
+
+
+@pytest.mark.parametrize("priority", [Priority.MEDIUM, Priority.URGENT])
+async def test_an_overloaded_agent_gets_nothing_until_it_has_recovered(log, make_applier, priority):
+    applier, proposals = make_applier("a"), Proposals()
+    block = TaskBlock(0, ["t"], [0], [()], [b""], [0])
+    applier.apply(
+        [
+            log.agent("r1"),
+            log.add(SubmitDag("", DagHeader("one"), [TaskProfile("noop", priority=priority)], block)),
+            log.add(RecordLoads({"r1": WITHOUT_MEMORY})),
+        ]
+    )
+    placement = Placement(
+        lambda: applier.state,
+        proposals.submit,
+        look_ahead_ms=20,
+        opened_after=0,
+        load=LoadSettings(max_share=1.0),
+    )
+    (task,) = applier.state.dag("one").tasks
+    placement.add_agents(["r1"])
+    placement.add_ready([task.key])
+    await asyncio.sleep(0)
+    assert proposals.made == []
+    refusal = placement.explain(task).refusals[0]
+    assert (refusal.reason, refusal.example) == ("accepting", "r1")
+    assert refusal.detail == "overloaded: load 0.99 of 0.95, until it is below 0.85"
+    for load in (0.97, 0.9):
+        placement.set_loads({"r1": AgentLoad(memory=load)})
+        assert placement.explain(task).refusals[0].detail.startswith(f"overloaded: load {load:.2f}")
+    await asyncio.sleep(0)
+    assert proposals.made == []
+    placement.set_loads({"r1": AgentLoad(memory=0.5)})
+    await asyncio.sleep(0)
+    (assign,) = proposals.made
+    assert [choice.agent for choice in assign.choices] == ["r1"]
+
+
+async def test_an_agent_that_has_gone_leaves_no_load_behind(log, make_applier):
+    applier, proposals = make_applier("a"), Proposals()
+    applier.apply([log.agent("r1")])
+    placement = Placement(
+        lambda: applier.state,
+        proposals.submit,
+        look_ahead_ms=20,
+        opened_after=0,
+        load=LoadSettings(max_share=1.0),
+    )
+    placement.add_agents(["r1"])
+    placement.set_loads({"r1": WITHOUT_MEMORY, "nobody": WITHOUT_MEMORY})
+    assert placement.load_of("r1").overloaded
+    applier.state.agents["r1"].record.state = AgentState.LOST
+    placement.note(Effects(sessions=["r1"]))
+    assert placement.load_of("r1") == placement.load_of("nobody") == LoadView()

@@ -21,6 +21,7 @@ from coordinator.core.commands import (
 from coordinator.core.model import AgentSpec, AgentState, State
 from coordinator.core.outcome import AgentChanged, Done, Reply, SessionOpened
 from coordinator.errors import NotLeader, QueueFull
+from coordinator.replica.pacing import Pace
 from coordinator.replica.sessions import Session, Sessions
 
 
@@ -65,7 +66,7 @@ SPEC = AgentSpec("r1", "instance", 1, 2)
 
 
 def make(queue: Queue) -> Sessions:
-    return Sessions(State, lambda _: None, queue, max_agents=10)
+    return Sessions(State, lambda _: None, queue, max_agents=10, pace=Pace(1_000, 1_000))
 
 
 async def test_a_stream_that_dies_while_its_session_is_opened_ends_that_session():
@@ -136,7 +137,7 @@ async def test_what_was_cancelled_while_the_session_was_opened_is_dropped(log, m
     epoch = applier.state.agents["r1"].record.epoch
     first, second = applier.state.dag("one").tasks
     applier.apply([log.add(Assign([Choice(first.key, 1, "r1", epoch)]))])
-    sessions = Sessions(lambda: applier.state, lambda _: None, queue, max_agents=10)
+    sessions = Sessions(lambda: applier.state, lambda _: None, queue, max_agents=10, pace=Pace(1_000, 1_000))
     held = [(first.key, 1), (second.key, 1)]
     opening = asyncio.create_task(sessions.open(AgentSpec("r1", "instance", 2, 8), held, link))
     await queue.taken(1)
@@ -155,7 +156,7 @@ async def test_a_retry_of_a_spawn_that_is_recorded_need_not_name_its_tasks(log, 
     applier, queue = make_applier("a"), Queue()
     applier.apply([log.chain("one")])
     applier.state.requests["spawn/r1/s"] = applier.state.requests["request-one"]
-    sessions = Sessions(lambda: applier.state, lambda _: None, queue, max_agents=10)
+    sessions = Sessions(lambda: applier.state, lambda _: None, queue, max_agents=10, pace=Pace(1_000, 1_000))
     spawning = asyncio.create_task(sessions.spawn(Session("r1", 7, Link()), "s", (1, 1), pytest.fail))
     await queue.taken(1)
     assert queue.commands == [SpawnTasks("spawn/r1/s", "r1", 7, 1, 1, [])]

@@ -13,6 +13,7 @@ from coordinator.core.commands import Assign, AttemptReport, Choice, Command, Re
 from coordinator.core.model import AgentSpec, AttemptOutcome, TaskState
 from coordinator.core.outcome import Effects, Reply, SessionOpened
 from coordinator.replica.leader import Leader
+from coordinator.replica.pacing import Pace
 from coordinator.replica.placement import Placement
 from coordinator.replica.sessions import Sessions, Work
 
@@ -79,7 +80,11 @@ class Answers:
 async def test_both_are_pushed_and_the_one_that_loses_is_stopped(log, make_applier) -> None:
     pair = Pair(log, make_applier("a"))
     sessions = Sessions(
-        lambda: pair.applier.state, lambda _: None, Answers(lambda: pair.applier.state), max_agents=9
+        lambda: pair.applier.state,
+        lambda _: None,
+        Answers(lambda: pair.applier.state),
+        max_agents=9,
+        pace=Pace(1_000, 1_000),
     )
     links = {agent: Link() for agent in "vw"}
     key = pair.task.key
@@ -104,7 +109,10 @@ async def test_an_agent_that_comes_back_without_its_rival_is_given_it(log, make_
     """What was assigned to its session before the link was there."""
     pair = Pair(log, make_applier("a"))
     state = lambda: pair.applier.state  # noqa: E731
-    sessions, link = Sessions(state, lambda _: None, Answers(state), max_agents=9), Link()
+    sessions, link = (
+        Sessions(state, lambda _: None, Answers(state), max_agents=9, pace=Pace(1_000, 1_000)),
+        Link(),
+    )
     await sessions.open(AgentSpec("w", "instance", 2, 8), [], link)
     assert link.said == [("welcome", pair.epoch("w")), ("assign", (pair.task.key, 2))]
 
@@ -121,7 +129,7 @@ async def test_a_new_leader_watches_the_timeout_of_each(log, make_applier) -> No
     pair = Pair(log, make_applier("a"))
     state = lambda: pair.applier.state  # noqa: E731
     placement = Placement(state, Answers(state).submit, look_ahead_ms=20, opened_after=0)
-    sessions = Sessions(state, lambda _: None, Answers(state), max_agents=9)
+    sessions = Sessions(state, lambda _: None, Answers(state), max_agents=9, pace=Pace(1_000, 1_000))
     leader = Leader(
         pair.applier,
         Answers(state),
@@ -167,7 +175,9 @@ def test_both_are_told_of(log, make_applier) -> None:
     told = explanation_to_proto(dag, pair.task, None)
     assert told.summary == "attempt 1 runs on agent v, and attempt 2 runs on agent w"
     agents = pair.applier.state.agents.values()
-    service = OperatorService(type("Node", (), {"applier": pair.applier}))
+    service = OperatorService(
+        type("Node", (), {"applier": pair.applier, "leadership": type("Led", (), {"leader": None})})
+    )
     assert [(view.held, view.running) for view in map(service._agent, agents)] == [(1, 1), (1, 1)]
     pair.says("w", 2, ReportKind.ENDED, AttemptOutcome.COMPLETED)
     shown = task_to_proto(dag, pair.task)
