@@ -144,6 +144,8 @@ class Graphs:
 
     def __init__(self) -> None:
         self._graphs: dict[int, Graph] = {}
+        self.moved: set[int] = set()
+        """Numbers of DAGs between whose tasks, or from outside, data moves."""
 
     def add(self, dag: Dag) -> Graph:
         """The graph of this DAG."""
@@ -151,6 +153,8 @@ class Graphs:
         found = self._graphs.get(number)
         if found is None:
             found = self._graphs[number] = Graph(dag)
+            if found.transfers is not None and found.transfers.any():
+                self.moved.add(number)
         return found
 
     def of(self, key: int) -> Graph | None:
@@ -165,6 +169,7 @@ class Graphs:
     def remove(self, number: int) -> None:
         """The DAG has ended."""
         self._graphs.pop(number, None)
+        self.moved.discard(number)
 
     def __iter__(self) -> Iterator[Graph]:
         return iter(self._graphs.values())

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.core.model import TaskProfile
-from coordinator.scheduling.agents import FloatRow
+from coordinator.scheduling.agents import BoolRow, FloatRow
 from coordinator.scheduling.feasibility import fitting, needs_of
 from coordinator.scheduling.graphs import AT_ONCE, Arrivals
 from coordinator.scheduling.ledger import Demand
@@ -41,15 +41,14 @@ class Lane:
         self._shortlist = shortlist
         snapshot = around.snapshot
         self.capable = snapshot.feasible.rows(needs_of(profile), snapshot.agents)
-        self._price: FloatRow = prices.per_second(policy, profile.family) + snapshot.feasible.refused(
-            needs_of(profile), snapshot.agents
-        )
-        """Infinite where the agent will not do."""
+        self._family_price = prices.per_second(policy, profile.family)
+        self._price: FloatRow | None = None
         self._passing = fitting(profile)
+        self._others = [one for one in self._passing if one.reason != "free_resources"]
         self._checked = not self._passing
-        self._listed = len(self._price) > _ALL_ROWS
+        self._listed = len(self._family_price) > _ALL_ROWS
         self._rows: NDArray[np.intp] = _NO_ROWS
-        self._short_price: FloatRow = self._price[:0]
+        self._short_price: FloatRow = self._family_price[:0]
         self._bound = -np.inf
         self._bound_work_s = 1.0
 
@@ -85,8 +84,63 @@ class Lane:
             if not self._passing or self._fits(row):
                 return row
 
+    def queue_costs(self, work_s: float) -> FloatRow:
+        """By row, what a brief task of so much work costs, infinite where it cannot be given now."""
+        around = self._round
+        costs: FloatRow = self._priced() * work_s
+        costs += around.base
+        costs[~around.open] = np.inf
+        for predicate in self._passing:
+            costs[~predicate.holds(self.profile, 0.0, around.ledger)] = np.inf
+        return costs
+
+    def can_take(self, rows: NDArray[np.intp]) -> BoolRow:
+        """Which of these rows, whose agents have a free slot, have all else that one such task takes."""
+        can = self.capable[rows]
+        if self._others:
+            can &= np.logical_and.reduce([one.holds(self.profile, 0.0, self._round.ledger) for one in self._others])[rows]
+        free = self._round.ledger.free
+        for column, amount in self.demand.amounts:
+            can &= free[rows, column] >= amount
+        return can
+
+    def take_each(self, rows: NDArray[np.intp]) -> bool:
+        """Take what one such task needs for each of these rows; if one that is there several times has not enough,
+        nothing is taken, and False returned."""
+        free = self._round.ledger.free
+        for at, (column, amount) in enumerate(self.demand.amounts):
+            np.subtract.at(free[:, column], rows, amount)
+            if int(free[rows, column].min(initial=0)) < 0:
+                for before, taken in self.demand.amounts[: at + 1]:
+                    np.add.at(free[:, before], rows, taken)
+                return False
+        return True
+
+    def take_one(self, row: int) -> bool:
+        """The same for one."""
+        ledger = self._round.ledger
+        if not ledger.fits(row, self.demand):
+            return False
+        ledger.take(row, self.demand)
+        return True
+
+    def fits_times(self) -> FloatRow:
+        """By row, how many of such tasks fit beside what was booked."""
+        ledger = self._round.ledger
+        times: FloatRow = np.full(len(self._family_price), 1.0 if self.demand.groups else np.inf)
+        for column, amount in self.demand.amounts:
+            times = np.minimum(times, ledger.free[:, column] // amount)
+        return times
+
+    def _priced(self) -> FloatRow:
+        """By row, the price of a second of work, infinite where the agent will not do."""
+        if self._price is None:
+            snapshot = self._round.snapshot
+            self._price = self._family_price + snapshot.feasible.refused(needs_of(self.profile), snapshot.agents)
+        return self._price
+
     def _costs(self, work_s: float, arrivals: Arrivals) -> FloatRow:
-        costs: FloatRow = self._price * work_s
+        costs: FloatRow = self._priced() * work_s
         costs += self._round.base
         if arrivals is AT_ONCE:
             return costs
@@ -111,13 +165,13 @@ class Lane:
             self._make_shortlist(work_s)
 
     def _make_shortlist(self, work_s: float) -> None:
-        costs = self._price * work_s
+        costs = self._priced() * work_s
         costs += self._round.base
         order = np.argpartition(costs, self._shortlist)
         self._rows = order[: self._shortlist]
         self._bound = costs.item(order.item(self._shortlist))
         self._bound_work_s = work_s
-        self._short_price = self._price[self._rows]
+        self._short_price = self._priced()[self._rows]
 
     def _fits(self, row: int) -> bool:
         """Whether the agent has what such a task takes beside what was booked. If not, it will not have it again
@@ -126,7 +180,7 @@ class Lane:
         if self._checked and ledger.fits(row, self.demand):
             return True
         fits = np.logical_and.reduce([one.holds(self.profile, 0.0, ledger) for one in self._passing])
-        self._price = np.where(fits, self._price, np.inf)
+        self._price = np.where(fits, self._priced(), np.inf)
         self._short_price = self._price[self._rows]
         self._checked = True
         return bool(fits[row])

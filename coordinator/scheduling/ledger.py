@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from coordinator.core.model import TaskProfile
 from coordinator.scheduling.agents import AgentTable, BoolRow, FloatRow, IntRow
@@ -102,3 +103,12 @@ class Ledger:
             self.free[row, column] -= amount
         for group in demand.groups:
             self.groups(group)[row] += 1
+
+    def take_each(
+        self, rows: NDArray[np.intp], demand: Demand, times: NDArray[np.int64] | int = 1
+    ) -> None:
+        """`take` on each of these rows, so many times."""
+        for column, amount in demand.amounts:
+            self.free[rows, column] -= amount * times
+        for group in demand.groups:
+            self.groups(group)[rows] += times

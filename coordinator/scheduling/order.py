@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Final
 
 from coordinator.core.model import Priority, TaskProfile
-from coordinator.scheduling.waiting import AGEING
+from coordinator.scheduling.waiting import AGEING, WaitingTask
 
-STARVATION_S: Final = 600.0
+STARVATION_S: Final = 3_600.0
 """Whoever has waited so long goes with the next higher priority."""
 
 _DEADLINE_S: Final = 60.0
@@ -22,17 +22,16 @@ Place = tuple[int, float, float, int]
 key."""
 
 
-def place_in_line(profile: TaskProfile, order_ms: int, rank_s: float, key: int, share: float, now_ms: int) -> Place:
-    """Where a task stands. `order_ms` is as in `WaitingTask`; `share` is what its namespace has, in seconds of
-    work by its weight."""
+def place_in_line(profile: TaskProfile, task: WaitingTask, share: float, now_ms: int) -> Place:
+    """Where a task stands. `share` is what its namespace has, in seconds of work by its weight."""
     level = int(profile.priority)
-    waited_ms = now_ms - order_ms - rank_s / AGEING * 1_000
+    waited_ms = now_ms - task.ready_ms
     if waited_ms > STARVATION_S * 1_000:
         level = min(level + int(waited_ms / (STARVATION_S * 1_000)), int(Priority.URGENT))
-    order: float = order_ms
+    order: float = task.order_ms
     if profile.deadline_ms:
-        order -= _pressure(profile.deadline_ms, rank_s, now_ms) / AGEING * 1_000
-    return -level, share, order, key
+        order -= _pressure(profile.deadline_ms, task.rank_s, now_ms) / AGEING * 1_000
+    return -level, share, order, task.key
 
 
 def _pressure(deadline_ms: int, rank_s: float, now_ms: int) -> float:

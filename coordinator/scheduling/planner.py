@@ -18,6 +18,7 @@ from typing import Final
 
 from coordinator.core.commands import Choice
 from coordinator.core.model import INDEX_BITS, Task, TaskProfile
+from coordinator.scheduling.bulk import MANY, Places, most_urgent, place_class
 from coordinator.scheduling.estimates import kind_of
 from coordinator.scheduling.feasibility import blocked_by
 from coordinator.scheduling.graphs import AT_ONCE, Arrivals, Expected
@@ -81,6 +82,8 @@ class _Planner:
 
     def run(self) -> Plan:
         snapshot, most = self._snapshot, self._limits.max_choices
+        if self._place_many():
+            return Plan(self._choices, len(snapshot.waiting), {}, snapshot.turn, self._round.withdrawn)
         heads = self._heads() if self._has_room() else []
         while heads and len(self._choices) < most:
             _, first = heads[0]
@@ -94,6 +97,32 @@ class _Planner:
             if not self._round.free and not self._has_room():
                 break
         return Plan(self._choices, len(snapshot.waiting), self._unplaced, snapshot.turn, self._round.withdrawn)
+
+    def _place_many(self) -> bool:
+        """Place many tasks at once, if there are many and places for them; False if none could be."""
+        snapshot, around = self._snapshot, self._round
+        most = min(around.ledger.free_slots(), self._limits.max_choices)
+        classes = list(snapshot.waiting.classes.values())
+        if any(self._is_brief(one) for one in classes):
+            most = self._limits.max_choices
+        if min(most, len(snapshot.waiting)) < MANY:
+            return False
+        moved = snapshot.graphs.moved
+        urgent = most_urgent(classes, most, self._now_ms)
+        first, some = urgent[len(urgent) // 2]
+        typical_s = self._work_s(first.profile, some[0].key, some[0].expected_ms)
+        places = Places(around, self._policy, self._prices, most, typical_s)
+        for members, tasks in urgent:
+            still = [one for one in tasks if one.key >> INDEX_BITS not in moved] if moved else tasks
+            if still and not members.profile.requirements.anti_affinity:
+                lane = self._lane(members.profile)
+                self._choices += place_class(around, lane, still, places, brief_s=self._brief_s)
+        places.close()
+        return bool(self._choices)
+
+    def _is_brief(self, members: TaskClass) -> bool:
+        first = members.tasks[0]
+        return self._work_s(members.profile, first.key, first.expected_ms) <= self._brief_s
 
     # --- the order ------------------------------------------------------------------------------------------
 
@@ -109,7 +138,7 @@ class _Planner:
 
     def _place_of(self, queue: _Queue) -> Place:
         task = queue.tasks[queue.at]
-        return place_in_line(queue.profile, task.order_ms, task.rank_s, task.key, 0.0, self._now_ms)
+        return place_in_line(queue.profile, task, 0.0, self._now_ms)
 
     def _replace_head(self, heads: list[_Head], queue: _Queue) -> None:
         """The class stands in line again with its next task. Meanwhile others may have come before it."""
@@ -144,11 +173,12 @@ class _Planner:
 
     def _foresee(self, task: Task, heads: list[_Head]) -> None:
         graph = self._snapshot.graphs.of(task.key)
-        rank_s = graph.rank(task.index) if graph is not None else 0.0
-        waiting = WaitingTask.ranked(self._now_ms, task.key, task.attempt + 1, "", task.expected_ms, rank_s)
-        heads.append(
-            (place_in_line(task.profile, waiting.order_ms, rank_s, task.key, 0.0, self._now_ms), task)
+        assert graph is not None
+        came_ms, rank_s = graph.dag.record.created_ms, graph.rank(task.index)
+        waiting = WaitingTask.ranked(
+            came_ms, self._now_ms, task.key, task.attempt + 1, "", task.expected_ms, rank_s
         )
+        heads.append((place_in_line(task.profile, waiting, 0.0, self._now_ms), task))
 
     def _unlock(self, key: int, heads: list[_Head]) -> None:
         """The task has a place: what waits for it alone can be foreseen."""

@@ -7,8 +7,9 @@ from heapq import heapreplace
 from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from coordinator.scheduling.agents import BoolRow, FloatRow
+from coordinator.scheduling.agents import BoolRow, FloatRow, IntRow
 from coordinator.scheduling.ledger import Demand, Ledger
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.weights import Weights
@@ -62,6 +63,38 @@ class Round:
         if self._take_place(row) and ledger.held.item(row) >= ledger.credit.item(row):
             self.open[row] = False
         return self._occupy(row, seconds, arrive_s)
+
+    def booked(self, rows: NDArray[np.intp], seconds: FloatRow) -> None:
+        """These agents, of which some may be there several times, have got tasks of so many seconds in free
+        slots; resources are taken already."""
+        for row in self._spares.keys() & set(rows.tolist()) if self._spares else ():
+            spare = self._spares.pop(row)
+            self.withdrawn.append((spare.key, spare.attempt))
+        size = len(self.wait)
+        self._hold(np.unique(rows), np.bincount(rows, minlength=size), np.bincount(rows, seconds, minlength=size))
+
+    def give_many(
+        self, rows: NDArray[np.intp], counts: NDArray[np.int64], demand: Demand, seconds: FloatRow
+    ) -> None:
+        """Each of these agents gets so many such tasks, of so many seconds each, in its slots and queue."""
+        self.ledger.take_each(rows, demand, counts)
+        size = len(self.wait)
+        self._hold(rows, np.bincount(rows, counts, size), np.bincount(rows, counts * seconds, size))
+
+    def _hold(self, rows: NDArray[np.intp], counts: FloatRow | IntRow, seconds: FloatRow) -> None:
+        """Count what these rows hold more, given over all rows."""
+        ledger = self.ledger
+        held = ledger.held[rows] + counts[rows].astype(np.int64)
+        ledger.held[rows] = held
+        slots = ledger.slots[rows]
+        full = rows[(held >= np.minimum(slots, ledger.credit[rows])) & ledger.slot_free[rows]]
+        ledger.slot_free[full] = False
+        self.open[rows[held >= ledger.credit[rows]]] = False
+        self.free -= len(full)
+        held_s = ledger.held_s[rows] + seconds[rows]
+        ledger.held_s[rows] = held_s
+        self.wait[rows] = wait = np.where(held < slots, 0.0, held_s / slots)
+        self.base[rows] = self._weights.time * wait + self._weights.balance * held_s / slots
 
     def keep(self, row: int, seconds: float, arrive_s: float) -> float:
         """One of the agent's places is kept for a task that will come; returns as `give`. With its last free

@@ -41,7 +41,7 @@ class Snapshot:
         graph = self.graphs.add(dag)
         previous = task.attempts[-1].agent if task.attempts else ""
         waiting = WaitingTask.ranked(
-            task.ready_ms, task.key, task.attempt + 1, previous, task.expected_ms, graph.rank(task.index)
+            dag.record.created_ms, task.ready_ms, task.key, task.attempt + 1, previous, task.expected_ms, graph.rank(task.index)
         )
         self.waiting.add(task.profile, waiting)
 

@@ -21,6 +21,11 @@ class Transfers:
         self._read_to = 0
         self._produced: dict[str, int] = {}
 
+    def any(self) -> bool:
+        """Whether anything has to be moved."""
+        self._catch_up()
+        return bool(self._edges or self._outside)
+
     def edges(self, index: int) -> Mapping[int, int]:
         """Bytes by the index of the predecessor that writes them; those that write nothing are left out."""
         self._catch_up()

@@ -12,13 +12,13 @@ import msgspec
 from coordinator.core.model import TaskProfile
 
 AGEING: Final = 0.1
-"""Seconds of upward rank that a second of waiting is worth. Since all age alike, the order of a class never
-changes by itself."""
+"""Seconds of upward rank that a second of a DAG's age is worth. Since all age alike, the order of a class never
+changes by itself, and in a DAG what hangs on a task alone counts."""
 
 
 class WaitingTask(msgspec.Struct, frozen=True, order=True, gc=False):
-    """A READY task, ordered as its class hands it out: `order_ms` is when it became ready, moved back by what
-    hangs on it (`AGEING`). `attempt` is the number that its next one gets; `previous` the agent of its last
+    """A READY task, ordered as its class hands it out: `order_ms` is when its DAG came, moved back by what hangs
+    on the task (`AGEING`). `attempt` is the number that its next one gets; `previous` the agent of its last
     failed attempt, "" if none: others are preferred. `expected_ms` is the client's estimate, `rank_s` the
     upward rank."""
 
@@ -28,18 +28,15 @@ class WaitingTask(msgspec.Struct, frozen=True, order=True, gc=False):
     previous: str = ""
     expected_ms: int = 0
     rank_s: float = 0.0
+    ready_ms: int = 0
 
     @classmethod
     def ranked(
-        cls, ready_ms: int, key: int, attempt: int, previous: str, expected_ms: int, rank_s: float
+        cls, came_ms: int, ready_ms: int, key: int, attempt: int, previous: str, expected_ms: int, rank_s: float
     ) -> WaitingTask:
-        """Of this upward rank."""
-        return cls(ready_ms - round(rank_s / AGEING * 1_000), key, attempt, previous, expected_ms, rank_s)
-
-    @property
-    def ready_ms(self) -> int:
-        """When it became ready."""
-        return self.order_ms + round(self.rank_s / AGEING * 1_000)
+        """Of this upward rank, in a DAG that came then."""
+        order_ms = came_ms - round(rank_s / AGEING * 1_000)
+        return cls(order_ms, key, attempt, previous, expected_ms, rank_s, ready_ms)
 
 
 class TaskClass:
