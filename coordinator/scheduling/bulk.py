@@ -191,7 +191,9 @@ def _level(around: Round, lane: Lane, work_s: float, tasks: int) -> list[int]:
     seconds = work_s * lane.inverse_speed
     slots = ledger.slots
     queue = np.maximum((bound.seconds * slots - ledger.held_s) / np.maximum(seconds, 1e-9), bound.least)
-    room = np.minimum(np.maximum(slots - ledger.held, 0) + np.minimum(queue, bound.most), ledger.credit - ledger.held)
+    room = np.minimum(
+        np.maximum(slots - ledger.held, 0) + np.minimum(queue, bound.most), ledger.credit - ledger.held
+    )
     room = np.where(costs < np.inf, np.minimum(room, lane.fits_times()), 0).astype(np.int64)
     step = np.maximum(seconds / slots, 1e-12)
     first = np.where(room > 0, costs, np.inf)
@@ -206,9 +208,7 @@ def _level(around: Round, lane: Lane, work_s: float, tasks: int) -> list[int]:
     return spread
 
 
-def _fill(
-    first: FloatRow, step: FloatRow, room: NDArray[np.int64], tasks: int
-) -> NDArray[np.int64]:
+def _fill(first: FloatRow, step: FloatRow, room: NDArray[np.int64], tasks: int) -> NDArray[np.int64]:
     """How many go where, the next always to where it costs least: the k-th on a row costs `first + k x step`."""
     if int(room.sum()) <= tasks:
         return room

@@ -140,6 +140,7 @@ class Estimates:
     def recall(self, kind: Kind, count: int, log_mean: float, variance: float) -> None:
         """What is known of a kind from agents that are not here: the logarithms of `count` durations at speed
         1, over their basis."""
+        self._fit_to_agents()
         ends = self._kinds.get(kind) or self._new_kind(kind)
         ends.prior = (float(count), log_mean, max(variance, _LEAST_SPREAD**2))
         ends.log_mean, ends.variance = log_mean, ends.prior[2]

@@ -98,7 +98,9 @@ class Lane:
         """Which of these rows, whose agents have a free slot, have all else that one such task takes."""
         can = self.capable[rows]
         if self._others:
-            can &= np.logical_and.reduce([one.holds(self.profile, 0.0, self._round.ledger) for one in self._others])[rows]
+            can &= np.logical_and.reduce(
+                [one.holds(self.profile, 0.0, self._round.ledger) for one in self._others]
+            )[rows]
         free = self._round.ledger.free
         for column, amount in self.demand.amounts:
             can &= free[rows, column] >= amount
@@ -136,7 +138,9 @@ class Lane:
         """By row, the price of a second of work, infinite where the agent will not do."""
         if self._price is None:
             snapshot = self._round.snapshot
-            self._price = self._family_price + snapshot.feasible.refused(needs_of(self.profile), snapshot.agents)
+            self._price = self._family_price + snapshot.feasible.refused(
+                needs_of(self.profile), snapshot.agents
+            )
         return self._price
 
     def _costs(self, work_s: float, arrivals: Arrivals) -> FloatRow:

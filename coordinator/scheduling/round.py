@@ -71,7 +71,9 @@ class Round:
             spare = self._spares.pop(row)
             self.withdrawn.append((spare.key, spare.attempt))
         size = len(self.wait)
-        self._hold(np.unique(rows), np.bincount(rows, minlength=size), np.bincount(rows, seconds, minlength=size))
+        self._hold(
+            np.unique(rows), np.bincount(rows, minlength=size), np.bincount(rows, weights=seconds, minlength=size)
+        )
 
     def give_many(
         self, rows: NDArray[np.intp], counts: NDArray[np.int64], demand: Demand, seconds: FloatRow
@@ -79,12 +81,16 @@ class Round:
         """Each of these agents gets so many such tasks, of so many seconds each, in its slots and queue."""
         self.ledger.take_each(rows, demand, counts)
         size = len(self.wait)
-        self._hold(rows, np.bincount(rows, counts, size), np.bincount(rows, counts * seconds, size))
+        self._hold(
+            rows,
+            np.bincount(rows, weights=counts, minlength=size).astype(np.int64),
+            np.bincount(rows, weights=counts * seconds, minlength=size),
+        )
 
-    def _hold(self, rows: NDArray[np.intp], counts: FloatRow | IntRow, seconds: FloatRow) -> None:
+    def _hold(self, rows: NDArray[np.intp], counts: IntRow, seconds: FloatRow) -> None:
         """Count what these rows hold more, given over all rows."""
         ledger = self.ledger
-        held = ledger.held[rows] + counts[rows].astype(np.int64)
+        held = ledger.held[rows] + counts[rows]
         ledger.held[rows] = held
         slots = ledger.slots[rows]
         full = rows[(held >= np.minimum(slots, ledger.credit[rows])) & ledger.slot_free[rows]]

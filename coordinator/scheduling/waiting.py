@@ -32,7 +32,14 @@ class WaitingTask(msgspec.Struct, frozen=True, order=True, gc=False):
 
     @classmethod
     def ranked(
-        cls, came_ms: int, ready_ms: int, key: int, attempt: int, previous: str, expected_ms: int, rank_s: float
+        cls,
+        came_ms: int,
+        ready_ms: int,
+        key: int,
+        attempt: int,
+        previous: str,
+        expected_ms: int,
+        rank_s: float,
     ) -> WaitingTask:
         """Of this upward rank, in a DAG that came then."""
         order_ms = came_ms - round(rank_s / AGEING * 1_000)
