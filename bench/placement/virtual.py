@@ -1,9 +1,8 @@
 """The project's own state machine and scheduler on virtual time: a workflow on agents of one slot each.
 
-Nothing of the scheduler is copied here: entries go through `machine.apply`, their effects through `Mirror`, and
-what `Scheduler` decides is the next entry, as on a leader. What is simulated are the agents: a task's inputs
-begin to move when it is given to an agent, and its work takes as long as `Reality` says.
-"""
+Nothing of the scheduler is copied here: entries go through `machine.apply`, their effects through `Mirror`,
+and what `Scheduler` decides is the next entry, as on a leader. What is simulated are the agents: a task's
+inputs begin to move when it is given to an agent, and its work takes as long as `Reality` says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The placement loop: keeps the scheduler's snapshot current with what is applied, and proposes what it decides.
+"""The placement loop: keeps the scheduler's snapshot current with what is applied, and proposes what it
+decides.
 
 A decision is counted as carried out as soon as it is proposed, so that the next round need not wait for its
 commit; what `apply` then refuses is taken back.

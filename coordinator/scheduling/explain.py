@@ -48,7 +48,8 @@ def explain(
     profile: TaskProfile, snapshot: Snapshot, expected_ms: int = 0, kept: Expected | None = None
 ) -> Explanation:
     """Where a task of this profile could go, and what stands in the way elsewhere. `expected_ms` is the
-    client's estimate: it decides on the room in queues. `kept` is the place that the last plan keeps for it."""
+    client's estimate: it decides on the room in queues. `kept` is the place that the last plan keeps for
+    it."""
     agents = snapshot.agents
     ledger = Ledger(agents, snapshot.look_ahead)
     needs = needs_of(profile)

@@ -9,9 +9,10 @@ import msgspec
 
 
 class LookAhead(msgspec.Struct, frozen=True):
-    """The bound on what an agent holds: `seconds` of expected work per slot, but of tasks of up to `brief_s` always
-    `least` attempts beyond its slots, and never more than `most`. What lasts longer waits for a free slot: the
-    time between two messages is little beside it, and the best agent is known best at the last moment."""
+    """The bound on what an agent holds: `seconds` of expected work per slot, but of tasks of up to `brief_s`
+    always `least` attempts beyond its slots, and never more than `most`. What lasts longer waits for a free
+    slot: the time between two messages is little beside it, and the best agent is known best at the last
+    moment."""
 
     seconds: float = 0.020
     least: int = 1

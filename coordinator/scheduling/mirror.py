@@ -106,7 +106,8 @@ class Mirror:
         self.overload.record(agent_id, load)
 
     def judge_loads(self) -> bool:
-        """Mark who is overloaded, and those who have recovered not; returns whether any mark may have changed."""
+        """Mark who is overloaded, and those who have recovered not; returns whether any mark may have
+        changed."""
         touched = self.overload.judge()
         for agent_id in touched:
             agent = self._state().agents.get(agent_id)

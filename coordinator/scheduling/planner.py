@@ -7,9 +7,8 @@ next round, when more is known (late binding). Tasks that cannot begin yet but w
 their way keep places too, as HEFT would (Topcuoglu, Hariri and Wu 2002), but for the round alone. After
 `Policy.foresight` such places whatever is free goes to whoever is next: no agent idles while very many wait.
 
-No loop runs over agents x tasks in Python: an agent is found with a few vector operations, on the shortlist of
-the task's class where there are many agents.
-"""
+No loop runs over agents x tasks in Python: an agent is found with a few vector operations, on the shortlist
+of the task's class where there are many agents."""
 
 from __future__ import annotations
 
@@ -81,7 +80,7 @@ class _Planner:
         self._unlocking: dict[int, int] = {}
 
     def run(self) -> Plan:
-        snapshot, most = self._snapshot, self._limits.max_choices
+        most = self._limits.max_choices
         if self._place_many():
             return self._plan()
         heads = self._heads() if self._has_room() else []

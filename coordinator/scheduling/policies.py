@@ -1,5 +1,5 @@
-"""Placement policies by name: those that weigh costs (`weights`), and the simple ones, which see nothing of what
-tasks last and are the baselines. To add one: its line here."""
+"""Placement policies by name: those that weigh costs (`weights`), and the simple ones, which see nothing of
+what tasks last and are the baselines. To add one: its line here."""
 
 from __future__ import annotations
 

@@ -1,11 +1,10 @@
 """Second attempts on agents that would else be idle: where the first to end is expected to end sooner.
 
-Durations are uncertain, and what counts is the last task of a DAG. So the same few scenarios of what tasks and
-agents turn out to be are drawn for all of them, given how long each attempt has run already, and an idle agent
-goes where it brings the expected end of the DAGs forward most. That is the expected improvement of Monte Carlo
-schedules (Zheng and Sakellariou, ScienceDirect JPDC 73(12), 2013) with the speculative copies of MapReduce (Dean
-and Ghemawat, OSDI 2004, section 3.6) as the moves.
-"""
+Durations are uncertain, and what counts is the last task of a DAG. So the same few scenarios of what tasks
+and agents turn out to be are drawn for all of them, given how long each attempt has run already, and an idle
+agent goes where it brings the expected end of the DAGs forward most. That is the expected improvement of
+Monte Carlo schedules (Zheng and Sakellariou, ScienceDirect JPDC 73(12), 2013) with the speculative copies of
+MapReduce (Dean and Ghemawat, OSDI 2004, section 3.6) as the moves."""
 
 from __future__ import annotations
 
@@ -39,8 +38,8 @@ AGENTS_LOOKED_AT: Final = 64
 ATTEMPTS_LOOKED_AT: Final = 5_000
 
 REPEATABLE: Final = frozenset({TaskFamily.MODEL, TaskFamily.COMPUTE})
-"""Families whose tasks may run twice at once: what they do is to give a result. Tools, transfers and messages act on
-the world."""
+"""Families whose tasks may run twice at once: what they do is to give a result. Tools, transfers and messages
+act on the world."""
 
 LEAST_S: Final = 1.0
 """A task that is expected to end sooner is left alone."""

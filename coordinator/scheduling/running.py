@@ -29,8 +29,8 @@ _FRESH_S: Final = 0.02
 
 
 class Live(NamedTuple):
-    """An attempt with an agent: its place in the columns, what it is, and when it began (None: it has not said
-    so)."""
+    """An attempt with an agent: its place in the columns, what it is, and when it began (None: it has not
+    said so)."""
 
     place: int
     row: int
@@ -40,7 +40,8 @@ class Live(NamedTuple):
 
 
 class Running:
-    """Per attempt (`place`): its agent's row, the logarithm of its expected duration there, and since when."""
+    """Per attempt (`place`): its agent's row, the logarithm of its expected duration there, and since
+    when."""
 
     def __init__(self, agents: AgentTable, estimates: Estimates) -> None:
         self._agents = agents
@@ -84,7 +85,8 @@ class Running:
         }
 
     def ends(self, key: int, now_s: float) -> tuple[int, float] | None:
-        """Where a task is expected to end first, as a row, and in how many seconds; None if no agent has it."""
+        """Where a task is expected to end first, as a row, and in how many seconds; None if no agent has
+        it."""
         numbers = self._tasks.get(key)
         if not numbers:
             return None
@@ -137,8 +139,8 @@ class Running:
         return live
 
     def renew(self) -> None:
-        """Expect of what runs what is known by now: of a bounded number at once, those first that were longest
-        not looked at."""
+        """Expect of what runs what is known by now: of a bounded number at once, those first that were
+        longest not looked at."""
         version = self._estimates.version
         if self._renewed == version or not self._live:
             return

@@ -25,8 +25,8 @@ _MADE_ROOM: Final = "another attempt of it is expected to end sooner"
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """Commands to propose first, the choices to propose then, in one entry if that can be, and the plan behind
-    them."""
+    """Commands to propose first, the choices to propose then, in one entry if that can be, and the plan
+    behind them."""
 
     before: list[Command]
     choices: list[Choice]

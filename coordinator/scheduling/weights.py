@@ -1,9 +1,8 @@
 """What a plan is worth: the weights of its objectives, and policies that name them (E1).
 
-Minimise `time x ExecutionTime + balance x LoadImbalance + communication x CommunicationCost + energy x Energy`,
-all four in seconds: until the task has ended; of work per slot that its agent has before it; of moving its
-inputs; of running at the mean power of those agents that say theirs.
-"""
+Minimise `time x ExecutionTime + balance x LoadImbalance + communication x CommunicationCost + energy x
+Energy`, all four in seconds: until the task has ended; of work per slot that its agent has before it; of
+moving its inputs; of running at the mean power of those agents that say theirs."""
 
 from __future__ import annotations
 
@@ -43,9 +42,9 @@ class Weights(msgspec.Struct, frozen=True):
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """`rivals` are the attempts that a task may have at once where agents would else be idle, the next of them once
-    those before have lasted for `patience` times what was expected of them; `foresight` bounds the places that
-    a round keeps for tasks that wait for a better one than is free, or cannot begin yet."""
+    """`rivals` are the attempts that a task may have at once where agents would else be idle, the next of
+    them once those before have lasted for `patience` times what was expected of them; `foresight` bounds the
+    places that a round keeps for tasks that wait for a better one than is free, or cannot begin yet."""
 
     name: str
     weights: Weights = Weights()

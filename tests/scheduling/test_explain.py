@@ -105,7 +105,12 @@ def test_what_an_agent_is(
 
 def test_what_is_free_now(crew: Crew) -> None:
     snapshot = crew(
-        away={}, full={"credit": 2}, apart={"slots": 2}, slow={}, small={"resources": Resources(milli_cores=9)}, fine={}
+        away={},
+        full={"credit": 2},
+        apart={"slots": 2},
+        slow={},
+        small={"resources": Resources(milli_cores=9)},
+        fine={},
     )
     agents = snapshot.agents
     agents.put(agents.specs[0], epoch=1, refusing="draining")  # type: ignore[arg-type]
