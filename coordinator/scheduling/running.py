@@ -179,7 +179,8 @@ class Running:
     def waits(self, now_s: float) -> FloatRow:
         """By agent row, the seconds until a slot is expected to be free; 0 where one is. The caller's to
         write to."""
-        if self._stale or now_s - self._waits_at > _FRESH_S or now_s < self._waits_at:
+        fresh = len(self._waits) == self._agents.size and 0 <= now_s - self._waits_at <= _FRESH_S
+        if self._stale or not fresh:
             self._waits = self._compute(now_s)
             self._waits_at = now_s
             self._stale = False
