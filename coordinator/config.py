@@ -104,6 +104,12 @@ class AgentsSection(msgspec.Struct, frozen=True, kw_only=True):
     max_load_reports_per_s: Count = 1_000
 
 
+class SchedulingSection(msgspec.Struct, frozen=True, kw_only=True):
+    """How the leader places tasks: by which of `scheduling.policies`."""
+
+    policy: Literal["balanced", "fast", "green", "cheap-network", "least-loaded", "round-robin"] = "balanced"
+
+
 class TlsSection(msgspec.Struct, frozen=True, kw_only=True):
     """Links between nodes. With `mode` "required", nodes prove by their certificate who they are; the three
     files are in PEM form. From `warn_days` before the certificate ends, the log says so."""
@@ -161,6 +167,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     raft: RaftSettings = RaftSettings()
     limits: LimitsSection = LimitsSection()
     agents: AgentsSection = AgentsSection()
+    scheduling: SchedulingSection = SchedulingSection()
     load: LoadSettings = LoadSettings()
     tls: TlsSection = TlsSection()
     retention: RetentionSection = RetentionSection()
