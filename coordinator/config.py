@@ -28,6 +28,7 @@ from coordinator.dag.limits import DagLimits
 from coordinator.errors import ConfigError
 from coordinator.forecast.settings import ForecastSettings
 from coordinator.scheduling.load_settings import LoadSettings
+from coordinator.scheduling.settings import SchedulingSettings
 
 CONFIG_VARIABLE: Final = "COORDINATOR_CONFIG"
 """Names the configuration file where no flag does."""
@@ -104,12 +105,6 @@ class AgentsSection(msgspec.Struct, frozen=True, kw_only=True):
     max_load_reports_per_s: Count = 1_000
 
 
-class SchedulingSection(msgspec.Struct, frozen=True, kw_only=True):
-    """How the leader places tasks: by which of `scheduling.policies`."""
-
-    policy: Literal["balanced", "fast", "green", "cheap-network", "least-loaded", "round-robin"] = "balanced"
-
-
 class TlsSection(msgspec.Struct, frozen=True, kw_only=True):
     """Links between nodes. With `mode` "required", nodes prove by their certificate who they are; the three
     files are in PEM form. From `warn_days` before the certificate ends, the log says so."""
@@ -167,7 +162,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     raft: RaftSettings = RaftSettings()
     limits: LimitsSection = LimitsSection()
     agents: AgentsSection = AgentsSection()
-    scheduling: SchedulingSection = SchedulingSection()
+    scheduling: SchedulingSettings = SchedulingSettings()
     load: LoadSettings = LoadSettings()
     tls: TlsSection = TlsSection()
     retention: RetentionSection = RetentionSection()
