@@ -33,6 +33,8 @@ _SPARE_PLACES: Final = 16
 _POOL: Final = 4
 """Places that are brought into order, per task of the round; others come after them as they are."""
 
+_INSTANT_S: Final = 1e-9
+
 _LEVELS: Final = 24
 """Halvings of the search for a level: finer than any difference that matters."""
 
@@ -62,14 +64,12 @@ def most_urgent(
     return [(classes[at], classes[at].tasks[:count]) for at, count in counts.items()]
 
 
-def place_class(
-    around: Round, lane: Lane, tasks: Sequence[WaitingTask], places: Places, *, brief_s: float
-) -> list[Choice]:
+def place_class(around: Round, lane: Lane, tasks: Sequence[WaitingTask], places: Places) -> list[Choice]:
     """Agents for tasks of one class, none of which has data to wait for: for as many as there are."""
     work = _work(around, lane, tasks)
-    mean_s = sum(work) / len(work)
-    if mean_s <= brief_s:
-        chosen = _level(around, lane, mean_s, len(tasks))
+    first = tasks[0]
+    if around.snapshot.is_brief(lane.profile, first.key, first.expected_ms):
+        chosen = _level(around, lane, sum(work) / len(work), len(tasks))
     else:
         rows = places.take(lane, len(tasks))
         chosen = rows.tolist()
@@ -190,12 +190,14 @@ def _level(around: Round, lane: Lane, work_s: float, tasks: int) -> list[int]:
     costs = lane.queue_costs(work_s)
     seconds = work_s * lane.inverse_speed
     slots = ledger.slots
-    queue = np.maximum((bound.seconds * slots - ledger.held_s) / np.maximum(seconds, 1e-9), bound.least)
-    room = np.minimum(
-        np.maximum(slots - ledger.held, 0) + np.minimum(queue, bound.most), ledger.credit - ledger.held
-    )
+    queued = np.maximum(ledger.held - slots, 0)
+    in_time = np.floor((bound.seconds * slots - ledger.held_s) / np.maximum(seconds, _INSTANT_S))
+    in_queue = np.minimum(bound.least, bound.most) - queued
+    room = np.maximum(np.maximum(slots - ledger.held, 0) + np.maximum(in_queue, 0), in_time)
+    room = np.minimum(room, slots + bound.most - ledger.held)
+    room = np.minimum(room, ledger.credit - ledger.held)
     room = np.where(costs < np.inf, np.minimum(room, lane.fits_times()), 0).astype(np.int64)
-    step = np.maximum(seconds / slots, 1e-12)
+    step = np.maximum(seconds / slots, _INSTANT_S)
     first = np.where(room > 0, costs, np.inf)
     counts = _fill(first, step, room, tasks)
     rows = np.flatnonzero(counts)

@@ -74,7 +74,6 @@ class _Planner:
         self._unplaced: dict[str, int] = {}
         places = _PLACES_KEPT + _PLACES_PER_AGENT * len(snapshot.agents.rows)
         self._places_left = min(policy.foresight, places)
-        self._brief_s = snapshot.look_ahead.brief_s
         self._expected: dict[int, Expected] = {}
         self._kept: dict[int, Expected] = {}
         self._unlocking: dict[int, int] = {}
@@ -119,13 +118,13 @@ class _Planner:
             still = [one for one in tasks if one.key >> INDEX_BITS not in moved] if moved else tasks
             if still and not members.profile.requirements.anti_affinity:
                 lane = self._lane(members.profile)
-                self._choices += place_class(around, lane, still, places, brief_s=self._brief_s)
+                self._choices += place_class(around, lane, still, places)
         places.close()
         return bool(self._choices)
 
     def _is_brief(self, members: TaskClass) -> bool:
         first = members.tasks[0]
-        return self._snapshot.work_s(members.profile, first.key, first.expected_ms) <= self._brief_s
+        return self._snapshot.is_brief(members.profile, first.key, first.expected_ms)
 
     # --- the order ------------------------------------------------------------------------------------------
 
@@ -214,7 +213,7 @@ class _Planner:
         lane, task = queue.lane, queue.tasks[queue.at]
         work_s = self._snapshot.work_s(queue.profile, task.key, task.expected_ms)
         arrivals = self._arrivals(task.key)
-        brief = work_s <= self._brief_s
+        brief = self._snapshot.is_brief(queue.profile, task.key, task.expected_ms)
         if self._places_left > 0 and not brief:
             row = lane.cheapest(work_s, arrivals, self._previous(task))
         else:
