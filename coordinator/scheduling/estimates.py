@@ -39,6 +39,8 @@ _SPEED_SPREAD: Final = 0.3
 """By how much agents differ from what they advertise."""
 _FAMILY_SPREAD: Final = 0.15
 """By how much an agent's speed differs between families."""
+_LITTLE: Final = 0.1
+"""Of a logarithm: by so much durations may change before ranks are made anew."""
 _LONGEST_S: Final = 1e9
 _RENEWED_AT_ONCE: Final = 64
 """Kinds, and agents, that one renewal brings up to date: what is left follows with the next."""
@@ -83,7 +85,7 @@ def kind_of(profile: TaskProfile, expected_ms: int) -> Kind:
 class _Ends:
     """Of one kind, by agent row: how many ended, the sum of their logarithms and of those squared."""
 
-    __slots__ = ("family", "log_mean", "prior", "sums", "variance")
+    __slots__ = ("family", "log_mean", "prior", "sums", "told", "variance")
 
     def __init__(self, family: TaskFamily, rows: int, prior: tuple[float, float, float]) -> None:
         self.family = family
@@ -92,6 +94,8 @@ class _Ends:
         """Ends of unknown agents: their weight, mean and variance."""
         self.log_mean = prior[1]
         self.variance = prior[2]
+        self.told = math.inf
+        """The mean when the epoch last changed because of it."""
 
     @property
     def known(self) -> float:
@@ -100,7 +104,8 @@ class _Ends:
 
 
 class Estimates:
-    """`version` changes whenever an expectation or a speed may have."""
+    """`version` changes whenever an expectation or a speed may have, `epoch` when one of a kind has by more
+    than a little."""
 
     def __init__(self, agents: AgentTable) -> None:
         self._agents = agents
@@ -116,6 +121,7 @@ class Estimates:
         self._speeds: dict[TaskFamily, tuple[tuple[int, int], FloatRow]] = {}
         self._mean_inverse = ((-1, -1), 1.0)
         self.version = 0
+        self.epoch = 0
 
     # --- learning -------------------------------------------------------------------------------------------
 
@@ -185,6 +191,10 @@ class Estimates:
                 self._renew_rows(rows)
         for kind in kinds:
             del self._changed_kinds[kind]
+            ends = self._kinds[kind]
+            if abs(ends.log_mean - ends.told) > _LITTLE:
+                ends.told = ends.log_mean
+                self.epoch += 1
         for row in rows.tolist():
             del self._changed_rows[row]
         self._expected.clear()

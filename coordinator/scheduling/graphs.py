@@ -39,7 +39,7 @@ AT_ONCE: Final = Arrivals(0.0, 0.0, {})
 
 
 class Graph:
-    """One DAG. `ranks` are by index, `ranked` the version of the estimates that they were made with."""
+    """One DAG. `ranks` are by index, `ranked` the epoch of the estimates that they were made with."""
 
     def __init__(self, dag: Dag) -> None:
         self.dag = dag
@@ -54,12 +54,12 @@ class Graph:
         self.moves = self.linked or self.transfers is not None
         """Whether any of its tasks waits for data or for others."""
 
-    def rank_steps(self, duration_s: Callable[[Task], float], version: int) -> Iterator[None]:
+    def rank_steps(self, duration_s: Callable[[Task], float], epoch: int) -> Iterator[None]:
         """Bring the ranks up to date, with pauses."""
         for ranks in upward_ranks(self.dag.tasks, duration_s, self._transfer_s):
             self.ranks = ranks if len(ranks) >= len(self.ranks) else self.ranks
             yield
-        self.ranked = version
+        self.ranked = epoch
 
     def rank(self, index: int) -> float:
         """In seconds; 0 for a task that has come since ranks were made."""

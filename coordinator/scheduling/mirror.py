@@ -60,7 +60,7 @@ class Mirror:
             if given not in self.proposed:
                 self.hold(*given, now_s)
         for due_ms, key, attempt in effects.expire_at:
-            if (task := self._known(key)) is not None:
+            if snapshot.running.holds(key) and (task := self._known(key)) is not None:
                 snapshot.begin(key, attempt, (due_ms - task.profile.timeout_ms) / 1_000)
         for agent_id, key, attempt in effects.acked:
             snapshot.release(agent_id, key, attempt, completed=(key, attempt) in completed)

@@ -1,4 +1,5 @@
-"""The attempts that agents hold, in time: when each slot is free again.
+"""The attempts that agents hold, in time: when each slot is free again. Brief ones are not among them: of
+those the seconds that an agent holds are enough.
 
 Attempts have columns, so that a look at all of them is a handful of vector operations, whatever their number.
 What an attempt may still take follows from how long it has run: the longer than expected, the longer it will
@@ -59,6 +60,8 @@ class Running:
         self._log_mean: FloatRow = np.zeros(_FIRST_ATTEMPTS)
         self._sigma: FloatRow = np.zeros(_FIRST_ATTEMPTS)
         self._since: FloatRow = np.zeros(_FIRST_ATTEMPTS)
+        self._nominal: FloatRow = np.zeros(_FIRST_ATTEMPTS)
+        """The seconds that an attempt counts for in what its agent holds."""
         self._began: BoolRow = np.zeros(_FIRST_ATTEMPTS, np.bool_)
         self._waits: FloatRow = np.zeros(0)
         self._waits_at = -np.inf
@@ -99,9 +102,16 @@ class Running:
         return self._live.items()
 
     def hold(
-        self, key: int, attempt: int, row: int, profile: TaskProfile, expected_ms: int, now_s: float
+        self,
+        key: int,
+        attempt: int,
+        row: int,
+        profile: TaskProfile,
+        expected_ms: int,
+        seconds: float,
+        now_s: float,
     ) -> None:
-        """The agent in this row has been given this attempt."""
+        """The agent in this row has been given this attempt, which counts for so many seconds there."""
         place = self._vacant.pop() if self._vacant else self._next_place()
         live = self._live[key, attempt] = Live(place, row, profile, expected_ms, None)
         attempts = self._tasks.setdefault(key, [])
@@ -110,6 +120,7 @@ class Running:
             self._shared[key] = None
         self._row[place] = row
         self._since[place] = now_s
+        self._nominal[place] = seconds
         self._began[place] = False
         self._expect(key, live)
         self._stale = self._stale_left = True
@@ -195,23 +206,26 @@ class Running:
     def _compute(self, now_s: float) -> FloatRow:
         agents = self._agents
         size = agents.size
+        slots = agents.slots[:size]
+        full = agents.held[:size] >= slots
         if not self._live:
-            return np.zeros(size)
+            return np.where(full, agents.held_s[:size] / slots, 0.0)
         rows = self._row[: self._used]
         held = np.flatnonzero(rows != _NOWHERE)
         rows, left, began = rows[held], self.left(now_s)[held], self._began[held]
         first = np.full(size, np.inf)
         np.minimum.at(first, rows[began], left[began])
+        nominal = np.bincount(rows, self._nominal[held], minlength=size)
         total = np.bincount(rows, left, minlength=size)
         queued = np.bincount(rows[~began], left[~began], minlength=size)
-        slots = agents.slots[:size]
         behind = np.where(np.isfinite(first), first + queued / slots, total / slots)
-        waits: FloatRow = np.where(agents.held[:size] < slots, 0.0, behind)
+        behind += np.maximum(agents.held_s[:size] - nominal, 0.0) / slots
+        waits: FloatRow = np.where(full, behind, 0.0)
         return waits
 
     def _next_place(self) -> int:
         if self._used == len(self._row):
-            for name in ("_row", "_log_mean", "_sigma", "_since", "_began"):
+            for name in ("_row", "_log_mean", "_sigma", "_since", "_nominal", "_began"):
                 column = getattr(self, name)
                 setattr(self, name, np.concatenate([column, np.zeros_like(column)]))
             self._row[self._used :] = _NOWHERE

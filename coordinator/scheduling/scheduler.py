@@ -83,17 +83,17 @@ class Scheduler:
     def _renew_ranks(self) -> None:
         """Ranks follow the estimates, a bounded number of tasks at a time."""
         snapshot, left = self.snapshot, RANKED_AT_ONCE
-        version = snapshot.estimates.version
+        epoch = snapshot.estimates.epoch
         for graph in snapshot.graphs:
             if left <= 0:
                 return
-            if not graph.linked or graph.ranked >= version:
+            if not graph.linked or graph.ranked >= epoch:
                 continue
             number = graph.dag.record.number
-            steps = self._ranking.setdefault(number, graph.rank_steps(snapshot.duration_s, version))
+            steps = self._ranking.setdefault(number, graph.rank_steps(snapshot.duration_s, epoch))
             while left > 0 and next(steps, _DONE) is not _DONE:
                 left -= min(len(graph.dag.tasks), RANKED_AT_ONCE)
-            if graph.ranked >= 0 and graph.ranked == version:
+            if graph.ranked == epoch:
                 del self._ranking[number]
                 self._requeue(graph)
 

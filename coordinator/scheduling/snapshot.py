@@ -58,10 +58,15 @@ class Snapshot:
         row = agents.rows.get(agent_id)
         if row is None or (key, attempt) in agents.held_attempts[row]:
             return
-        first = not self.running.holds(key)
+        work = self.work(profile, key, expected_ms)
         speed = math.exp(self.estimates.log_speed(profile.family, row)[0])
-        agents.hold(agent_id, key, attempt, profile, self.work_s(profile, key, expected_ms) / speed)
-        self.running.hold(key, attempt, row, profile, expected_ms, now_s)
+        seconds = work.seconds / speed
+        agents.hold(agent_id, key, attempt, profile, seconds)
+        if self._brief(work):
+            # It will have ended before anything could be made of how long it takes.
+            return
+        first = not self.running.holds(key)
+        self.running.hold(key, attempt, row, profile, expected_ms, seconds, now_s)
         if first:
             self.foreseen.held(key)
             if (graph := self.graphs.of(key)) is not None:
@@ -113,7 +118,9 @@ class Snapshot:
 
     def is_brief(self, profile: TaskProfile, key: int, expected_ms: int) -> bool:
         """Whether a task may queue on an agent: it is known not to last."""
-        work = self.work(profile, key, expected_ms)
+        return self._brief(self.work(profile, key, expected_ms))
+
+    def _brief(self, work: Expectation) -> bool:
         return work.known and work.seconds <= self.look_ahead.brief_s
 
     def duration_s(self, task: Task) -> float:
