@@ -54,11 +54,12 @@ class Graph:
         """Whether any of its tasks waits for data or for others."""
 
     def rank_steps(self, duration_s: Callable[[Task], float], version: int) -> Iterator[None]:
-        """Bring the ranks up to date, with pauses."""
-        for ranks in upward_ranks(self.dag.tasks, duration_s, self._transfer_s):
-            self.ranks = ranks if len(ranks) >= len(self.ranks) else self.ranks
+        """Bring the ranks up to date, with pauses; until they are complete those before them count."""
+        ranks = self.ranks
+        for made in upward_ranks(self.dag.tasks, duration_s, self._transfer_s):
+            ranks = made
             yield
-        self.ranked = version
+        self.ranks, self.ranked = ranks, version
 
     def rank(self, index: int) -> float:
         """In seconds; 0 for a task that has come since ranks were made."""
