@@ -40,6 +40,8 @@ _SPEED_SPREAD: Final = 0.3
 """By how much agents differ from what they advertise."""
 _FAMILY_SPREAD: Final = 0.15
 """By how much an agent's speed differs between families."""
+_FARTHEST: Final = 5.0
+"""Of the logarithm, from what is expected: an end that is farther off counts as if it were there."""
 _LONGEST_S: Final = 1e9
 _RENEWED_AT_ONCE: Final = 64
 """Kinds, and agents, that one renewal brings up to date: what is left follows with the next."""
@@ -83,7 +85,7 @@ def kind_of(profile: TaskProfile, expected_ms: int) -> Kind:
 class _Ends:
     """Of one kind, by agent row: how many ended, the sum of their logarithms and of those squared."""
 
-    __slots__ = ("family", "log_mean", "prior", "sums", "variance")
+    __slots__ = ("family", "log_mean", "noise", "prior", "settled", "sums", "variance")
 
     def __init__(self, family: TaskFamily, rows: int, prior: tuple[float, float, float]) -> None:
         self.family = family
@@ -92,6 +94,10 @@ class _Ends:
         """Ends of unknown agents: their weight, mean and variance."""
         self.log_mean = prior[1]
         self.variance = prior[2]
+        self.noise = prior[2]
+        """The variance between ends on the same agent."""
+        self.settled = False
+        """Its own ends count in the mean and the variances."""
 
     @property
     def known(self) -> float:
@@ -129,17 +135,21 @@ class Estimates:
         value = math.log(max(seconds, 1e-6) * self._agents.speed.item(row) / basis)
         ends = self._kinds.pop(kind, None) or self._new_kind(kind)
         self._kinds[kind] = ends
+        factor = self._total_factor(ends.family, row)
+        if ends.settled and ends.known >= PRIOR_ENDS:
+            value = min(max(value, ends.log_mean - factor - _FARTHEST), ends.log_mean - factor + _FARTHEST)
         if ends.sums[0, row] >= WINDOW_ENDS:
             ends.sums[:, row] *= 1 - 1 / WINDOW_ENDS
         ends.sums[:, row] += (1.0, value, value * value)
         count, total = self._local.get((dag, kind), (0.0, 0.0))
-        self._local[dag, kind] = (count + 1, total + value + self._total_factor(ends.family, row))
+        self._local[dag, kind] = (count + 1, total + value + factor)
         self._changed_kinds[kind] = None
         self._changed_rows[row] = None
 
     def recall(self, kind: Kind, count: int, log_mean: float, variance: float) -> None:
         """What is known of a kind from agents that are not here: the logarithms of `count` durations at speed
         1, over their basis."""
+        self._fit_to_agents()
         ends = self._kinds.get(kind) or self._new_kind(kind)
         ends.prior = (float(count), log_mean, max(variance, _LEAST_SPREAD**2))
         ends.log_mean, ends.variance = log_mean, ends.prior[2]
@@ -156,8 +166,9 @@ class Estimates:
 
     def forget_dag(self, dag: int) -> None:
         """The DAG has ended; what its kinds have taught stays."""
-        for at in [at for at in self._local if at[0] == dag]:
-            del self._local[at]
+        for known in (self._local, self._expected):
+            for at in [at for at in known if at[0] == dag]:
+                del known[at]
 
     def forget_row(self, row: int) -> None:
         """The agent in this row is gone; the row is another's from now on."""
@@ -290,6 +301,12 @@ class Estimates:
         believed = PRIOR_ENDS + min(weight, PRIOR_ENDS)
         spread = variance if weight else _PRIOR_SPREAD**2
         ends.variance = max((around + believed * spread) / (here + believed), _LEAST_SPREAD**2)
+        # What an agent is slower than it says must not count as noise: it would never be found out.
+        agents = np.count_nonzero(count)
+        within = float((squares - total * total / np.maximum(count, 1e-9)).sum())
+        free = max(here - agents, 0.0) + believed
+        ends.noise = max((max(within, 0.0) + believed * spread) / free, _LEAST_SPREAD**2)
+        ends.settled = True
 
     def _renew_rows(self, rows: np.ndarray[tuple[int], np.dtype[np.intp]]) -> None:
         families = {ends.family for ends in self._kinds.values()}
@@ -297,8 +314,8 @@ class Estimates:
         weight = {family: np.zeros(len(rows)) for family in families}
         for ends in self._kinds.values():
             count, total, _ = ends.sums[:, rows]
-            numerator[ends.family] += (count * ends.log_mean - total) / ends.variance
-            weight[ends.family] += count / ends.variance
+            numerator[ends.family] += (count * ends.log_mean - total) / ends.noise
+            weight[ends.family] += count / ends.noise
         deviations = {family: self._deviation(family)[rows] for family in families}
         if families:
             explained = sum(numerator[one] - weight[one] * deviations[one] for one in families)
