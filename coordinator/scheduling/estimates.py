@@ -32,6 +32,9 @@ PRIOR_ENDS: Final = 3.0
 WINDOW_ENDS: Final = 256.0
 """Older ends of a kind on an agent lose weight so that no more than these count."""
 
+_ENDS_KEPT: Final = 32.0
+"""What agents that have left have taught of a kind counts for at most so many ends of those that are there."""
+
 _PRIOR_SPREAD: Final = 0.3
 """Of the logarithm, within a kind: what is believed before there are ends to measure it by."""
 _UNKNOWN_SPREAD: Final = 0.8
@@ -104,6 +107,17 @@ class _Ends:
         """Ends that count."""
         return self.prior[0] + float(self.sums[0].sum())
 
+    def keep(self, row: int, factor: float) -> None:
+        """The agent in this row, of so much speed, leaves: what it has taught stays as what unknown ones did."""
+        count, total, squares = self.sums[:, row].tolist()
+        weight, mean, variance = self.prior
+        all_ends = weight + count
+        middle = (weight * mean + total + count * factor) / all_ends
+        squared = squares + 2 * total * factor + count * factor * factor + weight * (variance + mean * mean)
+        spread = max(squared / all_ends - middle * middle, _LEAST_SPREAD**2)
+        self.prior = min(all_ends, _ENDS_KEPT), middle, spread
+        self.sums[:, row] = 0
+
 
 class Estimates:
     """`version` changes whenever an expectation or a speed may have."""
@@ -174,7 +188,8 @@ class Estimates:
         """The agent in this row is gone; the row is another's from now on."""
         self._fit_to_agents()
         for ends in self._kinds.values():
-            ends.sums[:, row] = 0
+            if ends.sums[0, row]:
+                ends.keep(row, self._total_factor(ends.family, row))
         for factors in (self._factor, self._weight, *self._by_family.values()):
             factors[row] = 0
         self._failed[:, row] = 0
@@ -268,8 +283,6 @@ class Estimates:
         if ends is None or not ends.known + count:
             return self._of_relatives(kind)
         prior = min(ends.known, PRIOR_ENDS)
-        if kind.stated:
-            prior = PRIOR_ENDS
         log_mean = (prior * ends.log_mean + total) / (prior + count)
         return Expectation.of(log_mean, math.sqrt(ends.variance))
 
@@ -290,9 +303,6 @@ class Estimates:
         count, total, squares = ends.sums
         factors = self._total_factors(ends.family)
         weight, mean, variance = ends.prior
-        if kind.stated:
-            # Clients are believed until they are found wrong.
-            weight, mean, variance = PRIOR_ENDS, 0.0, _PRIOR_SPREAD**2
         here = float(count.sum())
         summed = float(total.sum() + count @ factors)
         squared = float(squares.sum() + 2 * (total @ factors) + count @ (factors * factors))
@@ -345,7 +355,9 @@ class Estimates:
             oldest = next(iter(self._kinds))
             del self._kinds[oldest]
             self._changed_kinds.pop(oldest, None)
-        return _Ends(kind.family, len(self._agents.version), (0.0, 0.0, _PRIOR_SPREAD**2))
+        # Clients are believed until they are found wrong.
+        weight = PRIOR_ENDS if kind.stated else 0.0
+        return _Ends(kind.family, len(self._agents.version), (weight, 0.0, _PRIOR_SPREAD**2))
 
     def _count_end(self, agent_id: str, failed: int) -> None:
         row = self._agents.rows.get(agent_id)

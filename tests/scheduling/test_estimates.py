@@ -1,5 +1,5 @@
-"""What is learned from ends, on synthetic data: speeds and work, clients' bias, garbage, bounds, rows that are
-used again."""
+"""What is learned from ends, on synthetic data: speeds and work, the bias of clients, garbage, bounds, rows used
+again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,12 @@ def table(**speeds: float) -> AgentTable:
 
 
 def teach(
-    learner: Estimates, seconds: Iterable[float], agent: str = "a", kind: Kind = KIND, dag: int = 1, stated_ms: int = 0
+    learner: Estimates,
+    seconds: Iterable[float],
+    agent: str = "a",
+    kind: Kind = KIND,
+    dag: int = 1,
+    stated_ms: int = 0,
 ) -> None:
     for one in seconds:
         learner.observe(kind, dag, agent, one, stated_ms)
@@ -188,7 +193,9 @@ def test_who_is_not_there_teaches_nothing() -> None:
 
 
 ends = st.tuples(
-    st.sampled_from([KIND, STATED, Kind("t", "x", TaskFamily.IO, False), Kind("u", "", TaskFamily.MODEL, True)]),
+    st.sampled_from(
+        [KIND, STATED, Kind("t", "x", TaskFamily.IO, False), Kind("u", "", TaskFamily.MODEL, True)]
+    ),
     st.integers(0, 3),
     st.sampled_from(["a", "b", "c", "d"]),
     st.one_of(st.floats(), st.floats(0, 1e9), st.just(0.0)),
@@ -351,7 +358,31 @@ def test_what_a_kind_has_taught_stays_when_its_agents_leave() -> None:
     learner.renew()
     teach(learner, [0.5], "b", Kind("u", "", ANY, False))
     learner.renew()
-    assert learner.work_s(KIND, 2) == pytest.approx(20.0, rel=0.3)
+    assert learner.work_s(KIND, 2) == pytest.approx(20.0, rel=0.1)
+    teach(learner, [26.0], "b")
+    learner.renew()
+    assert learner.work_s(KIND, 3) == pytest.approx(20.0, rel=0.2)
+    assert learner.work(KIND, 2).sigma < 0.2
+    assert learner.speeds(ANY).item(agents.rows["b"]) == pytest.approx(1.0, rel=0.4)
+
+
+def test_clients_stay_corrected_when_agents_leave_or_what_is_recalled_says_so() -> None:
+    agents = table(a=1.0)
+    learner = Estimates(agents)
+    for _ in range(30):
+        teach(learner, [30.0], kind=STATED, stated_ms=10_000)
+    learner.renew()
+    before = learner.work_s(STATED, 2, 10_000)
+    learner.forget_row(agents.rows["a"])
+    agents.remove("a")
+    agents.put(AgentSpec("b", "i", 1, 10), 1)
+    teach(learner, [26.0], "b", STATED, stated_ms=10_000)
+    learner.renew()
+    assert learner.work_s(STATED, 3, 10_000) == pytest.approx(before, rel=0.3)
+    other = Estimates(table(a=1.0))
+    other.recall(STATED, 200, math.log(3.0), 0.02)
+    other.renew()
+    assert other.work_s(STATED, 1, 10_000) == pytest.approx(30.0, rel=0.15)
 
 
 def test_the_table_of_agents_may_grow_at_any_time() -> None:
