@@ -176,40 +176,73 @@ class Graphs:
         return iter(self._graphs.values())
 
 
+class _Near:
+    """Of one DAG, the keys of tasks that are `with` an agent and have not completed; by key, how many of a task's
+    predecessors are among them (`live`), and the tasks that wait for none but these."""
+
+    __slots__ = ("live", "tasks", "with_agents")
+
+    def __init__(self) -> None:
+        self.with_agents: set[int] = set()
+        self.live: dict[int, int] = {}
+        self.tasks: dict[int, Task] = {}
+
+    def judge(self, task: Task) -> None:
+        """Look at a task anew."""
+        if 0 < task.waiting == self.live.get(task.key, 0):
+            self.tasks[task.key] = task
+        else:
+            self.tasks.pop(task.key, None)
+
+
 class Foreseen:
     """Tasks that can begin as soon as what is with agents has ended, kept current as attempts come and go."""
 
     def __init__(self, graphs: Graphs) -> None:
         self._graphs = graphs
-        self._live: dict[int, int] = {}
-        """By key: predecessors that are with an agent."""
-        self._tasks: dict[int, Task] = {}
+        self._dags: dict[int, _Near] = {}
 
     def held(self, key: int) -> None:
         """The task is with an agent now, and was not before."""
-        for task in self.successors(key):
-            live = self._live[task.key] = self._live.get(task.key, 0) + 1
-            if live == task.waiting and task.state is TaskState.PENDING:
-                self._tasks[task.key] = task
+        successors = self.successors(key)
+        if not successors or self._completed(key):
+            return
+        near = self._dags.setdefault(key >> INDEX_BITS, _Near())
+        if key not in near.with_agents:
+            near.with_agents.add(key)
+            for task in successors:
+                near.live[task.key] = near.live.get(task.key, 0) + 1
+                near.judge(task)
 
-    def released(self, key: int, *, completed: bool) -> None:
-        """No agent has it any more. If it has completed, the state has counted it already."""
+    def released(self, key: int) -> None:
+        """It has completed, which the state has counted already, or no agent has it any more."""
+        near = self._dags.get(key >> INDEX_BITS)
+        if near is None:
+            return
+        counted = key in near.with_agents
+        near.with_agents.discard(key)
         for task in self.successors(key):
-            live = self._live.get(task.key, 0) - 1
+            live = near.live.get(task.key, 0) - counted
             if live > 0:
-                self._live[task.key] = live
+                near.live[task.key] = live
             else:
-                self._live.pop(task.key, None)
-            if not completed or live <= 0:
-                self._tasks.pop(task.key, None)
+                near.live.pop(task.key, None)
+            near.judge(task)
+
+    def forget_dag(self, number: int) -> None:
+        """The DAG has ended."""
+        self._dags.pop(number, None)
 
     def tasks(self) -> list[Task]:
         """All of them."""
-        return [task for task in self._tasks.values() if task.state is TaskState.PENDING]
+        return [
+            task for near in self._dags.values() for task in near.tasks.values() if task.state is TaskState.PENDING
+        ]
 
     def live(self, key: int) -> int:
         """Predecessors of a task that are with an agent."""
-        return self._live.get(key, 0)
+        near = self._dags.get(key >> INDEX_BITS)
+        return 0 if near is None else near.live.get(key, 0)
 
     def successors(self, key: int) -> list[Task]:
         """What depends on a task."""
@@ -218,3 +251,7 @@ class Foreseen:
             return []
         tasks = graph.dag.tasks
         return [tasks[index] for index in tasks[key & INDEX_MASK].successors]
+
+    def _completed(self, key: int) -> bool:
+        graph = self._graphs.of(key)
+        return graph is not None and graph.task(key).state is TaskState.COMPLETED

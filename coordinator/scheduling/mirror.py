@@ -89,6 +89,9 @@ class Mirror:
         if task is not None:
             self.snapshot.graphs.add(self._dag(key))
             self.snapshot.hold(agent_id, key, attempt, task.profile, task.expected_ms, now_s)
+            live = task.live_attempt(attempt)
+            if live is not None and live.started_ms:
+                self.snapshot.begin(key, attempt, live.started_ms / 1_000)
 
     def take_back(self, agent_id: str, key: int, attempt: int) -> None:
         """What was proposed has been refused."""

@@ -68,9 +68,12 @@ class Snapshot:
 
     def release(self, agent_id: str, key: int, attempt: int, *, completed: bool = False) -> None:
         """The agent has it no more. One that it did not hold is fine."""
-        self.agents.release(agent_id, key, attempt)
-        if self.running.release(key, attempt) is not None and not self.running.holds(key):
-            self.foreseen.released(key, completed=completed)
+        row = self.agents.rows.get(agent_id)
+        if row is not None and (key, attempt) in self.agents.held_attempts[row]:
+            self.agents.release(agent_id, key, attempt)
+            self.running.release(key, attempt)
+        if completed or not self.running.holds(key):
+            self.foreseen.released(key)
 
     def remove_agent(self, agent_id: str) -> None:
         """Forget an agent and what it holds; one that is not there is fine."""
@@ -85,6 +88,7 @@ class Snapshot:
     def forget_dag(self, number: int) -> None:
         """The DAG has ended, and none of its tasks waits or runs."""
         self.graphs.remove(number)
+        self.foreseen.forget_dag(number)
         self.estimates.forget_dag(number)
 
     # --- what is expected -----------------------------------------------------------------------------------
