@@ -1,9 +1,8 @@
 """The project's own state machine and scheduler on virtual time: a workflow on agents of one slot each.
 
-Nothing of the scheduler is copied here: entries go through `machine.apply`, their effects through `Mirror`, and
-what `Scheduler` decides is the next entry, as on a leader. What is simulated are the agents: a task's inputs
-begin to move when it is given to an agent, and its work takes as long as `Reality` says.
-"""
+Nothing of the scheduler is copied here: entries go through `machine.apply`, their effects through `Mirror`,
+and what `Scheduler` decides is the next entry, as on a leader. What is simulated are the agents: a task's
+inputs begin to move when it is given to an agent, and its work takes as long as `Reality` says."""
 
 from __future__ import annotations
 
@@ -15,7 +14,17 @@ from typing import Final, NamedTuple
 from bench.placement.instances import Instance
 from bench.placement.platform import Platform, Reality
 from coordinator.core import machine
-from coordinator.core.commands import FORMAT, AttemptReport, Command, Entry, OpenSession, Report, ReportKind, SubmitDag
+from coordinator.core.commands import (
+    FORMAT,
+    Assign,
+    AttemptReport,
+    Command,
+    Entry,
+    OpenSession,
+    Report,
+    ReportKind,
+    SubmitDag,
+)
 from coordinator.core.model import (
     INDEX_MASK,
     AgentSpec,
@@ -73,7 +82,13 @@ class VirtualCluster:
     it."""
 
     def __init__(
-        self, instance: Instance, platform: Platform, reality: Reality, policy: Policy, *, stated: bool,
+        self,
+        instance: Instance,
+        platform: Platform,
+        reality: Reality,
+        policy: Policy,
+        *,
+        stated: bool,
         advertised: Iterable[float] | None = None,
     ) -> None:
         self._instance = instance
@@ -117,7 +132,9 @@ class VirtualCluster:
         types = list(dict.fromkeys(instance.types))
         profiles = [TaskProfile(one or "task", TaskFamily.COMPUTE, timeout_ms=_LONGEST_MS) for one in types]
         size = len(instance)
-        expected = [max(1, round(1_000 * work)) for work in instance.work.tolist()] if self._stated else [0] * size
+        expected = (
+            [max(1, round(1_000 * work)) for work in instance.work.tolist()] if self._stated else [0] * size
+        )
         extras: dict[int, TaskExtras] = {}
         for index in range(size):
             inputs = tuple(
@@ -145,10 +162,10 @@ class VirtualCluster:
         while True:
             decision = self._scheduler.decide(self._now_s)
             self.decisions += 1
-            if not decision.commands:
+            if not decision.choices:
                 return
-            self.snapshot.waiting.discard([choice.key for choice in decision.plan.choices])
-            self._apply(decision.commands)
+            self.snapshot.waiting.discard([choice.key for choice in decision.choices if not choice.rival])
+            self._apply([*decision.before, Assign(decision.choices)])
 
     def _apply(self, commands: list[Command]) -> None:
         self._index += 1
@@ -157,8 +174,6 @@ class VirtualCluster:
         self._carry_out(outcome.effects)
 
     def _carry_out(self, effects: Effects) -> None:
-        for agent_id, key, number in effects.dispatch:
-            self._mirror.hold(agent_id, key, number, self._now_s)
         self._mirror.note(effects, self._now_s)
         self._mirror.ready(effects.ready)
         for agent_id, key, number, _ in effects.halt:
@@ -221,9 +236,7 @@ class VirtualCluster:
             agent.turn += 1
             self._at(self._now_s, "next", agent)
         agent.queue = [one for one in agent.queue if (one.key, one.number) != (key, number)]
-        self._report(
-            agent, AttemptReport(key, number, ReportKind.ENDED, outcome=AttemptOutcome.CANCELLED)
-        )
+        self._report(agent, AttemptReport(key, number, ReportKind.ENDED, outcome=AttemptOutcome.CANCELLED))
 
     def _report(self, agent: _Agent, report: AttemptReport) -> None:
         self._apply([Report(agent.id, agent.epoch, [report])])

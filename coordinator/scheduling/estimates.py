@@ -1,13 +1,12 @@
 """What a task will take: learned from ends, by kind of task and by agent.
 
 The logarithm of a duration is modelled as that of the work of its kind, less that of the agent's speed, plus
-noise: `ln(duration x advertised speed / basis) = m[kind] - f[agent] - g[family, agent] + e`. The *basis* is what
-the client expects, so that a kind whose clients say what they expect learns only how wrong they are; without an
-expectation it is a second. All terms have priors and are brought up to date one after the other (backfitting:
-Hastie and Tibshirani, Generalized Additive Models, 1990, section 4.4), those alone whose observations have
-changed. A DAG may differ from what was seen of its kinds elsewhere: its own ends count beside at most
-`PRIOR_ENDS` of theirs.
-"""
+noise: `ln(duration x advertised speed / basis) = m[kind] - f[agent] - g[family, agent] + e`. The *basis* is
+what the client expects, so that a kind whose clients say what they expect learns only how wrong they are;
+without an expectation it is a second. All terms have priors and are brought up to date one after the other
+(backfitting: Hastie and Tibshirani, Generalized Additive Models, 1990, section 4.4), those alone whose
+observations have changed. A DAG may differ from what was seen of its kinds elsewhere: its own ends count
+beside at most `PRIOR_ENDS` of theirs."""
 
 from __future__ import annotations
 
@@ -33,7 +32,7 @@ WINDOW_ENDS: Final = 256.0
 """Older ends of a kind on an agent lose weight so that no more than these count."""
 
 _ENDS_KEPT: Final = 32.0
-"""What agents that have left have taught of a kind counts for at most so many ends of those that are there."""
+"""What agents that have left have taught of a kind counts for at most so many ends."""
 
 _PRIOR_SPREAD: Final = 0.3
 """Of the logarithm, within a kind: what is believed before there are ends to measure it by."""
@@ -108,7 +107,7 @@ class _Ends:
         return self.prior[0] + float(self.sums[0].sum())
 
     def keep(self, row: int, factor: float) -> None:
-        """The agent in this row, of so much speed, leaves: what it has taught stays as what unknown ones did."""
+        """The agent in this row leaves; what it has taught stays, as if unknown ones had."""
         count, total, squares = self.sums[:, row].tolist()
         weight, mean, variance = self.prior
         all_ends = weight + count
@@ -233,7 +232,8 @@ class Estimates:
         return found.seconds * expected_ms / 1_000 if kind.stated else found.seconds
 
     def speeds(self, family: TaskFamily) -> FloatRow:
-        """By row, as it counts in the mean of durations: E[duration] = E[work] / speed. Not to be written to."""
+        """By row, as it counts in the mean of durations: E[duration] = E[work] / speed. Not to be written
+        to."""
         known = self._speeds.get(family)
         at = (self.version, self._agents.latest_version)
         if known is not None and known[0] == at:

@@ -12,6 +12,7 @@ from coordinator.scheduling.agents import AgentTable
 from coordinator.scheduling.ranks import upward_ranks
 from coordinator.scheduling.transfers import BANDWIDTH, Transfers
 
+
 class Expected(NamedTuple):
     """Where a task is expected to end, and in how many seconds from now."""
 
@@ -177,8 +178,8 @@ class Graphs:
 
 
 class _Near:
-    """Of one DAG, the keys of tasks that are `with` an agent and have not completed; by key, how many of a task's
-    predecessors are among them (`live`), and the tasks that wait for none but these."""
+    """Of one DAG, the keys of tasks that are with agents and have not completed; by key, how many of a
+    task's predecessors are among them (`live`), and the tasks that wait for none but these."""
 
     __slots__ = ("live", "tasks", "with_agents")
 
@@ -236,7 +237,10 @@ class Foreseen:
     def tasks(self) -> list[Task]:
         """All of them."""
         return [
-            task for near in self._dags.values() for task in near.tasks.values() if task.state is TaskState.PENDING
+            task
+            for near in self._dags.values()
+            for task in near.tasks.values()
+            if task.state is TaskState.PENDING
         ]
 
     def live(self, key: int) -> int:

@@ -2,9 +2,8 @@
 IEEE TPDS 13(3), 2002, section 4.1).
 
 The rank of a task is its own mean duration plus the longest of what follows it, transfers included; it is the
-best known priority for lists of dependent tasks. Ranks are those of the estimates at hand, and are renewed as these
-change.
-"""
+best known priority for lists of dependent tasks. Ranks are those of the estimates at hand, and are renewed as
+these change."""
 
 from __future__ import annotations
 

@@ -45,8 +45,6 @@ class Followed:
 
     def follow(self, effects: Effects, now_ms: int) -> None:
         """As the leader does after each entry."""
-        for agent_id, key, number in effects.dispatch:
-            self.mirror.hold(agent_id, key, number, now_ms / 1_000)
         self.mirror.note(effects, now_ms / 1_000)
         self.snapshot.waiting.discard([key for _, key, _ in effects.dispatch])
         self.mirror.ready(effects.ready)

@@ -1,5 +1,5 @@
-"""What is learned from ends, on synthetic data: speeds and work, the bias of clients, garbage, bounds, rows used
-again."""
+"""What is learned from ends, on synthetic data: speeds and work, the bias of clients, garbage, bounds, rows
+that are used again."""
 
 from __future__ import annotations
 
