@@ -34,7 +34,13 @@ def portrait(followed: Followed, snapshot: Snapshot) -> dict[str, object]:
         for agent_id, row in agents.rows.items()
     }
     parts["running"] = {
-        at: (agents.ids[live.row], live.profile, live.began_s) for at, live in snapshot.running.items()
+        at: (agents.ids[live.row], live.profile.requirements.resources)
+        for at, live in snapshot.running.items()
+    }
+    parts["began"] = {
+        at: live.began_s
+        for at, live in snapshot.running.items()
+        if (task := followed.state.task(at[0])) is not None and task.live_attempt(at[1]) is not None
     }
     parts["shared"] = {key: len(live) for key, live in snapshot.running.shared().items()}
     waiting = {}
@@ -52,7 +58,9 @@ def portrait(followed: Followed, snapshot: Snapshot) -> dict[str, object]:
 
 def check(followed: Followed, now_ms: int) -> None:
     mine, rebuilt = followed.snapshot, followed.rebuild(now_ms)
-    assert portrait(followed, mine) == portrait(followed, rebuilt)
+    kept, made = portrait(followed, mine), portrait(followed, rebuilt)
+    differ = {name: (kept.get(name), made.get(name)) for name in kept.keys() | made.keys()}
+    assert {name: pair for name, pair in differ.items() if pair[0] != pair[1]} == {}
     state = followed.state
     placeable = {
         task.key for dag in state.dags.values() for task in dag.tasks if followed.mirror.placeable(task)
