@@ -45,14 +45,27 @@ class Graph:
         self.dag = dag
         self.ranks: list[float] = []
         self.ranked = -1
-        self.transfers = Transfers(dag) if dag.extras else None
+        self.transfers: Transfers | None = None
         self._arrived: dict[int, tuple[int, Arrivals]] = {}
         """Of tasks that wait for nothing but an agent: they stay as they are while agents do."""
-        self.moves = self.transfers is not None
+        self.linked = False
+        """Whether any of its tasks waits for others."""
+        self.moves = False
         """Whether any of its tasks waits for data or for others."""
-        self.linked = any(task.depends for task in dag.tasks)
+        self.size = 0
+        """Tasks that were looked at: a running one may add others."""
+        self.grow()
+
+    def grow(self) -> list[Task]:
+        """Look at the tasks that have come; returns them."""
+        came = self.dag.tasks[self.size :]
+        self.size = len(self.dag.tasks)
+        self.ranked = -1
+        if self.transfers is None and self.dag.extras:
+            self.transfers = Transfers(self.dag)
+        self.linked = self.linked or any(task.depends for task in came)
         self.moves = self.linked or self.transfers is not None
-        """Whether any of its tasks waits for data or for others."""
+        return came
 
     def rank_steps(self, duration_s: Callable[[Task], float], version: int) -> Iterator[None]:
         """Bring the ranks up to date, with pauses; until they are complete those before them count."""
@@ -60,7 +73,7 @@ class Graph:
         for made in upward_ranks(self.dag.tasks, duration_s, self._transfer_s):
             ranks = made
             yield
-        self.ranks, self.ranked = ranks, version
+        self.ranks, self.ranked = ranks, version if len(ranks) == self.size else -1
 
     def rank(self, index: int) -> float:
         """In seconds; 0 for a task that has come since ranks were made."""
@@ -155,8 +168,12 @@ class Graphs:
         found = self._graphs.get(number)
         if found is None:
             found = self._graphs[number] = Graph(dag)
-            if found.transfers is not None and found.transfers.any():
-                self.moved.add(number)
+        elif found.size < len(dag.tasks):
+            found.grow()
+        else:
+            return found
+        if found.transfers is not None and found.transfers.any():
+            self.moved.add(number)
         return found
 
     def of(self, key: int) -> Graph | None:

@@ -81,21 +81,28 @@ class Scheduler:
         return [int(row) for row in np.flatnonzero(free & (agents.held[:size] == 0))]
 
     def _renew_ranks(self) -> None:
-        """Ranks follow the estimates, a bounded number of tasks at a time."""
+        """Ranks follow the estimates, a bounded number of tasks at a time: what was begun is finished first,
+        and then those come that were longest not renewed."""
         snapshot, left = self.snapshot, RANKED_AT_ONCE
         version = snapshot.estimates.version
-        for graph in snapshot.graphs:
-            if left <= 0:
-                return
-            if not graph.linked or graph.ranked >= version:
-                continue
+        begun = self._ranking
+        behind = [graph for graph in snapshot.graphs if graph.linked and graph.ranked < version]
+        behind.sort(key=lambda graph: (graph.dag.record.number not in begun, graph.ranked))
+        self._ranking = {}
+        for graph in behind:
             number = graph.dag.record.number
-            steps = self._ranking.setdefault(number, graph.rank_steps(snapshot.duration_s, version))
-            while left > 0 and next(steps, _DONE) is not _DONE:
+            steps = begun.get(number)
+            if steps is None:
+                if left <= 0:
+                    return
+                steps = graph.rank_steps(snapshot.duration_s, version)
+            self._ranking[number] = steps
+            while left > 0:
+                if next(steps, _DONE) is _DONE:
+                    del self._ranking[number]
+                    self._requeue(graph)
+                    break
                 left -= min(len(graph.dag.tasks), RANKED_AT_ONCE)
-            if graph.ranked >= 0 and graph.ranked == version:
-                del self._ranking[number]
-                self._requeue(graph)
 
     def _requeue(self, graph: Graph) -> None:
         """Waiting tasks take the places that their new ranks give them."""

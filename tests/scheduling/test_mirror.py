@@ -6,6 +6,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from coordinator.core import commands as c
@@ -97,7 +98,8 @@ def test_it_follows_whatever_happens() -> None:
         def __init__(self) -> None:
             super().__init__(Driver(verify=False))
 
-    run_state_machine_as_test(Fresh)
+    examples = max(8, settings().max_examples // 6)
+    run_state_machine_as_test(Fresh, settings=settings(max_examples=examples, stateful_step_count=40))
 
 
 # --- by example ---------------------------------------------------------------------------------------------
