@@ -55,9 +55,7 @@ class Round:
 
     def give(self, row: int, demand: Demand, seconds: float, arrive_s: float) -> float:
         """The agent gets the task now; returns in how many seconds it should have ended."""
-        if row in self._spares:
-            spare = self._spares.pop(row)
-            self.withdrawn.append((spare.key, spare.attempt))
+        self._withdraw(row)
         ledger = self.ledger
         ledger.take(row, demand)
         if self._take_place(row) and ledger.held.item(row) >= ledger.credit.item(row):
@@ -67,9 +65,6 @@ class Round:
     def booked(self, rows: NDArray[np.intp], seconds: FloatRow) -> None:
         """These agents, of which some may be there several times, have got tasks of so many seconds in free
         slots; resources are taken already."""
-        for row in self._spares.keys() & set(rows.tolist()) if self._spares else ():
-            spare = self._spares.pop(row)
-            self.withdrawn.append((spare.key, spare.attempt))
         size = len(self.wait)
         self._hold(np.unique(rows), np.bincount(rows, minlength=size), _summed(rows, seconds, size))
 
@@ -85,6 +80,8 @@ class Round:
 
     def _hold(self, rows: NDArray[np.intp], counts: IntRow, seconds: FloatRow) -> None:
         """Count what these rows hold more, given over all rows."""
+        for row in rows.tolist() if self._spares else ():
+            self._withdraw(row)
         ledger = self.ledger
         held = ledger.held[rows] + counts[rows]
         ledger.held[rows] = held
@@ -115,6 +112,11 @@ class Round:
             ledger.slot_free[row] = False
             self.free -= 1
         return full
+
+    def _withdraw(self, row: int) -> None:
+        spare = self._spares.pop(row, None)
+        if spare is not None:
+            self.withdrawn.append((spare.key, spare.attempt))
 
     def _set_aside(self, row: int) -> None:
         """Look at the agent as if it did not hold its spare attempt."""

@@ -77,8 +77,8 @@ class Scheduler:
     def _idle(self) -> list[int]:
         agents = self.snapshot.agents
         size = agents.size
-        free = agents.accepting[:size] & (agents.held[:size] < agents.slots[:size])
-        return [int(row) for row in np.flatnonzero(free & (agents.held[:size] == 0))]
+        idle = agents.accepting[:size] & (agents.held[:size] == 0) & (agents.credit[:size] > 0)
+        return [int(row) for row in np.flatnonzero(idle)]
 
     def _renew_ranks(self) -> None:
         """Ranks follow the estimates, a bounded number of tasks at a time: what was begun is finished first,
