@@ -139,12 +139,9 @@ class Round:
             heapreplace(ends, end)
             wait = ends[0]
         self.wait[row] = wait
-        cost = self._weights.time * wait
-        if self._weights.balance:
-            held_s = self.ledger.held_s.item(row) + seconds
-            self.ledger.held_s[row] = held_s
-            cost += self._weights.balance * held_s / slots
-        self.base[row] = cost
+        held_s = self.ledger.held_s.item(row) + seconds
+        self.ledger.held_s[row] = held_s
+        self.base[row] = self._weights.time * wait + self._weights.balance * held_s / slots
         return end
 
     def _slot_ends(self, row: int, slots: int) -> list[float]:
