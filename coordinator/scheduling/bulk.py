@@ -67,18 +67,28 @@ def place_class(
 ) -> list[Choice]:
     """Agents for tasks of one class, none of which has data to wait for: for as many as there are."""
     work = _work(around, lane, tasks)
-    mean_s = sum(work) / len(work)
-    if mean_s <= brief_s:
-        chosen = _level(around, lane, mean_s, len(tasks))
-    else:
-        rows = places.take(lane, len(tasks))
-        chosen = rows.tolist()
-        places.book(rows, lane, work[: len(chosen)])
+    longer = [at for at, work_s in enumerate(work) if work_s > brief_s]
+    choices: list[Choice] = []
+    if longer:
+        rows = places.take(lane, len(longer))
+        given = [work[at] for at in longer[: len(rows)]]
+        places.book(rows, lane, given)
+        choices = _choices(around, [tasks[at] for at in longer], rows.tolist())
+    if len(longer) < len(tasks):
+        brief = [at for at, work_s in enumerate(work) if work_s <= brief_s]
+        places.close()
+        chosen = _level(around, lane, sum(work[at] for at in brief) / len(brief), len(brief))
+        choices += _choices(around, [tasks[at] for at in brief], chosen)
+    return choices
+
+
+def _choices(around: Round, tasks: Sequence[WaitingTask], rows: list[int]) -> list[Choice]:
+    """The first of the tasks go to these agents."""
     agents = around.snapshot.agents
-    ids, epochs = agents.ids, agents.epochs[chosen].tolist()
+    ids, epochs = agents.ids, agents.epochs[rows].tolist()
     return [
         Choice(task.key, task.attempt, ids[row], epoch)
-        for task, row, epoch in zip(tasks, chosen, epochs, strict=False)
+        for task, row, epoch in zip(tasks, rows, epochs, strict=False)
     ]
 
 
@@ -90,29 +100,39 @@ class Places:
     change."""
 
     def __init__(self, around: Round, policy: Policy, prices: Prices, most: int, typical_s: float) -> None:
-        ledger = around.ledger
-        rows = np.flatnonzero(ledger.slot_free & around.open)
-        free = np.minimum(ledger.slots[rows], ledger.credit[rows]) - ledger.held[rows]
         self._around = around
         self._policy = policy
         self._prices = prices
         self._most = most
         self._typical_s = typical_s
-        self._row: NDArray[np.intp] = np.repeat(rows, free)
-        before = np.arange(len(self._row)) - np.repeat(np.cumsum(free) - free, free)
-        """Free slots of the same agent that come first."""
-        slots = ledger.slots[self._row]
-        speeds = prices.inverse_speed(TaskFamily.UNSPECIFIED)[self._row]
-        self._base: FloatRow = around.base[self._row]
-        self._base += policy.weights.balance * typical_s * speeds * before / slots
-        self._unused: BoolRow = np.ones(len(self._row), np.bool_)
+        self._row: NDArray[np.intp] = np.zeros(0, np.intp)
+        self._base: FloatRow = np.zeros(0)
+        self._unused: BoolRow = np.zeros(0, np.bool_)
         self._orders: dict[TaskFamily, NDArray[np.intp]] = {}
         self._begins: dict[TaskFamily, int] = {}
         self._booked: list[tuple[NDArray[np.intp], FloatRow]] = []
+        self._open = False
+
+    def _look(self) -> None:
+        """At the places that there are now."""
+        ledger = self._around.ledger
+        rows = np.flatnonzero(ledger.slot_free & self._around.open)
+        free = np.minimum(ledger.slots[rows], ledger.credit[rows]) - ledger.held[rows]
+        self._row = np.repeat(rows, free)
+        before = np.arange(len(self._row)) - np.repeat(np.cumsum(free) - free, free)
+        """Free slots of the same agent that come first."""
+        slots = ledger.slots[self._row]
+        speeds = self._prices.inverse_speed(TaskFamily.UNSPECIFIED)[self._row]
+        self._base = self._around.base[self._row]
+        self._base += self._policy.weights.balance * self._typical_s * speeds * before / slots
+        self._unused = np.ones(len(self._row), np.bool_)
+        self._orders, self._begins, self._open = {}, {}, True
 
     def take(self, lane: Lane, most: int) -> NDArray[np.intp]:
         """Rows for up to `most` tasks of a lane, the cheapest first; an agent may be among them several
         times."""
+        if not self._open:
+            self._look()
         family = lane.profile.family
         order = self._order(family)
         begin = self._begins[family]
@@ -137,12 +157,12 @@ class Places:
         self._booked.append((rows, np.asarray(work) * lane.inverse_speed[rows]))
 
     def close(self) -> None:
-        """Let the round know what was given."""
+        """Let the round know what was given; it may give places to others before the next are taken."""
         if self._booked:
             rows = np.concatenate([rows for rows, _ in self._booked])
             seconds = np.concatenate([seconds for _, seconds in self._booked])
             self._around.booked(rows, seconds)
-        self._booked = []
+        self._booked, self._open = [], False
 
     def _order(self, family: TaskFamily) -> NDArray[np.intp]:
         order = self._orders.get(family)
@@ -190,11 +210,10 @@ def _level(around: Round, lane: Lane, work_s: float, tasks: int) -> list[int]:
     costs = lane.queue_costs(work_s)
     seconds = work_s * lane.inverse_speed
     slots = ledger.slots
-    queue = np.maximum((bound.seconds * slots - ledger.held_s) / np.maximum(seconds, 1e-9), bound.least)
-    room = np.minimum(
-        np.maximum(slots - ledger.held, 0) + np.minimum(queue, bound.most), ledger.credit - ledger.held
-    )
-    room = np.where(costs < np.inf, np.minimum(room, lane.fits_times()), 0).astype(np.int64)
+    free = slots - ledger.held
+    room = np.maximum((bound.seconds * slots - ledger.held_s) / np.maximum(seconds, 1e-9), free + bound.least)
+    room = np.minimum(np.minimum(room, free + bound.most), ledger.credit - ledger.held)
+    room = np.where(costs < np.inf, np.clip(room, 0, lane.fits_times()), 0).astype(np.int64)
     step = np.maximum(seconds / slots, 1e-12)
     first = np.where(room > 0, costs, np.inf)
     counts = _fill(first, step, room, tasks)

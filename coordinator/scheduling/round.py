@@ -43,6 +43,9 @@ class Round:
         self._weights = weights
         self._spares = spares
         self._ends: dict[int, list[float]] = {}
+        if spares:
+            # What is withdrawn takes up credit until it has stopped.
+            ledger.credit = ledger.credit.copy()
         for row in spares:
             self._set_aside(row)
         self.base: FloatRow = weights.time * self.wait
@@ -123,6 +126,7 @@ class Round:
         ledger = self.ledger
         held = ledger.held.item(row) - 1
         ledger.held[row] = held
+        ledger.credit[row] -= 1
         if held < ledger.slots.item(row) and ledger.accepting.item(row):
             ledger.slot_free[row] = self.open[row] = True
             self.wait[row] = 0.0

@@ -152,9 +152,10 @@ class Books:
         assert self.could(row, profile)
         work_s = self.snapshot.work_s(profile, choice.key, task.expected_ms)
         brief = work_s <= self.snapshot.look_ahead.brief_s
-        assert self.has_slot(row) or (brief and self.may_queue(row, work_s))
+        seconds = work_s / self.snapshot.estimates.speeds(profile.family).item(row)
+        assert self.has_slot(row) or (brief and self.may_queue(row, min(work_s, seconds)))
         self.profiles[row].append(profile)
-        self.seconds[row] += work_s / self.snapshot.estimates.speeds(profile.family).item(row)
+        self.seconds[row] += seconds
 
 
 def check(snapshot: Snapshot, plan: Plan) -> Books:
