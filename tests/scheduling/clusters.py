@@ -80,8 +80,16 @@ class Cluster(Followed):
 
     def join(self, agent_id: str, slots: int = 1, credit: int = 100, **fields: object) -> None:
         """The agent opens a session."""
-        spec = AgentSpec(agent_id, "i", slots, credit, **fields)  # type: ignore[arg-type]
-        self.apply(OpenSession(spec, []))
+        self.apply(OpenSession(self.spec(agent_id, slots, credit, **fields), []))
+
+    @staticmethod
+    def spec(agent_id: str, slots: int = 1, credit: int = 100, **fields: object) -> AgentSpec:
+        """What the agent says of itself."""
+        return AgentSpec(agent_id, "i", slots, credit, **fields)  # type: ignore[arg-type]
+
+    def epoch(self, agent_id: str) -> int:
+        """The agent's present session."""
+        return self.state.agents[agent_id].record.epoch
 
     def submit(
         self,
@@ -119,8 +127,7 @@ class Cluster(Followed):
 
     def choice(self, agent_id: str, task: Task, *, rival: bool = False) -> Choice:
         """The next attempt of the task for the agent."""
-        epoch = self.state.agents[agent_id].record.epoch
-        return Choice(task.key, task.attempt + 1, agent_id, epoch, rival)
+        return Choice(task.key, task.attempt + 1, agent_id, self.epoch(agent_id), rival)
 
     def give(self, agent_id: str, *task_ids: str, dag_id: str = "d", rival: bool = False) -> None:
         """The tasks go to the agent."""
@@ -141,7 +148,7 @@ class Cluster(Followed):
         one = AttemptReport(
             task.key, attempt or task.attempt, kind, outcome=outcome, duration_us=round(seconds * 1e6)
         )
-        return self.apply(Report(agent_id, self.state.agents[agent_id].record.epoch, [one]))
+        return self.apply(Report(agent_id, self.epoch(agent_id), [one]))
 
     def begin(self, agent_id: str, *task_ids: str, dag_id: str = "d") -> None:
         """The tasks go to the agent, which begins with them."""
