@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator.core import commands as c
@@ -13,6 +13,7 @@ from coordinator.scheduling.transfers import BANDWIDTH
 from tests.scheduling.clusters import Cluster, foreseen
 
 AGENTS = ("a", "b", "e")
+FEW = settings(max_examples=max(25, settings().max_examples // 2))
 MEGABYTE = 125_000_000
 """A second of transfer."""
 
@@ -81,6 +82,7 @@ def happen(cluster: Cluster, event: str, task: Task, agent_id: str) -> None:
             cluster.report(agent_id, task, number, kind=kind, outcome=outcome)
 
 
+@FEW
 @given(shapes(), steps)
 def test_what_is_foreseen_is_what_waits_for_nothing_but_what_agents_have(
     graph: dict[str, list[str]], sequence: list[tuple[str, int, str]]
@@ -149,6 +151,7 @@ def inputs(draw: st.DrawFn) -> tuple[list[tuple[int, float, int]], list[str]]:
     return before, draw(st.lists(st.sampled_from(["a0", "a1", "zone", "nowhere"]), max_size=2))
 
 
+@FEW
 @given(inputs())
 def test_inputs_arrive_as_a_look_at_every_agent_says(
     drawn: tuple[list[tuple[int, float, int]], list[str]],

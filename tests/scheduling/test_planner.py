@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator.core import commands as c
@@ -45,6 +45,7 @@ NEEDS = [
     Requirements(resources=Resources(memory_bytes=40)),
     Requirements(anti_affinity=("g",)),
 ]
+FEW = settings(max_examples=max(20, settings().max_examples // 3))
 policies = st.sampled_from([GREEDY, FAST, BALANCED, GREEN])
 
 
@@ -189,6 +190,7 @@ def portrait(snapshot: Snapshot) -> list[object]:
     ]
 
 
+@FEW
 @given(snapshots(), policies, st.sampled_from([1, 3, 1_000]))
 def test_a_plan_can_be_carried_out_is_repeatable_and_changes_nothing(
     snapshot: Snapshot, policy: Policy, most: int
@@ -212,6 +214,7 @@ def left(snapshot: Snapshot, plan: Plan) -> list[tuple[TaskProfile, WaitingTask]
     ]
 
 
+@FEW
 @given(snapshots(), policies)
 def test_nothing_is_left_that_could_run_but_for_a_place_that_is_kept(
     snapshot: Snapshot, policy: Policy
@@ -227,6 +230,7 @@ def test_nothing_is_left_that_could_run_but_for_a_place_that_is_kept(
             assert row in kept or not (books.has_slot(row) and books.could(row, profile))
 
 
+@FEW
 @given(snapshots(), policies)
 def test_a_place_is_kept_only_where_it_is_better_than_all_that_are_free(
     snapshot: Snapshot, policy: Policy
@@ -257,6 +261,7 @@ def brute_cost(snapshot: Snapshot, policy: Policy, row: int, work_s: float, fami
     )
 
 
+@FEW
 @given(
     snapshots(most=1),
     st.builds(
