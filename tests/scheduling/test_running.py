@@ -115,7 +115,9 @@ def test_it_is_that_of_a_plain_model(sequence: list[tuple[str, int, int, int, in
     model, now_s = Model(), 1_000.0
     for event, key, number, row, expected_ms, step_s in sequence:
         now_s += step_s
+        changed = False
         if event == "hold":
+            changed = (key, number) not in model.held
             model.hold(key, number, row, expected_ms, now_s)
         elif event == "begin":
             model.begin(key, number, now_s)
@@ -124,7 +126,7 @@ def test_it_is_that_of_a_plain_model(sequence: list[tuple[str, int, int, int, in
         else:
             # Within a moment what was computed before may still be told.
             now_s += 1.0
-        if abs(step_s) >= 0.02 or event in ("hold", "now"):
+        if changed or abs(step_s) >= 0.02 or event == "now":
             model.check(now_s)
 
 
