@@ -28,6 +28,7 @@ from coordinator.dag.limits import DagLimits
 from coordinator.errors import ConfigError
 from coordinator.forecast.settings import ForecastSettings
 from coordinator.scheduling.load_settings import LoadSettings
+from coordinator.scheduling.settings import SchedulingSettings
 
 CONFIG_VARIABLE: Final = "COORDINATOR_CONFIG"
 """Names the configuration file where no flag does."""
@@ -161,6 +162,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     raft: RaftSettings = RaftSettings()
     limits: LimitsSection = LimitsSection()
     agents: AgentsSection = AgentsSection()
+    scheduling: SchedulingSettings = SchedulingSettings()
     load: LoadSettings = LoadSettings()
     tls: TlsSection = TlsSection()
     retention: RetentionSection = RetentionSection()

@@ -38,7 +38,7 @@ from coordinator.core.model import INDEX_BITS, Agent, AgentState, Attempt, Attem
 from coordinator.core.outcome import Done, Reply, Table
 from coordinator.core.position import SnapshotMeta
 from coordinator.core.transaction import Transaction
-from coordinator.scheduling.ledger import Ledger
+from coordinator.scheduling.round import Round
 from coordinator.storage.engine import View
 from coordinator.storage.layout import FORMAT, PLACES, Stored
 from coordinator.storage.snapshots import StateReader
@@ -385,11 +385,12 @@ def _complete(tx: Transaction, task: Task, attempt: Attempt) -> None:
             tx.move(successor, TaskState.READY)
 
 
-def _booked_nothing(*_: object) -> None:
+def _gives_nothing_away(*_: object) -> float:
     """The round forgets what it has given away."""
+    return 0.0
 
 
-@_plants("assign beyond capacity", tasks, "_still_holds", Swap(Ledger, "book", _booked_nothing))
+@_plants("assign beyond capacity", tasks, "_still_holds", Swap(Round, "give", _gives_nothing_away))
 def _holds_anyway(choice: c.Choice, task: Task, agent: Agent) -> bool:
     """A round counts on the same room for every task, and nobody looks again."""
     return (

@@ -259,6 +259,7 @@ class Node:
             self._clock.now_ms,
             look_ahead_ms=self.config.agents.look_ahead_ms,
             opened_after=self.applier.state.machine.sequence,
+            policy_name=self.config.scheduling.policy,
             load=self.config.load,
         )
         return Leader(

@@ -33,6 +33,8 @@ _SPARE_PLACES: Final = 16
 _POOL: Final = 4
 """Places that are brought into order, per task of the round; others come after them as they are."""
 
+_INSTANT_S: Final = 1e-9
+
 _LEVELS: Final = 24
 """Halvings of the search for a level: finer than any difference that matters."""
 
@@ -62,20 +64,17 @@ def most_urgent(
     return [(classes[at], classes[at].tasks[:count]) for at, count in counts.items()]
 
 
-def place_class(
-    around: Round, lane: Lane, tasks: Sequence[WaitingTask], places: Places, *, brief_s: float
-) -> list[Choice]:
+def place_class(around: Round, lane: Lane, tasks: Sequence[WaitingTask], places: Places) -> list[Choice]:
     """Agents for tasks of one class, none of which has data to wait for: for as many as there are."""
-    work = _work(around, lane, tasks)
-    longer = [at for at, work_s in enumerate(work) if work_s > brief_s]
+    work, brief = _work(around, lane, tasks)
+    longer = [at for at in range(len(tasks)) if at not in brief]
     choices: list[Choice] = []
     if longer:
         rows = places.take(lane, len(longer))
         given = [work[at] for at in longer[: len(rows)]]
         places.book(rows, lane, given)
         choices = _choices(around, [tasks[at] for at in longer], rows.tolist())
-    if len(longer) < len(tasks):
-        brief = [at for at, work_s in enumerate(work) if work_s <= brief_s]
+    if brief:
         places.close()
         chosen = _level(around, lane, sum(work[at] for at in brief) / len(brief), len(brief))
         choices += _choices(around, [tasks[at] for at in brief], chosen)
@@ -187,20 +186,27 @@ class Places:
         return np.array(kept, np.intp)
 
 
-def _work(around: Round, lane: Lane, tasks: Sequence[WaitingTask]) -> list[float]:
-    """Seconds of each at speed 1."""
+def _work(around: Round, lane: Lane, tasks: Sequence[WaitingTask]) -> tuple[list[float], dict[int, None]]:
+    """Seconds of each at speed 1, and the positions of those that may queue (`Snapshot.is_brief`)."""
     estimates, profile = around.snapshot.estimates, lane.profile
+    brief_s = around.snapshot.look_ahead.brief_s
     kinds = (kind_of(profile, 0), kind_of(profile, 1))
-    known: dict[tuple[int, bool], float] = {}
+    known: dict[tuple[int, bool], tuple[float, float]] = {}
     work: list[float] = []
-    for task in tasks:
+    brief: dict[int, None] = {}
+    for at, task in enumerate(tasks):
         expected_ms = task.expected_ms
         dag, stated = task.key >> INDEX_BITS, expected_ms > 0
-        factor = known.get((dag, stated))
-        if factor is None:
-            factor = known[dag, stated] = estimates.work_s(kinds[stated], dag, 1_000)
-        work.append(factor * expected_ms * 1e-3 if stated else factor)
-    return work
+        found = known.get((dag, stated))
+        if found is None:
+            expected = estimates.work(kinds[stated], dag, 1_000)
+            found = known[dag, stated] = expected.seconds, brief_s if expected.known else -1.0
+        factor, limit_s = found
+        work_s = factor * expected_ms * 1e-3 if stated else factor
+        work.append(work_s)
+        if work_s <= limit_s:
+            brief[at] = None
+    return work, brief
 
 
 def _level(around: Round, lane: Lane, work_s: float, tasks: int) -> list[int]:
@@ -210,11 +216,14 @@ def _level(around: Round, lane: Lane, work_s: float, tasks: int) -> list[int]:
     costs = lane.queue_costs(work_s)
     seconds = work_s * lane.inverse_speed
     slots = ledger.slots
-    free = slots - ledger.held
-    room = np.maximum((bound.seconds * slots - ledger.held_s) / np.maximum(seconds, 1e-9), free + bound.least)
-    room = np.minimum(np.minimum(room, free + bound.most), ledger.credit - ledger.held)
-    room = np.where(costs < np.inf, np.clip(room, 0, lane.fits_times()), 0).astype(np.int64)
-    step = np.maximum(seconds / slots, 1e-12)
+    queued = np.maximum(ledger.held - slots, 0)
+    in_time = np.floor((bound.seconds * slots - ledger.held_s) / np.maximum(seconds, _INSTANT_S))
+    in_queue = np.minimum(bound.least, bound.most) - queued
+    room = np.maximum(np.maximum(slots - ledger.held, 0) + np.maximum(in_queue, 0), in_time)
+    room = np.minimum(room, slots + bound.most - ledger.held)
+    room = np.minimum(room, ledger.credit - ledger.held)
+    room = np.where(costs < np.inf, np.minimum(room, lane.fits_times()), 0).astype(np.int64)
+    step = np.maximum(seconds / slots, _INSTANT_S)
     first = np.where(room > 0, costs, np.inf)
     counts = _fill(first, step, room, tasks)
     rows = np.flatnonzero(counts)

@@ -61,17 +61,18 @@ class Kind(NamedTuple):
 
 class Expectation(msgspec.Struct, frozen=True, gc=False):
     """Of the work of a task in seconds on an agent of speed 1: log-normal, with these parameters of its
-    logarithm."""
+    logarithm, and so many seconds in the mean. What is not `known` is a guess: nothing of the kind has ended,
+    and nobody says what it takes."""
 
     log_mean: float
     sigma: float
     seconds: float
-    """The mean."""
+    known: bool
 
     @classmethod
-    def of(cls, log_mean: float, sigma: float) -> Expectation:
+    def of(cls, log_mean: float, sigma: float, *, known: bool = True) -> Expectation:
         """With the mean that follows."""
-        return cls(log_mean, sigma, math.exp(log_mean + 0.5 * sigma * sigma))
+        return cls(log_mean, sigma, math.exp(log_mean + 0.5 * sigma * sigma), known)
 
     def quantile(self, deviations: float) -> float:
         """Seconds that are not passed by all but the tail beyond so many standard deviations."""
@@ -294,9 +295,9 @@ class Estimates:
         known = [(one, ends) for one, ends in self._kinds.items() if not one.stated]
         near = [pair for pair in known if pair[0].type == kind.type] or known
         if not near:
-            return Expectation.of(math.log(UNKNOWN_S) - 0.5 * _UNKNOWN_SPREAD**2, _UNKNOWN_SPREAD)
+            return _guess(UNKNOWN_S)
         means = [math.exp(ends.log_mean + 0.5 * ends.variance) for _, ends in near]
-        return Expectation.of(math.log(sum(means) / len(means)) - 0.5 * _UNKNOWN_SPREAD**2, _UNKNOWN_SPREAD)
+        return _guess(sum(means) / len(means))
 
     def _renew_kind(self, kind: Kind) -> None:
         ends = self._kinds[kind]
@@ -378,3 +379,7 @@ class Estimates:
         self._by_family = {one: np.pad(row, (0, lacking)) for one, row in self._by_family.items()}
         for ends in self._kinds.values():
             ends.sums = np.pad(ends.sums, ((0, 0), (0, lacking)))
+
+
+def _guess(mean_s: float) -> Expectation:
+    return Expectation.of(math.log(mean_s) - 0.5 * _UNKNOWN_SPREAD**2, _UNKNOWN_SPREAD, known=False)

@@ -75,7 +75,6 @@ class _Planner:
         self._unplaced: dict[str, int] = {}
         places = _PLACES_KEPT + _PLACES_PER_AGENT * len(snapshot.agents.rows)
         self._places_left = min(policy.foresight, places)
-        self._brief_s = snapshot.look_ahead.brief_s
         self._expected: dict[int, Expected] = {}
         self._kept: dict[int, Expected] = {}
         self._unlocking: dict[int, int] = {}
@@ -119,7 +118,7 @@ class _Planner:
         places = Places(around, self._policy, self._prices, most, typical_s)
         for members, tasks in alike:
             lane = self._lane(members.profile)
-            self._choices += place_class(around, lane, tasks, places, brief_s=self._brief_s)
+            self._choices += place_class(around, lane, tasks, places)
         places.close()
         return bool(self._choices)
 
@@ -148,7 +147,7 @@ class _Planner:
 
     def _is_brief(self, members: TaskClass) -> bool:
         first = members.tasks[0]
-        return self._snapshot.work_s(members.profile, first.key, first.expected_ms) <= self._brief_s
+        return self._snapshot.is_brief(members.profile, first.key, first.expected_ms)
 
     # --- the order ------------------------------------------------------------------------------------------
 
@@ -237,7 +236,7 @@ class _Planner:
         lane, task = queue.lane, queue.tasks[queue.at]
         work_s = self._snapshot.work_s(queue.profile, task.key, task.expected_ms)
         arrivals = self._arrivals(task.key)
-        brief = work_s <= self._brief_s
+        brief = self._snapshot.is_brief(queue.profile, task.key, task.expected_ms)
         if self._places_left > 0 and not brief:
             row = lane.cheapest(work_s, arrivals, self._previous(task))
         else:

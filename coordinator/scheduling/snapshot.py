@@ -106,6 +106,11 @@ class Snapshot:
         """The mean of `work`."""
         return self.estimates.work_s(kind_of(profile, expected_ms), key >> INDEX_BITS, expected_ms)
 
+    def is_brief(self, profile: TaskProfile, key: int, expected_ms: int) -> bool:
+        """Whether a task may queue on an agent: it is known not to last."""
+        work = self.work(profile, key, expected_ms)
+        return work.known and work.seconds <= self.look_ahead.brief_s
+
     def duration_s(self, task: Task) -> float:
         """Of a task on the mean of the agents, as upward ranks count it."""
         return self.work_s(task.profile, task.key, task.expected_ms) * self.mean_inverse_speed()

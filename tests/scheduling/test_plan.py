@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
+from typing import get_args, get_type_hints
 
 import pytest
 
@@ -14,7 +15,8 @@ from coordinator.core.model import AgentLoad, Priority, Requirements, Resources,
 from coordinator.errors import InvalidRequest
 from coordinator.scheduling.estimates import kind_of
 from coordinator.scheduling.lookahead import LookAhead, may_queue
-from coordinator.scheduling.policies import SIMPLE, policy
+from coordinator.scheduling.policies import NAMES, SIMPLE, policy
+from coordinator.scheduling.settings import SchedulingSettings
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.solver import PlanLimits, plan
 from coordinator.scheduling.waiting import WaitingTask
@@ -179,6 +181,11 @@ def test_round_robin_takes_turns_over_rounds(crew: Crew) -> None:
 def test_an_unknown_policy_is_refused() -> None:
     with pytest.raises(InvalidRequest, match=r"'best'.*balanced, fast.*least-loaded, round-robin"):
         policy("best")
+
+
+def test_every_policy_may_be_set() -> None:
+    (hint,) = get_type_hints(SchedulingSettings).values()
+    assert set(get_args(hint)) == set(NAMES)
 
 
 def test_a_round_is_bounded_and_nothing_is_changed(crew: Crew) -> None:
