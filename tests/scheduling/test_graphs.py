@@ -259,3 +259,14 @@ def test_a_task_without_inputs_waits_for_none() -> None:
     assert graph.arrivals(dag.tasks[0], cluster.snapshot.agents, {}) is AT_ONCE
     assert Arrivals(2.0, 1.0, {1: (0.5, 0.0)}).at(1) == 0.5
     assert BANDWIDTH == MEGABYTE
+
+
+@pytest.mark.xfail(strict=True, reason="nothing tells of added tasks that wait for what already runs")
+def test_tasks_that_a_running_one_adds_behind_itself_are_foreseen() -> None:
+    cluster = Cluster()
+    cluster.join("a", slots=4)
+    dag = cluster.submit({"x": [], "y": []})
+    cluster.begin("a", "x", "y")
+    added = [c.NewTask("z", TaskProfile("t"), ("y",))]
+    cluster.apply(c.SpawnTasks("", "a", cluster.epoch("a"), dag.tasks[0].key, 1, added))
+    assert [task.id for task in cluster.snapshot.foreseen.tasks()] == ["z"]
