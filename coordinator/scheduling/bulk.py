@@ -66,19 +66,28 @@ def most_urgent(
 
 def place_class(around: Round, lane: Lane, tasks: Sequence[WaitingTask], places: Places) -> list[Choice]:
     """Agents for tasks of one class, none of which has data to wait for: for as many as there are."""
-    work = _work(around, lane, tasks)
-    first = tasks[0]
-    if around.snapshot.is_brief(lane.profile, first.key, first.expected_ms):
-        chosen = _level(around, lane, sum(work) / len(work), len(tasks))
-    else:
-        rows = places.take(lane, len(tasks))
-        chosen = rows.tolist()
-        places.book(rows, lane, work[: len(chosen)])
+    work, brief = _work(around, lane, tasks)
+    longer = [at for at in range(len(tasks)) if at not in brief]
+    choices: list[Choice] = []
+    if longer:
+        rows = places.take(lane, len(longer))
+        given = [work[at] for at in longer[: len(rows)]]
+        places.book(rows, lane, given)
+        choices = _choices(around, [tasks[at] for at in longer], rows.tolist())
+    if brief:
+        places.close()
+        chosen = _level(around, lane, sum(work[at] for at in brief) / len(brief), len(brief))
+        choices += _choices(around, [tasks[at] for at in brief], chosen)
+    return choices
+
+
+def _choices(around: Round, tasks: Sequence[WaitingTask], rows: list[int]) -> list[Choice]:
+    """The first of the tasks go to these agents."""
     agents = around.snapshot.agents
-    ids, epochs = agents.ids, agents.epochs[chosen].tolist()
+    ids, epochs = agents.ids, agents.epochs[rows].tolist()
     return [
         Choice(task.key, task.attempt, ids[row], epoch)
-        for task, row, epoch in zip(tasks, chosen, epochs, strict=False)
+        for task, row, epoch in zip(tasks, rows, epochs, strict=False)
     ]
 
 
@@ -90,29 +99,39 @@ class Places:
     change."""
 
     def __init__(self, around: Round, policy: Policy, prices: Prices, most: int, typical_s: float) -> None:
-        ledger = around.ledger
-        rows = np.flatnonzero(ledger.slot_free & around.open)
-        free = np.minimum(ledger.slots[rows], ledger.credit[rows]) - ledger.held[rows]
         self._around = around
         self._policy = policy
         self._prices = prices
         self._most = most
         self._typical_s = typical_s
-        self._row: NDArray[np.intp] = np.repeat(rows, free)
-        before = np.arange(len(self._row)) - np.repeat(np.cumsum(free) - free, free)
-        """Free slots of the same agent that come first."""
-        slots = ledger.slots[self._row]
-        speeds = prices.inverse_speed(TaskFamily.UNSPECIFIED)[self._row]
-        self._base: FloatRow = around.base[self._row]
-        self._base += policy.weights.balance * typical_s * speeds * before / slots
-        self._unused: BoolRow = np.ones(len(self._row), np.bool_)
+        self._row: NDArray[np.intp] = np.zeros(0, np.intp)
+        self._base: FloatRow = np.zeros(0)
+        self._unused: BoolRow = np.zeros(0, np.bool_)
         self._orders: dict[TaskFamily, NDArray[np.intp]] = {}
         self._begins: dict[TaskFamily, int] = {}
         self._booked: list[tuple[NDArray[np.intp], FloatRow]] = []
+        self._open = False
+
+    def _look(self) -> None:
+        """At the places that there are now."""
+        ledger = self._around.ledger
+        rows = np.flatnonzero(ledger.slot_free & self._around.open)
+        free = np.minimum(ledger.slots[rows], ledger.credit[rows]) - ledger.held[rows]
+        self._row = np.repeat(rows, free)
+        before = np.arange(len(self._row)) - np.repeat(np.cumsum(free) - free, free)
+        """Free slots of the same agent that come first."""
+        slots = ledger.slots[self._row]
+        speeds = self._prices.inverse_speed(TaskFamily.UNSPECIFIED)[self._row]
+        self._base = self._around.base[self._row]
+        self._base += self._policy.weights.balance * self._typical_s * speeds * before / slots
+        self._unused = np.ones(len(self._row), np.bool_)
+        self._orders, self._begins, self._open = {}, {}, True
 
     def take(self, lane: Lane, most: int) -> NDArray[np.intp]:
         """Rows for up to `most` tasks of a lane, the cheapest first; an agent may be among them several
         times."""
+        if not self._open:
+            self._look()
         family = lane.profile.family
         order = self._order(family)
         begin = self._begins[family]
@@ -137,12 +156,12 @@ class Places:
         self._booked.append((rows, np.asarray(work) * lane.inverse_speed[rows]))
 
     def close(self) -> None:
-        """Let the round know what was given."""
+        """Let the round know what was given; it may give places to others before the next are taken."""
         if self._booked:
             rows = np.concatenate([rows for rows, _ in self._booked])
             seconds = np.concatenate([seconds for _, seconds in self._booked])
             self._around.booked(rows, seconds)
-        self._booked = []
+        self._booked, self._open = [], False
 
     def _order(self, family: TaskFamily) -> NDArray[np.intp]:
         order = self._orders.get(family)
@@ -167,20 +186,27 @@ class Places:
         return np.array(kept, np.intp)
 
 
-def _work(around: Round, lane: Lane, tasks: Sequence[WaitingTask]) -> list[float]:
-    """Seconds of each at speed 1."""
+def _work(around: Round, lane: Lane, tasks: Sequence[WaitingTask]) -> tuple[list[float], dict[int, None]]:
+    """Seconds of each at speed 1, and the positions of those that may queue (`Snapshot.is_brief`)."""
     estimates, profile = around.snapshot.estimates, lane.profile
+    brief_s = around.snapshot.look_ahead.brief_s
     kinds = (kind_of(profile, 0), kind_of(profile, 1))
-    known: dict[tuple[int, bool], float] = {}
+    known: dict[tuple[int, bool], tuple[float, float]] = {}
     work: list[float] = []
-    for task in tasks:
+    brief: dict[int, None] = {}
+    for at, task in enumerate(tasks):
         expected_ms = task.expected_ms
         dag, stated = task.key >> INDEX_BITS, expected_ms > 0
-        factor = known.get((dag, stated))
-        if factor is None:
-            factor = known[dag, stated] = estimates.work_s(kinds[stated], dag, 1_000)
-        work.append(factor * expected_ms * 1e-3 if stated else factor)
-    return work
+        found = known.get((dag, stated))
+        if found is None:
+            expected = estimates.work(kinds[stated], dag, 1_000)
+            found = known[dag, stated] = expected.seconds, brief_s if expected.known else -1.0
+        factor, limit_s = found
+        work_s = factor * expected_ms * 1e-3 if stated else factor
+        work.append(work_s)
+        if work_s <= limit_s:
+            brief[at] = None
+    return work, brief
 
 
 def _level(around: Round, lane: Lane, work_s: float, tasks: int) -> list[int]:

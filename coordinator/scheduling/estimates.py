@@ -31,6 +31,9 @@ PRIOR_ENDS: Final = 3.0
 WINDOW_ENDS: Final = 256.0
 """Older ends of a kind on an agent lose weight so that no more than these count."""
 
+_ENDS_KEPT: Final = 32.0
+"""What agents that have left have taught of a kind counts for at most so many ends."""
+
 _PRIOR_SPREAD: Final = 0.3
 """Of the logarithm, within a kind: what is believed before there are ends to measure it by."""
 _UNKNOWN_SPREAD: Final = 0.8
@@ -41,6 +44,8 @@ _FAMILY_SPREAD: Final = 0.15
 """By how much an agent's speed differs between families."""
 _LITTLE: Final = 0.1
 """Of a logarithm: by so much durations may change before ranks are made anew."""
+_FARTHEST: Final = 5.0
+"""Of the logarithm, from what is expected: an end that is farther off counts as if it were there."""
 _LONGEST_S: Final = 1e9
 _RENEWED_AT_ONCE: Final = 64
 """Kinds, and agents, that one renewal brings up to date: what is left follows with the next."""
@@ -85,7 +90,7 @@ def kind_of(profile: TaskProfile, expected_ms: int) -> Kind:
 class _Ends:
     """Of one kind, by agent row: how many ended, the sum of their logarithms and of those squared."""
 
-    __slots__ = ("family", "log_mean", "prior", "sums", "told", "variance")
+    __slots__ = ("family", "log_mean", "noise", "prior", "settled", "sums", "told", "variance")
 
     def __init__(self, family: TaskFamily, rows: int, prior: tuple[float, float, float]) -> None:
         self.family = family
@@ -96,11 +101,26 @@ class _Ends:
         self.variance = prior[2]
         self.told = math.inf
         """The mean when the epoch last changed because of it."""
+        self.noise = prior[2]
+        """The variance between ends on the same agent."""
+        self.settled = False
+        """Its own ends count in the mean and the variances."""
 
     @property
     def known(self) -> float:
         """Ends that count."""
         return self.prior[0] + float(self.sums[0].sum())
+
+    def keep(self, row: int, factor: float) -> None:
+        """The agent in this row leaves; what it has taught stays, as if unknown ones had."""
+        count, total, squares = self.sums[:, row].tolist()
+        weight, mean, variance = self.prior
+        all_ends = weight + count
+        middle = (weight * mean + total + count * factor) / all_ends
+        squared = squares + 2 * total * factor + count * factor * factor + weight * (variance + mean * mean)
+        spread = max(squared / all_ends - middle * middle, _LEAST_SPREAD**2)
+        self.prior = min(all_ends, _ENDS_KEPT), middle, spread
+        self.sums[:, row] = 0
 
 
 class Estimates:
@@ -135,11 +155,14 @@ class Estimates:
         value = math.log(max(seconds, 1e-6) * self._agents.speed.item(row) / basis)
         ends = self._kinds.pop(kind, None) or self._new_kind(kind)
         self._kinds[kind] = ends
+        factor = self._total_factor(ends.family, row)
+        if ends.settled and ends.known >= PRIOR_ENDS:
+            value = min(max(value, ends.log_mean - factor - _FARTHEST), ends.log_mean - factor + _FARTHEST)
         if ends.sums[0, row] >= WINDOW_ENDS:
             ends.sums[:, row] *= 1 - 1 / WINDOW_ENDS
         ends.sums[:, row] += (1.0, value, value * value)
         count, total = self._local.get((dag, kind), (0.0, 0.0))
-        self._local[dag, kind] = (count + 1, total + value + self._total_factor(ends.family, row))
+        self._local[dag, kind] = (count + 1, total + value + factor)
         self._changed_kinds[kind] = None
         self._changed_rows[row] = None
 
@@ -163,14 +186,16 @@ class Estimates:
 
     def forget_dag(self, dag: int) -> None:
         """The DAG has ended; what its kinds have taught stays."""
-        for at in [at for at in self._local if at[0] == dag]:
-            del self._local[at]
+        for known in (self._local, self._expected):
+            for at in [at for at in known if at[0] == dag]:
+                del known[at]
 
     def forget_row(self, row: int) -> None:
         """The agent in this row is gone; the row is another's from now on."""
         self._fit_to_agents()
         for ends in self._kinds.values():
-            ends.sums[:, row] = 0
+            if ends.sums[0, row]:
+                ends.keep(row, self._total_factor(ends.family, row))
         for factors in (self._factor, self._weight, *self._by_family.values()):
             factors[row] = 0
         self._failed[:, row] = 0
@@ -269,8 +294,6 @@ class Estimates:
         if ends is None or not ends.known + count:
             return self._of_relatives(kind)
         prior = min(ends.known, PRIOR_ENDS)
-        if kind.stated:
-            prior = PRIOR_ENDS
         log_mean = (prior * ends.log_mean + total) / (prior + count)
         return Expectation.of(log_mean, math.sqrt(ends.variance))
 
@@ -291,9 +314,6 @@ class Estimates:
         count, total, squares = ends.sums
         factors = self._total_factors(ends.family)
         weight, mean, variance = ends.prior
-        if kind.stated:
-            # Clients are believed until they are found wrong.
-            weight, mean, variance = PRIOR_ENDS, 0.0, _PRIOR_SPREAD**2
         here = float(count.sum())
         summed = float(total.sum() + count @ factors)
         squared = float(squares.sum() + 2 * (total @ factors) + count @ (factors * factors))
@@ -302,6 +322,12 @@ class Estimates:
         believed = PRIOR_ENDS + min(weight, PRIOR_ENDS)
         spread = variance if weight else _PRIOR_SPREAD**2
         ends.variance = max((around + believed * spread) / (here + believed), _LEAST_SPREAD**2)
+        # What an agent is slower than it says must not count as noise: it would never be found out.
+        agents = np.count_nonzero(count)
+        within = float((squares - total * total / np.maximum(count, 1e-9)).sum())
+        free = max(here - agents, 0.0) + believed
+        ends.noise = max((max(within, 0.0) + believed * spread) / free, _LEAST_SPREAD**2)
+        ends.settled = True
 
     def _renew_rows(self, rows: np.ndarray[tuple[int], np.dtype[np.intp]]) -> None:
         families = {ends.family for ends in self._kinds.values()}
@@ -309,8 +335,8 @@ class Estimates:
         weight = {family: np.zeros(len(rows)) for family in families}
         for ends in self._kinds.values():
             count, total, _ = ends.sums[:, rows]
-            numerator[ends.family] += (count * ends.log_mean - total) / ends.variance
-            weight[ends.family] += count / ends.variance
+            numerator[ends.family] += (count * ends.log_mean - total) / ends.noise
+            weight[ends.family] += count / ends.noise
         deviations = {family: self._deviation(family)[rows] for family in families}
         if families:
             explained = sum(numerator[one] - weight[one] * deviations[one] for one in families)
@@ -340,7 +366,9 @@ class Estimates:
             oldest = next(iter(self._kinds))
             del self._kinds[oldest]
             self._changed_kinds.pop(oldest, None)
-        return _Ends(kind.family, len(self._agents.version), (0.0, 0.0, _PRIOR_SPREAD**2))
+        # Clients are believed until they are found wrong.
+        weight = PRIOR_ENDS if kind.stated else 0.0
+        return _Ends(kind.family, len(self._agents.version), (weight, 0.0, _PRIOR_SPREAD**2))
 
     def _count_end(self, agent_id: str, failed: int) -> None:
         row = self._agents.rows.get(agent_id)

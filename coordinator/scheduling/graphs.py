@@ -45,21 +45,35 @@ class Graph:
         self.dag = dag
         self.ranks: list[float] = []
         self.ranked = -1
-        self.transfers = Transfers(dag) if dag.extras else None
+        self.transfers: Transfers | None = None
         self._arrived: dict[int, tuple[int, Arrivals]] = {}
         """Of tasks that wait for nothing but an agent: they stay as they are while agents do."""
-        self.moves = self.transfers is not None
+        self.linked = False
+        """Whether any of its tasks waits for others."""
+        self.moves = False
         """Whether any of its tasks waits for data or for others."""
-        self.linked = any(task.depends for task in dag.tasks)
+        self.size = 0
+        """Tasks that were looked at: a running one may add others."""
+        self.grow()
+
+    def grow(self) -> list[Task]:
+        """Look at the tasks that have come; returns them."""
+        came = self.dag.tasks[self.size :]
+        self.size = len(self.dag.tasks)
+        self.ranked = -1
+        if self.transfers is None and self.dag.extras:
+            self.transfers = Transfers(self.dag)
+        self.linked = self.linked or any(task.depends for task in came)
         self.moves = self.linked or self.transfers is not None
-        """Whether any of its tasks waits for data or for others."""
+        return came
 
     def rank_steps(self, duration_s: Callable[[Task], float], epoch: int) -> Iterator[None]:
-        """Bring the ranks up to date, with pauses."""
-        for ranks in upward_ranks(self.dag.tasks, duration_s, self._transfer_s):
-            self.ranks = ranks if len(ranks) >= len(self.ranks) else self.ranks
+        """Bring the ranks up to date, with pauses; until they are complete those before them count."""
+        ranks = self.ranks
+        for made in upward_ranks(self.dag.tasks, duration_s, self._transfer_s):
+            ranks = made
             yield
-        self.ranked = epoch
+        self.ranks, self.ranked = ranks, epoch if len(ranks) == self.size else -1
 
     def rank(self, index: int) -> float:
         """In seconds; 0 for a task that has come since ranks were made."""
@@ -154,8 +168,12 @@ class Graphs:
         found = self._graphs.get(number)
         if found is None:
             found = self._graphs[number] = Graph(dag)
-            if found.transfers is not None and found.transfers.any():
-                self.moved.add(number)
+        elif found.size < len(dag.tasks):
+            found.grow()
+        else:
+            return found
+        if found.transfers is not None and found.transfers.any():
+            self.moved.add(number)
         return found
 
     def of(self, key: int) -> Graph | None:
@@ -176,40 +194,76 @@ class Graphs:
         return iter(self._graphs.values())
 
 
+class _Near:
+    """Of one DAG, the keys of tasks that are with agents and have not completed; by key, how many of a
+    task's predecessors are among them (`live`), and the tasks that wait for none but these."""
+
+    __slots__ = ("live", "tasks", "with_agents")
+
+    def __init__(self) -> None:
+        self.with_agents: set[int] = set()
+        self.live: dict[int, int] = {}
+        self.tasks: dict[int, Task] = {}
+
+    def judge(self, task: Task) -> None:
+        """Look at a task anew."""
+        if 0 < task.waiting == self.live.get(task.key, 0):
+            self.tasks[task.key] = task
+        else:
+            self.tasks.pop(task.key, None)
+
+
 class Foreseen:
     """Tasks that can begin as soon as what is with agents has ended, kept current as attempts come and go."""
 
     def __init__(self, graphs: Graphs) -> None:
         self._graphs = graphs
-        self._live: dict[int, int] = {}
-        """By key: predecessors that are with an agent."""
-        self._tasks: dict[int, Task] = {}
+        self._dags: dict[int, _Near] = {}
 
     def held(self, key: int) -> None:
         """The task is with an agent now, and was not before."""
-        for task in self.successors(key):
-            live = self._live[task.key] = self._live.get(task.key, 0) + 1
-            if live == task.waiting and task.state is TaskState.PENDING:
-                self._tasks[task.key] = task
+        successors = self.successors(key)
+        if not successors or self._completed(key):
+            return
+        near = self._dags.setdefault(key >> INDEX_BITS, _Near())
+        if key not in near.with_agents:
+            near.with_agents.add(key)
+            for task in successors:
+                near.live[task.key] = near.live.get(task.key, 0) + 1
+                near.judge(task)
 
-    def released(self, key: int, *, completed: bool) -> None:
-        """No agent has it any more. If it has completed, the state has counted it already."""
+    def released(self, key: int) -> None:
+        """It has completed, which the state has counted already, or no agent has it any more."""
+        near = self._dags.get(key >> INDEX_BITS)
+        if near is None:
+            return
+        counted = key in near.with_agents
+        near.with_agents.discard(key)
         for task in self.successors(key):
-            live = self._live.get(task.key, 0) - 1
+            live = near.live.get(task.key, 0) - counted
             if live > 0:
-                self._live[task.key] = live
+                near.live[task.key] = live
             else:
-                self._live.pop(task.key, None)
-            if not completed or live <= 0:
-                self._tasks.pop(task.key, None)
+                near.live.pop(task.key, None)
+            near.judge(task)
+
+    def forget_dag(self, number: int) -> None:
+        """The DAG has ended."""
+        self._dags.pop(number, None)
 
     def tasks(self) -> list[Task]:
         """All of them."""
-        return [task for task in self._tasks.values() if task.state is TaskState.PENDING]
+        return [
+            task
+            for near in self._dags.values()
+            for task in near.tasks.values()
+            if task.state is TaskState.PENDING
+        ]
 
     def live(self, key: int) -> int:
         """Predecessors of a task that are with an agent."""
-        return self._live.get(key, 0)
+        near = self._dags.get(key >> INDEX_BITS)
+        return 0 if near is None else near.live.get(key, 0)
 
     def successors(self, key: int) -> list[Task]:
         """What depends on a task."""
@@ -218,3 +272,7 @@ class Foreseen:
             return []
         tasks = graph.dag.tasks
         return [tasks[index] for index in tasks[key & INDEX_MASK].successors]
+
+    def _completed(self, key: int) -> bool:
+        graph = self._graphs.of(key)
+        return graph is not None and graph.task(key).state is TaskState.COMPLETED

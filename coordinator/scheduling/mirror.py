@@ -13,8 +13,10 @@ from coordinator.core.model import (
     Dag,
     DagState,
     Drain,
+    Requirements,
     State,
     Task,
+    TaskProfile,
     TaskState,
 )
 from coordinator.core.outcome import Effects
@@ -98,7 +100,12 @@ class Mirror:
             if (agent_id, key, attempt) not in self.proposed:
                 self.snapshot.release(agent_id, key, attempt)
         for key, attempt in held - known:
-            self.hold(agent_id, key, attempt, now_s)
+            if self._state().task(key) is not None:
+                self.hold(agent_id, key, attempt, now_s)
+            elif (taken := record.stopping.get((key, attempt))) is not None:
+                # Of a DAG that is gone: nothing but what it takes is known.
+                profile = TaskProfile("", requirements=Requirements(resources=taken))
+                self.snapshot.hold(agent_id, key, attempt, profile, 0, now_s)
 
     def record_load(self, agent_id: str, load: AgentLoad) -> None:
         """What the agent has measured."""
@@ -121,6 +128,9 @@ class Mirror:
         if task is not None:
             self.snapshot.graphs.add(self._dag(key))
             self.snapshot.hold(agent_id, key, attempt, task.profile, task.expected_ms, now_s)
+            live = task.live_attempt(attempt)
+            if live is not None and live.started_ms:
+                self.snapshot.begin(key, attempt, live.started_ms / 1_000)
 
     def take_back(self, agent_id: str, key: int, attempt: int) -> None:
         """What was proposed has been refused."""

@@ -57,6 +57,7 @@ class _Queue:
 
 
 _Head = tuple[Place, "_Queue | Task"]
+_Some = tuple[TaskClass, list[WaitingTask]]
 
 
 class _Planner:
@@ -79,10 +80,12 @@ class _Planner:
         self._unlocking: dict[int, int] = {}
 
     def run(self) -> Plan:
-        most = self._limits.max_choices
-        if self._place_many():
-            return self._plan()
-        heads = self._heads() if self._has_room() else []
+        if not self._place_many() and self._has_room():
+            self._place_each(self._heads(), self._limits.max_choices)
+        return self._plan()
+
+    def _place_each(self, heads: list[_Head], most: int) -> None:
+        """Place tasks in order, until so many choices are made."""
         while heads and len(self._choices) < most:
             _, first = heads[0]
             if isinstance(first, Task):
@@ -94,7 +97,6 @@ class _Planner:
                 self._drop_head(heads, first)
             if not self._round.free and not self._has_room():
                 break
-        return self._plan()
 
     def _plan(self) -> Plan:
         waiting, turn = len(self._snapshot.waiting), self._snapshot.turn
@@ -109,18 +111,39 @@ class _Planner:
             most = self._limits.max_choices
         if min(most, len(snapshot.waiting)) < MANY:
             return False
-        moved = snapshot.graphs.moved
         urgent = most_urgent(classes, most, self._now_ms)
+        alike = self._place_others(urgent)
         first, some = urgent[len(urgent) // 2]
         typical_s = self._snapshot.work_s(first.profile, some[0].key, some[0].expected_ms)
         places = Places(around, self._policy, self._prices, most, typical_s)
-        for members, tasks in urgent:
-            still = [one for one in tasks if one.key >> INDEX_BITS not in moved] if moved else tasks
-            if still and not members.profile.requirements.anti_affinity:
-                lane = self._lane(members.profile)
-                self._choices += place_class(around, lane, still, places)
+        for members, tasks in alike:
+            lane = self._lane(members.profile)
+            self._choices += place_class(around, lane, tasks, places)
         places.close()
         return bool(self._choices)
+
+    def _place_others(self, urgent: list[_Some]) -> list[_Some]:
+        """Place those that cannot go by class: that have data to wait for, or have to keep apart. A bounded
+        number goes in each round, before the others: there are places for all. Returns these."""
+        moved = self._snapshot.graphs.moved
+        alike: list[_Some] = []
+        heads: list[_Head] = []
+        for members, tasks in urgent:
+            apart = bool(members.profile.requirements.anti_affinity)
+            others = (
+                [one for one in tasks if apart or one.key >> INDEX_BITS in moved] if apart or moved else []
+            )
+            if others:
+                queue = _Queue(members, self._lane(members.profile))
+                queue.tasks = others
+                heads.append((self._place_of(queue), queue))
+            if not others:
+                alike.append((members, tasks))
+            elif len(others) < len(tasks):
+                alike.append((members, [one for one in tasks if one.key >> INDEX_BITS not in moved]))
+        heapify(heads)
+        self._place_each(heads, min(MANY, self._limits.max_choices))
+        return alike
 
     def _is_brief(self, members: TaskClass) -> bool:
         first = members.tasks[0]

@@ -23,15 +23,18 @@ def upward_ranks(
     transfer_s: Callable[[int, int], float],
 ) -> Iterator[list[float]]:
     """By index, in seconds; tasks that have ended have 0. The list is complete when the iterator ends, and
-    pauses now and then on the way. `transfer_s(before, after)` is the time that data takes between two
-    agents."""
-    ranks = [0.0] * len(tasks)
-    for done, index in enumerate(range(len(tasks) - 1, -1, -1), 1):
+    pauses now and then on the way: the tasks that come meanwhile are left out. `transfer_s(before, after)` is
+    the time that data takes between two agents.
+    """
+    size = len(tasks)
+    ranks = [0.0] * size
+    for done, index in enumerate(range(size - 1, -1, -1), 1):
         task = tasks[index]
         if task.state not in TERMINAL:
             follows = 0.0
             for after in task.successors:
-                follows = max(follows, transfer_s(index, after) + ranks[after])
+                if after < size:
+                    follows = max(follows, transfer_s(index, after) + ranks[after])
             ranks[index] = duration_s(task) + follows
         if done % RANKED_AT_ONCE == 0:
             yield ranks

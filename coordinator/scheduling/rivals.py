@@ -20,9 +20,9 @@ from coordinator.core.model import Task, TaskFamily
 from coordinator.scheduling.agents import FloatRow
 from coordinator.scheduling.chance import below, quantile
 from coordinator.scheduling.estimates import Expectation
-from coordinator.scheduling.feasibility import needs_of
+from coordinator.scheduling.feasibility import fitting, needs_of
 from coordinator.scheduling.graphs import Expected, Graph
-from coordinator.scheduling.ledger import Demand
+from coordinator.scheduling.ledger import Ledger
 from coordinator.scheduling.pricing import Prices
 from coordinator.scheduling.running import Live
 from coordinator.scheduling.snapshot import Snapshot
@@ -80,6 +80,7 @@ class Racing:
         self._now_s = now_s
         self._prices = Prices(snapshot)
         self._left = snapshot.running.left(now_s)
+        self._ledger = Ledger(snapshot.agents, snapshot.look_ahead)
 
     def rivals(self, idle: list[int]) -> list[Rival]:
         """Attempts for these rows, each of which has a free slot."""
@@ -118,7 +119,9 @@ class Racing:
         for key, attempts in by_task.items():
             left = min(self._left.item(live.place) for _, live in attempts)
             graph = self._snapshot.graphs.of(key)
-            if graph is None or left < LEAST_S or not self._may_race(graph.task(key), attempts):
+            if graph is None or graph.dag.record.ending is not None:
+                continue
+            if left < LEAST_S or not self._may_race(graph.task(key), attempts):
                 continue
             tails[key] = self._tail(graph, key)
             late.append((left + tails[key], key))
@@ -230,8 +233,11 @@ class Racing:
         snapshot, profile = self._snapshot, race.task.profile
         if not snapshot.feasible.rows(needs_of(profile), snapshot.agents)[row]:
             return False
-        demand = Demand(profile)
-        if any(amount > snapshot.agents.free.item(row, column) for column, amount in demand.amounts):
+        ledger = self._ledger
+        # Who is set free may take nothing new, and what it has to stop counts until it has.
+        if not ledger.accepting.item(row) or ledger.held.item(row) >= ledger.credit.item(row):
+            return False
+        if not all(one.holds(profile, 0.0, ledger).item(row) for one in fitting(profile)):
             return False
         if len(race.live) < most:
             return True

@@ -43,6 +43,9 @@ class Round:
         self._weights = weights
         self._spares = spares
         self._ends: dict[int, list[float]] = {}
+        if spares:
+            # What is withdrawn takes up credit until it has stopped.
+            ledger.credit = ledger.credit.copy()
         for row in spares:
             self._set_aside(row)
         self.base: FloatRow = weights.time * self.wait
@@ -55,9 +58,7 @@ class Round:
 
     def give(self, row: int, demand: Demand, seconds: float, arrive_s: float) -> float:
         """The agent gets the task now; returns in how many seconds it should have ended."""
-        if row in self._spares:
-            spare = self._spares.pop(row)
-            self.withdrawn.append((spare.key, spare.attempt))
+        self._withdraw(row)
         ledger = self.ledger
         ledger.take(row, demand)
         if self._take_place(row) and ledger.held.item(row) >= ledger.credit.item(row):
@@ -67,9 +68,6 @@ class Round:
     def booked(self, rows: NDArray[np.intp], seconds: FloatRow) -> None:
         """These agents, of which some may be there several times, have got tasks of so many seconds in free
         slots; resources are taken already."""
-        for row in self._spares.keys() & set(rows.tolist()) if self._spares else ():
-            spare = self._spares.pop(row)
-            self.withdrawn.append((spare.key, spare.attempt))
         size = len(self.wait)
         self._hold(np.unique(rows), np.bincount(rows, minlength=size), _summed(rows, seconds, size))
 
@@ -85,6 +83,8 @@ class Round:
 
     def _hold(self, rows: NDArray[np.intp], counts: IntRow, seconds: FloatRow) -> None:
         """Count what these rows hold more, given over all rows."""
+        for row in rows.tolist() if self._spares else ():
+            self._withdraw(row)
         ledger = self.ledger
         held = ledger.held[rows] + counts[rows]
         ledger.held[rows] = held
@@ -116,11 +116,17 @@ class Round:
             self.free -= 1
         return full
 
+    def _withdraw(self, row: int) -> None:
+        spare = self._spares.pop(row, None)
+        if spare is not None:
+            self.withdrawn.append((spare.key, spare.attempt))
+
     def _set_aside(self, row: int) -> None:
         """Look at the agent as if it did not hold its spare attempt."""
         ledger = self.ledger
         held = ledger.held.item(row) - 1
         ledger.held[row] = held
+        ledger.credit[row] -= 1
         if held < ledger.slots.item(row) and ledger.accepting.item(row):
             ledger.slot_free[row] = self.open[row] = True
             self.wait[row] = 0.0
@@ -137,12 +143,9 @@ class Round:
             heapreplace(ends, end)
             wait = ends[0]
         self.wait[row] = wait
-        cost = self._weights.time * wait
-        if self._weights.balance:
-            held_s = self.ledger.held_s.item(row) + seconds
-            self.ledger.held_s[row] = held_s
-            cost += self._weights.balance * held_s / slots
-        self.base[row] = cost
+        held_s = self.ledger.held_s.item(row) + seconds
+        self.ledger.held_s[row] = held_s
+        self.base[row] = self._weights.time * wait + self._weights.balance * held_s / slots
         return end
 
     def _slot_ends(self, row: int, slots: int) -> list[float]:

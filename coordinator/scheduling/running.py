@@ -48,6 +48,8 @@ class Running:
         self._agents = agents
         self._estimates = estimates
         self._renewed = -1
+        self._behind = 0
+        """Attempts that are not yet expected to end as the latest estimates have it."""
         self._turn = 0
         self._live: dict[tuple[int, int], Live] = {}
         self._tasks: dict[int, list[int]] = {}
@@ -65,6 +67,7 @@ class Running:
         self._began: BoolRow = np.zeros(_FIRST_ATTEMPTS, np.bool_)
         self._waits: FloatRow = np.zeros(0)
         self._waits_at = -np.inf
+        self._waits_of = -1
         self._stale = True
         self._left: FloatRow = np.zeros(0)
         self._left_at = -np.inf
@@ -152,16 +155,18 @@ class Running:
     def renew(self) -> None:
         """Expect of what runs what is known by now: of a bounded number at once, those first that were
         longest not looked at."""
-        version = self._estimates.version
-        if self._renewed == version or not self._live:
+        if self._renewed != self._estimates.version:
+            self._renewed, self._behind = self._estimates.version, len(self._live)
+        count = min(self._behind, _RENEWED_AT_ONCE, len(self._live))
+        if not count:
             return
-        self._renewed = version
+        self._behind -= count
         self._stale = self._stale_left = True
         keys = list(self._live)
-        for at in range(self._turn, self._turn + min(_RENEWED_AT_ONCE, len(keys))):
+        for at in range(self._turn, self._turn + count):
             found = keys[at % len(keys)]
             self._expect(found[0], self._live[found])
-        self._turn = (self._turn + _RENEWED_AT_ONCE) % max(1, len(keys))
+        self._turn = (self._turn + count) % len(keys)
 
     def work(self, key: int, live: Live) -> Expectation:
         """Of an attempt's task, in seconds at speed 1."""
@@ -190,10 +195,11 @@ class Running:
     def waits(self, now_s: float) -> FloatRow:
         """By agent row, the seconds until a slot is expected to be free; 0 where one is. The caller's to
         write to."""
-        fresh = len(self._waits) == self._agents.size and 0 <= now_s - self._waits_at <= _FRESH_S
+        agents = self._agents.latest_version
+        fresh = self._waits_of == agents and 0 <= now_s - self._waits_at <= _FRESH_S
         if self._stale or not fresh:
             self._waits = self._compute(now_s)
-            self._waits_at = now_s
+            self._waits_at, self._waits_of = now_s, agents
             self._stale = False
         return self._waits.copy()
 

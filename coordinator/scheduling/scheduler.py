@@ -77,25 +77,32 @@ class Scheduler:
     def _idle(self) -> list[int]:
         agents = self.snapshot.agents
         size = agents.size
-        free = agents.accepting[:size] & (agents.held[:size] < agents.slots[:size])
-        return [int(row) for row in np.flatnonzero(free & (agents.held[:size] == 0))]
+        idle = agents.accepting[:size] & (agents.held[:size] == 0) & (agents.credit[:size] > 0)
+        return [int(row) for row in np.flatnonzero(idle)]
 
     def _renew_ranks(self) -> None:
-        """Ranks follow the estimates, a bounded number of tasks at a time."""
+        """Ranks follow the estimates, a bounded number of tasks at a time: what was begun is finished first,
+        and then those come that were longest not renewed."""
         snapshot, left = self.snapshot, RANKED_AT_ONCE
         epoch = snapshot.estimates.epoch
-        for graph in snapshot.graphs:
-            if left <= 0:
-                return
-            if not graph.linked or graph.ranked >= epoch:
-                continue
+        begun = self._ranking
+        behind = [graph for graph in snapshot.graphs if graph.linked and graph.ranked < epoch]
+        behind.sort(key=lambda graph: (graph.dag.record.number not in begun, graph.ranked))
+        self._ranking = {}
+        for graph in behind:
             number = graph.dag.record.number
-            steps = self._ranking.setdefault(number, graph.rank_steps(snapshot.duration_s, epoch))
-            while left > 0 and next(steps, _DONE) is not _DONE:
+            steps = begun.get(number)
+            if steps is None:
+                if left <= 0:
+                    return
+                steps = graph.rank_steps(snapshot.duration_s, epoch)
+            self._ranking[number] = steps
+            while left > 0:
+                if next(steps, _DONE) is _DONE:
+                    del self._ranking[number]
+                    self._requeue(graph)
+                    break
                 left -= min(len(graph.dag.tasks), RANKED_AT_ONCE)
-            if graph.ranked == epoch:
-                del self._ranking[number]
-                self._requeue(graph)
 
     def _requeue(self, graph: Graph) -> None:
         """Waiting tasks take the places that their new ranks give them."""

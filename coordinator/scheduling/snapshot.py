@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 
-from coordinator.core.model import INDEX_BITS, INDEX_MASK, Dag, Task, TaskProfile, TaskState
+from coordinator.core.model import INDEX_BITS, INDEX_MASK, Dag, Task, TaskProfile
 from coordinator.scheduling.agents import AgentTable
 from coordinator.scheduling.estimates import Estimates, Expectation, kind_of
 from coordinator.scheduling.feasibility import FeasibilityCache
@@ -78,14 +78,12 @@ class Snapshot:
 
     def release(self, agent_id: str, key: int, attempt: int, *, completed: bool = False) -> None:
         """The agent has it no more. One that it did not hold is fine."""
-        self.agents.release(agent_id, key, attempt)
-        if self.running.release(key, attempt) is None:
-            return
-        if completed:
-            self.foreseen.released(key, completed=True)
-        elif not self.running.holds(key) and not self._completed(key):
-            # Of a task that has completed a second attempt may still be on its way out.
-            self.foreseen.released(key, completed=False)
+        row = self.agents.rows.get(agent_id)
+        if row is not None and (key, attempt) in self.agents.held_attempts[row]:
+            self.agents.release(agent_id, key, attempt)
+            self.running.release(key, attempt)
+        if completed or not self.running.holds(key):
+            self.foreseen.released(key)
 
     def remove_agent(self, agent_id: str) -> None:
         """Forget an agent and what it holds; one that is not there is fine."""
@@ -100,11 +98,8 @@ class Snapshot:
     def forget_dag(self, number: int) -> None:
         """The DAG has ended, and none of its tasks waits or runs."""
         self.graphs.remove(number)
+        self.foreseen.forget_dag(number)
         self.estimates.forget_dag(number)
-
-    def _completed(self, key: int) -> bool:
-        graph = self.graphs.of(key)
-        return graph is not None and graph.task(key).state is TaskState.COMPLETED
 
     # --- what is expected -----------------------------------------------------------------------------------
 

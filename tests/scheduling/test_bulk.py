@@ -1,0 +1,230 @@
+"""Rounds of many tasks: the most urgent go, each where it can; resources hold; brief tasks level out (E1,
+E2)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coordinator.core.model import AgentSpec, Priority, Requirements, Resources, TaskProfile
+from coordinator.scheduling.bulk import MANY, _fill, most_urgent
+from coordinator.scheduling.order import place_in_line
+from coordinator.scheduling.planner import plan_by_cost
+from coordinator.scheduling.snapshot import Snapshot
+from coordinator.scheduling.solver import Plan, PlanLimits
+from coordinator.scheduling.waiting import WaitingTask
+from coordinator.scheduling.weights import BALANCED, FAST, Policy
+from tests.scheduling.clusters import Cluster
+from tests.scheduling.test_planner import LIMITS, NOW_MS, NOW_S, Books, check, left, made, portrait, wait
+
+BRIEF_MS = 4
+GREEDY = Policy("greedy", foresight=0)
+FEW = settings(max_examples=max(15, settings().max_examples // 4))
+MEMORY = TaskProfile("t", requirements=Requirements(resources=Resources(memory_bytes=40)))
+WELD = TaskProfile("t", requirements=Requirements(capabilities=(("weld", 2),)))
+APART = TaskProfile("t", priority=Priority.URGENT, requirements=Requirements(anti_affinity=("g",)))
+profiles = st.sampled_from(
+    [TaskProfile("t"), TaskProfile("t", priority=Priority.HIGH), TaskProfile("u"), MEMORY, WELD]
+)
+
+
+@st.composite
+def crowds(draw: st.DrawFn, *, lasting: tuple[int, ...] = (3_000, 3_000, 9_000)) -> Snapshot:
+    """Slots for many tasks, and as many tasks or more."""
+    snapshot = Snapshot()
+    for at in range(draw(st.integers(8, 20))):
+        spec = AgentSpec(
+            f"a{at}",
+            "i",
+            slots=draw(st.integers(5, 12)),
+            credit=draw(st.integers(4, 30)),
+            capabilities=draw(st.sampled_from([(), (("weld", 2),)])),
+            resources=Resources(memory_bytes=draw(st.sampled_from([0, 100, 400]))),
+            speed=draw(st.sampled_from([0.5, 1.0, 3.0])),
+        )
+        snapshot.agents.put(spec, at + 1, draw(st.sampled_from(["", "", "", "draining"])))
+        for number in range(draw(st.integers(0, 3))):
+            snapshot.hold(f"a{at}", 9_000 + 10 * at + number, 1, MEMORY, 3_000, NOW_S)
+    key = 1
+    for profile in draw(st.lists(profiles, min_size=1, max_size=4)):
+        size = draw(st.sampled_from([1, 30, 70, 120]))
+        waited_s = draw(st.sampled_from([0.0, 5.0]))
+        for _ in range(size):
+            expected_ms = draw(st.sampled_from(lasting))
+            wait(snapshot, key, profile, expected_ms=expected_ms, waited_s=waited_s + key % 7)
+            key += 1
+    return snapshot
+
+
+@FEW
+@given(crowds(), st.sampled_from([FAST, BALANCED, GREEDY]), st.sampled_from([70, 1_000]))
+def test_a_plan_of_many_can_be_carried_out_is_repeatable_and_changes_nothing(
+    snapshot: Snapshot, policy: Policy, most: int
+) -> None:
+    before = portrait(snapshot)
+    limits = PlanLimits(max_choices=most)
+    plan = made(snapshot, policy, limits)
+    assert portrait(snapshot) == before
+    check(snapshot, plan)
+    assert len(plan.choices) <= most
+    assert made(snapshot, policy, limits) == plan
+
+
+@FEW
+@given(
+    st.one_of(crowds(lasting=(BRIEF_MS,)), crowds(lasting=(BRIEF_MS, 3_000))),
+    st.sampled_from([FAST, BALANCED]),
+)
+def test_brief_tasks_queue_within_the_bound_of_their_agents_and_others_do_not(
+    snapshot: Snapshot, policy: Policy
+) -> None:
+    check(snapshot, made(snapshot, policy))
+
+
+def carry_out(snapshot: Snapshot, plan: Plan) -> None:
+    for choice in plan.choices:
+        found = snapshot.waiting.get(choice.key)
+        assert found is not None
+        profile, task = found
+        snapshot.hold(choice.agent, choice.key, choice.attempt, profile, task.expected_ms, NOW_S)
+    snapshot.waiting.discard([choice.key for choice in plan.choices])
+
+
+@FEW
+@given(crowds())
+def test_round_after_round_nothing_is_left_that_could_run(snapshot: Snapshot) -> None:
+    for _ in range(12):
+        plan = made(snapshot, GREEDY)
+        check(snapshot, plan)
+        if not plan.choices:
+            break
+        carry_out(snapshot, plan)
+    assert not plan.choices
+    books = Books(snapshot)
+    for profile, _ in left(snapshot, plan):
+        assert not any(books.has_slot(row) and books.could(row, profile) for row in books.profiles)
+
+
+@FEW
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([Priority.LOW, Priority.HIGH]),
+            st.sampled_from("tu"),
+            st.integers(0, 5_000),
+            st.integers(0, 50),
+        ),
+        min_size=MANY,
+        max_size=200,
+    ),
+    st.integers(1, 3),
+)
+def test_the_most_urgent_are_chosen(tasks: list[tuple[Priority, str, int, int]], slots: int) -> None:
+    snapshot = Snapshot()
+    for at in range(40):
+        snapshot.agents.put(AgentSpec(f"a{at}", "i", slots, 99), 1)
+    for key, (priority, task_type, waited_s, rank_s) in enumerate(tasks, 1):
+        wait(snapshot, key, TaskProfile(task_type, priority=priority), waited_s=waited_s / 10, rank_s=rank_s)
+    found = [snapshot.waiting.get(key) for key in range(1, len(tasks) + 1)]
+    places = sorted(place_in_line(one[0], one[1], 0.0, NOW_MS) for one in found if one is not None)
+    wanted = {place[-1] for place in places[: 40 * slots]}
+    assert {choice.key for choice in made(snapshot, GREEDY).choices} == wanted
+    urgent = most_urgent(list(snapshot.waiting.classes.values()), 50, NOW_MS)
+    assert {task.key for _, some in urgent for task in some} == {place[-1] for place in places[:50]}
+
+
+def test_memory_is_not_overdrawn_where_slots_abound(crew: Callable[..., Snapshot]) -> None:
+    snapshot = crew(**{f"a{at}": {"slots": 10, "resources": Resources(memory_bytes=100)} for at in range(10)})
+    for key in range(1, 101):
+        wait(snapshot, key, MEMORY, expected_ms=3_000)
+    plan = made(snapshot, GREEDY)
+    check(snapshot, plan)
+    carry_out(snapshot, plan)
+    while made(snapshot, GREEDY).choices:
+        carry_out(snapshot, made(snapshot, GREEDY))
+    assert snapshot.agents.held[:10].tolist() == [2] * 10
+    assert (snapshot.agents.free[:10, 1] == 20).all()
+
+
+@pytest.mark.parametrize("speeds", [(1.0, 1.0, 1.0, 1.0), (1.0, 2.0, 4.0, 0.5)])
+def test_brief_tasks_level_out(crew: Callable[..., Snapshot], speeds: tuple[float, ...]) -> None:
+    snapshot = crew(**{f"a{at}": {"slots": 4, "speed": speed} for at, speed in enumerate(speeds)})
+    for key in range(1, 51):
+        wait(snapshot, key, expected_ms=1)
+    snapshot.waiting.discard([0])
+    for key in range(51, 81):
+        wait(snapshot, key, expected_ms=1)
+    plan = made(snapshot, FAST)
+    check(snapshot, plan)
+    carry_out(snapshot, plan)
+    assert len(plan.choices) == 80
+    ends = snapshot.agents.held_s[:4] / 4
+    counts = Counter(choice.agent for choice in plan.choices)
+    assert max(counts.values()) <= 80
+    longest = 0.0011 / min(speeds)
+    assert float(ends.max() - ends.min()) <= 2 * longest
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 9), st.floats(0.01, 3), st.integers(0, 9)), min_size=1, max_size=9),
+    st.integers(1, 60),
+)
+def test_filling_goes_one_by_one_to_where_it_costs_least(
+    agents: list[tuple[float, float, int]], tasks: int
+) -> None:
+    first, step = (np.array([agent[at] for agent in agents]) for at in (0, 1))
+    room = np.array([agent[2] for agent in agents], np.int64)
+    counts = _fill(first, step, room, tasks)
+    assert (counts <= room).all()
+    assert int(counts.sum()) == min(tasks, int(room.sum()))
+    costs = sorted(
+        float(first[at] + number * step[at]) for at in range(len(agents)) for number in range(room[at])
+    )
+    mine = [float(first[at] + number * step[at]) for at in range(len(agents)) for number in range(counts[at])]
+    assert sorted(mine) == pytest.approx(costs[: len(mine)], abs=1e-4)
+
+
+@pytest.mark.parametrize("expected_ms", [3_000, BRIEF_MS])
+def test_what_has_to_be_placed_one_by_one_is_not_left_behind(
+    crew: Callable[..., Snapshot], expected_ms: int
+) -> None:
+    snapshot = crew(**{f"a{at}": {"slots": 4} for at in range(25)})
+    for key in range(1, 4):
+        wait(snapshot, key, APART)
+    for key in range(4, 400):
+        wait(snapshot, key, TaskProfile("t", priority=Priority.LOW), expected_ms=expected_ms)
+    plan = made(snapshot, FAST)
+    check(snapshot, plan)
+    assert {1, 2, 3} <= {choice.key for choice in plan.choices}
+
+
+def test_spare_attempts_give_way_to_many_within_credit() -> None:
+    cluster = Cluster()
+    for at in range(10):
+        cluster.join(f"a{at}", slots=1, credit=2)
+        cluster.join(f"b{at}", slots=1, credit=2)
+    cluster.submit({f"x{at}": [] for at in range(10)}, expected_ms={f"x{at}": 100_000 for at in range(10)})
+    for at in range(10):
+        cluster.begin(f"a{at}", f"x{at}")
+        cluster.give(f"b{at}", f"x{at}", rival=True)
+    names = [f"y{at}" for at in range(80)]
+    cluster.submit({name: [] for name in names}, dag_id="brief", expected_ms=dict.fromkeys(names, BRIEF_MS))
+    plan = plan_by_cost(cluster.snapshot, LIMITS, FAST, cluster.now_s)
+    held = Counter(choice.agent for choice in plan.choices)
+    assert held
+    for agent, count in held.items():
+        assert count + len(cluster.state.agents[agent].held) <= 2
+    shared = {(task.key, 2) for task in (cluster.task(f"x{at}") for at in range(10))}
+    assert set(plan.withdrawn) <= shared
+
+
+def test_a_round_is_one_of_many_only_where_there_are_places(crew: Callable[..., Snapshot]) -> None:
+    snapshot = crew(a={"slots": 2})
+    for key in range(1, 200):
+        snapshot.waiting.add(TaskProfile("t"), WaitingTask(0, key))
+    assert len(made(snapshot, GREEDY).choices) == 2
