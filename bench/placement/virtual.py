@@ -1,9 +1,9 @@
 """The project's own state machine and scheduler on virtual time.
 
 Nothing of the scheduler is copied here: entries go through `machine.apply`, their effects through `Mirror`,
-and what `Scheduler` decides is the next entry, as on a leader. What is simulated are agents of one slot: what a
-predecessor wrote elsewhere begins to move when the task is given to an agent, and with all inputs there it takes
-as long as the problem says. Entries and messages take no time.
+and what `Scheduler` decides is the next entry, as on a leader. What is simulated are agents of one slot: what
+a predecessor wrote elsewhere begins to move when the task is given to an agent, and with all inputs there it
+takes as long as the problem says. Entries and messages take no time.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class Stalled(Exception):
 
 
 class Run(NamedTuple):
-    """What came of a run: attempts that were begun, rounds of the scheduler, and where and when those attempts
-    ran that gave a result."""
+    """What came of a run: attempts that were begun, decisions of the scheduler, and where and when those
+    attempts ran that gave a result."""
 
     begun: int
     decisions: int
