@@ -21,6 +21,7 @@ from bench.placement.workload import Workload, workload_of
 from coordinator.core import machine
 from coordinator.core.commands import (
     FORMAT,
+    Assign,
     AttemptReport,
     Command,
     Entry,
@@ -144,10 +145,10 @@ class VirtualCluster:
         for _ in range(_MOST_DECISIONS):
             decision = self._scheduler.decide(self._now_s)
             self._decisions += 1
-            if not decision.commands:
+            if not decision.choices:
                 return
-            self.snapshot.waiting.discard([choice.key for choice in decision.plan.choices])
-            self._apply(decision.commands)
+            self.snapshot.waiting.discard([choice.key for choice in decision.choices if not choice.rival])
+            self._apply([*decision.before, Assign(decision.choices)])
         raise Stalled(f"{_MOST_DECISIONS:,} decisions at one moment, and no end")
 
     def _apply(self, commands: list[Command]) -> None:
@@ -156,8 +157,6 @@ class VirtualCluster:
         self._carry_out(machine.apply(self._state, self._index, entry).effects)
 
     def _carry_out(self, effects: Effects) -> None:
-        for agent_id, key, number in effects.dispatch:
-            self._mirror.hold(agent_id, key, number, self._now_s)
         self._mirror.note(effects, self._now_s)
         self._mirror.ready(effects.ready)
         for agent_id, key, number, _ in effects.halt:

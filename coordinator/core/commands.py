@@ -128,8 +128,8 @@ class Recall(msgspec.Struct, tag=22, array_like=True):
 
 
 class Preempt(msgspec.Struct, tag=23, array_like=True):
-    """Ends these live (key, attempt), to make room: of preemptible tasks, and of those of which another attempt
-    goes on. Without one the task is READY again."""
+    """Ends these live (key, attempt), to make room: of preemptible tasks, and of those of which another
+    attempt goes on. Without one the task is READY again."""
 
     attempts: list[tuple[int, int]]
     reason: str

@@ -256,6 +256,7 @@ class Node:
         placement = Placement(
             lambda: self.applier.newest,
             self.proposer.submit,
+            self._clock.now_ms,
             look_ahead_ms=self.config.agents.look_ahead_ms,
             opened_after=self.applier.state.machine.sequence,
             load=self.config.load,

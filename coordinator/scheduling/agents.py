@@ -257,6 +257,6 @@ class AgentTable:
 
 
 _ARRAYS: Final = (
-    "version", "present", "accepting", "epochs", "slots", "credit", "held", "held_s", "speed", "busy_watts", "load", "latency_ms",
-    "total", "free",
+    "version", "present", "accepting", "epochs", "slots", "credit", "held", "held_s", "speed", "busy_watts",
+    "load", "latency_ms", "total", "free",
 )  # fmt: skip

@@ -1,10 +1,10 @@
 """Rounds of many tasks, class by class: who goes is decided exactly, who goes where nearly so.
 
-The most urgent tasks that there are places for are taken together by class, in the order of the first of each.
-A class has its costs computed once, and gives its tasks, first to last, to its cheapest agents, cheapest first.
-Beside the exact plan this lets a class go before tasks of others that stand between its own, which costs somebody
-the better of two free agents at most, and a few microseconds per task are saved of each hundred.
-"""
+The most urgent tasks that there are places for are taken together by class, in the order of the first of
+each. A class has its costs computed once, and gives its tasks, first to last, to its cheapest agents,
+cheapest first. Beside the exact plan this lets a class go before tasks of others that stand between its own,
+which costs somebody the better of two free agents at most, and a few microseconds per task are saved of each
+hundred."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ class Places:
     """The free slots of a round, each of which takes one task. `typical_s` is the work of a task in it: of
     tasks that last longer or less long than others the order of agents may be another one.
 
-    A family sees them in the order of what they cost it; there is no cost of a place that others could change.
-    """
+    A family sees them in the order of what they cost it; there is no cost of a place that others could
+    change."""
 
     def __init__(self, around: Round, policy: Policy, prices: Prices, most: int, typical_s: float) -> None:
         ledger = around.ledger
@@ -184,14 +184,16 @@ def _work(around: Round, lane: Lane, tasks: Sequence[WaitingTask]) -> list[float
 
 
 def _level(around: Round, lane: Lane, work_s: float, tasks: int) -> list[int]:
-    """Rows for brief tasks, which queue up: as many on each agent as make all of them end level, within what each
-    may hold in seconds of work."""
+    """Rows for brief tasks, which queue up: as many on each agent as make all of them end level, within what
+    each may hold in seconds of work."""
     ledger, bound = around.ledger, around.snapshot.look_ahead
     costs = lane.queue_costs(work_s)
     seconds = work_s * lane.inverse_speed
     slots = ledger.slots
     queue = np.maximum((bound.seconds * slots - ledger.held_s) / np.maximum(seconds, 1e-9), bound.least)
-    room = np.minimum(np.maximum(slots - ledger.held, 0) + np.minimum(queue, bound.most), ledger.credit - ledger.held)
+    room = np.minimum(
+        np.maximum(slots - ledger.held, 0) + np.minimum(queue, bound.most), ledger.credit - ledger.held
+    )
     room = np.where(costs < np.inf, np.minimum(room, lane.fits_times()), 0).astype(np.int64)
     step = np.maximum(seconds / slots, 1e-12)
     first = np.where(room > 0, costs, np.inf)
@@ -206,10 +208,9 @@ def _level(around: Round, lane: Lane, work_s: float, tasks: int) -> list[int]:
     return spread
 
 
-def _fill(
-    first: FloatRow, step: FloatRow, room: NDArray[np.int64], tasks: int
-) -> NDArray[np.int64]:
-    """How many go where, the next always to where it costs least: the k-th on a row costs `first + k x step`."""
+def _fill(first: FloatRow, step: FloatRow, room: NDArray[np.int64], tasks: int) -> NDArray[np.int64]:
+    """How many go where, the next always to where it costs least: the k-th on a row costs `first + k x
+    step`."""
     if int(room.sum()) <= tasks:
         return room
     there = room > 0

@@ -1,13 +1,12 @@
 """What a task will take: learned from ends, by kind of task and by agent.
 
 The logarithm of a duration is modelled as that of the work of its kind, less that of the agent's speed, plus
-noise: `ln(duration x advertised speed / basis) = m[kind] - f[agent] - g[family, agent] + e`. The *basis* is what
-the client expects, so that a kind whose clients say what they expect learns only how wrong they are; without an
-expectation it is a second. All terms have priors and are brought up to date one after the other (backfitting:
-Hastie and Tibshirani, Generalized Additive Models, 1990, section 4.4), those alone whose observations have
-changed. A DAG may differ from what was seen of its kinds elsewhere: its own ends count beside at most
-`PRIOR_ENDS` of theirs.
-"""
+noise: `ln(duration x advertised speed / basis) = m[kind] - f[agent] - g[family, agent] + e`. The *basis* is
+what the client expects, so that a kind whose clients say what they expect learns only how wrong they are;
+without an expectation it is a second. All terms have priors and are brought up to date one after the other
+(backfitting: Hastie and Tibshirani, Generalized Additive Models, 1990, section 4.4), those alone whose
+observations have changed. A DAG may differ from what was seen of its kinds elsewhere: its own ends count
+beside at most `PRIOR_ENDS` of theirs."""
 
 from __future__ import annotations
 
@@ -140,6 +139,7 @@ class Estimates:
     def recall(self, kind: Kind, count: int, log_mean: float, variance: float) -> None:
         """What is known of a kind from agents that are not here: the logarithms of `count` durations at speed
         1, over their basis."""
+        self._fit_to_agents()
         ends = self._kinds.get(kind) or self._new_kind(kind)
         ends.prior = (float(count), log_mean, max(variance, _LEAST_SPREAD**2))
         ends.log_mean, ends.variance = log_mean, ends.prior[2]
@@ -207,7 +207,8 @@ class Estimates:
         return found.seconds * expected_ms / 1_000 if kind.stated else found.seconds
 
     def speeds(self, family: TaskFamily) -> FloatRow:
-        """By row, as it counts in the mean of durations: E[duration] = E[work] / speed. Not to be written to."""
+        """By row, as it counts in the mean of durations: E[duration] = E[work] / speed. Not to be written
+        to."""
         known = self._speeds.get(family)
         at = (self.version, self._agents.latest_version)
         if known is not None and known[0] == at:

@@ -12,6 +12,7 @@ import numpy as np
 from coordinator.core.model import TaskProfile
 from coordinator.scheduling.agents import AgentTable, BoolRow, IntRow
 from coordinator.scheduling.feasibility import ROOM, STANDING, fitting, needs_of
+from coordinator.scheduling.graphs import Expected
 from coordinator.scheduling.ledger import Ledger
 from coordinator.scheduling.snapshot import Snapshot
 
@@ -43,13 +44,16 @@ class Explanation(msgspec.Struct, frozen=True):
         return not self.capable
 
 
-def explain(profile: TaskProfile, snapshot: Snapshot, expected_ms: int = 0) -> Explanation:
+def explain(
+    profile: TaskProfile, snapshot: Snapshot, expected_ms: int = 0, kept: Expected | None = None
+) -> Explanation:
     """Where a task of this profile could go, and what stands in the way elsewhere. `expected_ms` is the
-    client's estimate: it decides on the room in queues."""
+    client's estimate: it decides on the room in queues. `kept` is the place that the last plan keeps for
+    it."""
     agents = snapshot.agents
     ledger = Ledger(agents, snapshot.look_ahead)
     needs = needs_of(profile)
-    task_s = snapshot.durations.expected_s(profile.type, expected_ms)
+    task_s = snapshot.work_s(profile, 0, expected_ms)
     known = agents.present[: agents.size]
     everywhere = slice(0, agents.size)
     standing = [
@@ -64,7 +68,13 @@ def explain(profile: TaskProfile, snapshot: Snapshot, expected_ms: int = 0) -> E
     feasible = _accepted(capable, passing)
     refusals = [*_refusals(known, standing, agents), *_refusals(capable, passing, agents)]
     counts = (int(known.sum()), int(capable.sum()), int(feasible.sum()))
-    return Explanation(*counts, refusals, _summary(*counts, refusals))
+    summary = _summary(*counts, refusals)
+    if kept is not None and capable.any():
+        agent_id = agents.agent_id(kept.row)
+        summary = (
+            f"it waits for agent {agent_id}, where it should have ended in {kept.seconds:.1f} s; {summary}"
+        )
+    return Explanation(*counts, refusals, summary)
 
 
 class _Verdict(NamedTuple):

@@ -12,6 +12,7 @@ from coordinator.scheduling.agents import AgentTable
 from coordinator.scheduling.ranks import upward_ranks
 from coordinator.scheduling.transfers import BANDWIDTH, Transfers
 
+
 class Expected(NamedTuple):
     """Where a task is expected to end, and in how many seconds from now."""
 

@@ -27,8 +27,8 @@ _PREVIOUS_S: Final = 0.5
 
 
 class Lane:
-    """Costs are exact. A shortlist is made anew when the best on it costs more than the best that is not could:
-    costs only rise in a round."""
+    """Costs are exact. A shortlist is made anew when the best on it costs more than the best that is not
+    could: costs only rise in a round."""
 
     def __init__(
         self, profile: TaskProfile, policy: Policy, around: Round, prices: Prices, shortlist: int
@@ -98,15 +98,17 @@ class Lane:
         """Which of these rows, whose agents have a free slot, have all else that one such task takes."""
         can = self.capable[rows]
         if self._others:
-            can &= np.logical_and.reduce([one.holds(self.profile, 0.0, self._round.ledger) for one in self._others])[rows]
+            can &= np.logical_and.reduce(
+                [one.holds(self.profile, 0.0, self._round.ledger) for one in self._others]
+            )[rows]
         free = self._round.ledger.free
         for column, amount in self.demand.amounts:
             can &= free[rows, column] >= amount
         return can
 
     def take_each(self, rows: NDArray[np.intp]) -> bool:
-        """Take what one such task needs for each of these rows; if one that is there several times has not enough,
-        nothing is taken, and False returned."""
+        """Take what one such task needs for each of these rows; if one that is there several times has not
+        enough, nothing is taken, and False returned."""
         free = self._round.ledger.free
         for at, (column, amount) in enumerate(self.demand.amounts):
             np.subtract.at(free[:, column], rows, amount)
@@ -136,7 +138,9 @@ class Lane:
         """By row, the price of a second of work, infinite where the agent will not do."""
         if self._price is None:
             snapshot = self._round.snapshot
-            self._price = self._family_price + snapshot.feasible.refused(needs_of(self.profile), snapshot.agents)
+            self._price = self._family_price + snapshot.feasible.refused(
+                needs_of(self.profile), snapshot.agents
+            )
         return self._price
 
     def _costs(self, work_s: float, arrivals: Arrivals) -> FloatRow:
@@ -174,8 +178,8 @@ class Lane:
         self._short_price = self._priced()[self._rows]
 
     def _fits(self, row: int) -> bool:
-        """Whether the agent has what such a task takes beside what was booked. If not, it will not have it again
-        in this round: nor will others that are found out on the way."""
+        """Whether the agent has what such a task takes beside what was booked. If not, it will not have it
+        again in this round: nor will others that are found out on the way."""
         ledger = self._round.ledger
         if self._checked and ledger.fits(row, self.demand):
             return True

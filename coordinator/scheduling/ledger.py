@@ -104,9 +104,7 @@ class Ledger:
         for group in demand.groups:
             self.groups(group)[row] += 1
 
-    def take_each(
-        self, rows: NDArray[np.intp], demand: Demand, times: NDArray[np.int64] | int = 1
-    ) -> None:
+    def take_each(self, rows: NDArray[np.intp], demand: Demand, times: NDArray[np.int64] | int = 1) -> None:
         """`take` on each of these rows, so many times."""
         for column, amount in demand.amounts:
             self.free[rows, column] -= amount * times

@@ -8,6 +8,7 @@ from typing import Final
 from coordinator.core.model import (
     INDEX_BITS,
     Agent,
+    AgentLoad,
     AgentState,
     Dag,
     DagState,
@@ -18,8 +19,11 @@ from coordinator.core.model import (
 )
 from coordinator.core.outcome import Effects
 from coordinator.scheduling.estimates import kind_of
+from coordinator.scheduling.load_settings import LoadSettings
+from coordinator.scheduling.overload import Overload
 from coordinator.scheduling.snapshot import Snapshot
 
+GONE: Final = frozenset({AgentState.LOST, AgentState.STOPPED})
 _REFUSING: Final = {
     AgentState.DISCONNECTED: "disconnected",
     AgentState.LOST: "lost",
@@ -31,10 +35,18 @@ class Mirror:
     """`opened_after` is the epoch beyond which sessions have been opened in this term. `proposed` are the
     choices (agent, key, attempt) that are counted as carried out and not applied yet."""
 
-    def __init__(self, state: Callable[[], State], snapshot: Snapshot, *, opened_after: int = 0) -> None:
+    def __init__(
+        self,
+        state: Callable[[], State],
+        snapshot: Snapshot,
+        *,
+        opened_after: int = 0,
+        load: LoadSettings | None = None,
+    ) -> None:
         self._state = state
         self._opened_after = opened_after
         self.snapshot = snapshot
+        self.overload = Overload(snapshot.agents, snapshot.measured, load or LoadSettings())
         self.proposed: set[tuple[str, int, int]] = set()
 
     def note(self, effects: Effects, now_s: float) -> None:
@@ -44,6 +56,9 @@ class Mirror:
         for key, attempt, agent_id, duration_us in effects.ended:
             completed.add((key, attempt))
             self._learn(key, agent_id, duration_us / 1e6)
+        for given in effects.dispatch:
+            if given not in self.proposed:
+                self.hold(*given, now_s)
         for due_ms, key, attempt in effects.expire_at:
             if (task := self._known(key)) is not None:
                 snapshot.begin(key, attempt, (due_ms - task.profile.timeout_ms) / 1_000)
@@ -70,6 +85,8 @@ class Mirror:
         """Look at the agent anew."""
         agent = self._state().agents.get(agent_id)
         agents = self.snapshot.agents
+        if agent is None or agent.record.state in GONE:
+            self.overload.forget(agent_id)
         if agent is None:
             self.snapshot.remove_agent(agent_id)
             return
@@ -82,6 +99,21 @@ class Mirror:
                 self.snapshot.release(agent_id, key, attempt)
         for key, attempt in held - known:
             self.hold(agent_id, key, attempt, now_s)
+
+    def record_load(self, agent_id: str, load: AgentLoad) -> None:
+        """What the agent has measured."""
+        self.snapshot.agents.set_load(agent_id, load)
+        self.overload.record(agent_id, load)
+
+    def judge_loads(self) -> bool:
+        """Mark who is overloaded, and those who have recovered not; returns whether any mark may have
+        changed."""
+        touched = self.overload.judge()
+        for agent_id in touched:
+            agent = self._state().agents.get(agent_id)
+            if agent is not None:
+                self.snapshot.agents.put(agent.record.spec, agent.record.epoch, self._refusing(agent))
+        return bool(touched)
 
     def hold(self, agent_id: str, key: int, attempt: int, now_s: float) -> None:
         """The agent has been given this attempt."""
@@ -102,7 +134,6 @@ class Mirror:
             estimates = self.snapshot.estimates
             kind = kind_of(task.profile, task.expected_ms)
             estimates.observe(kind, key >> INDEX_BITS, agent_id, seconds, task.expected_ms)
-            self.snapshot.durations.observe(task.profile.type, seconds)
 
     def _known(self, key: int) -> Task | None:
         """The task, also of a DAG that has just left the state."""
@@ -121,4 +152,6 @@ class Mirror:
             # It is on its way from the leader before. What it were given now it could not say that it
             # holds, and would lose again as soon as it is here.
             return "not back since the leader changed"
-        return "" if record.drain is Drain.NONE else "draining"
+        if record.drain is not Drain.NONE:
+            return "draining"
+        return self.overload.refusing(record.spec.agent_id)

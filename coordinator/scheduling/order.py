@@ -18,8 +18,8 @@ _DEADLINE_S: Final = 60.0
 """A deadline begins to count when a task has less than this to spare, or less than its rank."""
 
 Place = tuple[int, float, float, int]
-"""In a line, lower going first: level, share, when the task became ready less what hangs on it in milliseconds,
-key."""
+"""In a line, lower going first: level, share, when the task became ready less what hangs on it in
+milliseconds, key."""
 
 
 def place_in_line(profile: TaskProfile, task: WaitingTask, share: float, now_ms: int) -> Place:

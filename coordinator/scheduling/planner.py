@@ -7,9 +7,8 @@ next round, when more is known (late binding). Tasks that cannot begin yet but w
 their way keep places too, as HEFT would (Topcuoglu, Hariri and Wu 2002), but for the round alone. After
 `Policy.foresight` such places whatever is free goes to whoever is next: no agent idles while very many wait.
 
-No loop runs over agents x tasks in Python: an agent is found with a few vector operations, on the shortlist of
-the task's class where there are many agents.
-"""
+No loop runs over agents x tasks in Python: an agent is found with a few vector operations, on the shortlist
+of the task's class where there are many agents."""
 
 from __future__ import annotations
 
@@ -17,9 +16,8 @@ from heapq import heapify, heappop, heappush, heapreplace
 from typing import Final
 
 from coordinator.core.commands import Choice
-from coordinator.core.model import INDEX_BITS, Task, TaskProfile
+from coordinator.core.model import INDEX_BITS, Task, TaskProfile, TaskState
 from coordinator.scheduling.bulk import MANY, Places, most_urgent, place_class
-from coordinator.scheduling.estimates import kind_of
 from coordinator.scheduling.feasibility import blocked_by
 from coordinator.scheduling.graphs import AT_ONCE, Arrivals, Expected
 from coordinator.scheduling.lane import NOWHERE, Lane
@@ -78,12 +76,13 @@ class _Planner:
         self._places_left = min(policy.foresight, places)
         self._brief_s = snapshot.look_ahead.brief_s
         self._expected: dict[int, Expected] = {}
+        self._kept: dict[int, Expected] = {}
         self._unlocking: dict[int, int] = {}
 
     def run(self) -> Plan:
-        snapshot, most = self._snapshot, self._limits.max_choices
+        most = self._limits.max_choices
         if self._place_many():
-            return Plan(self._choices, len(snapshot.waiting), {}, snapshot.turn, self._round.withdrawn)
+            return self._plan()
         heads = self._heads() if self._has_room() else []
         while heads and len(self._choices) < most:
             _, first = heads[0]
@@ -96,7 +95,11 @@ class _Planner:
                 self._drop_head(heads, first)
             if not self._round.free and not self._has_room():
                 break
-        return Plan(self._choices, len(snapshot.waiting), self._unplaced, snapshot.turn, self._round.withdrawn)
+        return self._plan()
+
+    def _plan(self) -> Plan:
+        waiting, turn = len(self._snapshot.waiting), self._snapshot.turn
+        return Plan(self._choices, waiting, self._unplaced, turn, self._round.withdrawn, self._kept)
 
     def _place_many(self) -> bool:
         """Place many tasks at once, if there are many and places for them; False if none could be."""
@@ -110,7 +113,7 @@ class _Planner:
         moved = snapshot.graphs.moved
         urgent = most_urgent(classes, most, self._now_ms)
         first, some = urgent[len(urgent) // 2]
-        typical_s = self._work_s(first.profile, some[0].key, some[0].expected_ms)
+        typical_s = self._snapshot.work_s(first.profile, some[0].key, some[0].expected_ms)
         places = Places(around, self._policy, self._prices, most, typical_s)
         for members, tasks in urgent:
             still = [one for one in tasks if one.key >> INDEX_BITS not in moved] if moved else tasks
@@ -122,7 +125,7 @@ class _Planner:
 
     def _is_brief(self, members: TaskClass) -> bool:
         first = members.tasks[0]
-        return self._work_s(members.profile, first.key, first.expected_ms) <= self._brief_s
+        return self._snapshot.work_s(members.profile, first.key, first.expected_ms) <= self._brief_s
 
     # --- the order ------------------------------------------------------------------------------------------
 
@@ -166,7 +169,10 @@ class _Planner:
             graph = self._snapshot.graphs.of(task.key)
             assert graph is not None
             for index in task.depends:
-                key = graph.dag.tasks[index].key
+                before = graph.dag.tasks[index]
+                key = before.key
+                if before.state is TaskState.COMPLETED:
+                    continue
                 if key not in self._expected and (end := running.ends(key, self._round.now_s)) is not None:
                     self._expected[key] = Expected(*end)
             self._foresee(task, heads)
@@ -206,7 +212,7 @@ class _Planner:
     def _place_next(self, queue: _Queue, heads: list[_Head]) -> bool:
         """Find a place for the next task of a class; False if there is none for any of it."""
         lane, task = queue.lane, queue.tasks[queue.at]
-        work_s = self._work_s(queue.profile, task.key, task.expected_ms)
+        work_s = self._snapshot.work_s(queue.profile, task.key, task.expected_ms)
         arrivals = self._arrivals(task.key)
         brief = work_s <= self._brief_s
         if self._places_left > 0 and not brief:
@@ -229,7 +235,7 @@ class _Planner:
                 self._unlock(task.key, heads)
         else:
             self._count(LATER, 1)
-            self._keep(task.key, row, seconds, arrive_s, heads)
+            self._kept[task.key] = Expected(row, self._keep(task.key, row, seconds, arrive_s, heads))
         return True
 
     def _can_give(self, row: int, brief: bool, arrive_s: float) -> bool:
@@ -240,30 +246,27 @@ class _Planner:
             return True
         # The inputs move while the agent is still at something else.
         one_behind = around.ledger.held.item(row) == around.ledger.slots.item(row)
-        return one_behind and 0 < arrive_s and around.wait.item(row) <= arrive_s
+        return one_behind and arrive_s > 0 and around.wait.item(row) <= arrive_s
 
-    def _keep(self, key: int, row: int, seconds: float, arrive_s: float, heads: list[_Head]) -> None:
+    def _keep(self, key: int, row: int, seconds: float, arrive_s: float, heads: list[_Head]) -> float:
         self._places_left -= 1
         end = self._round.keep(row, seconds, arrive_s)
         if self._snapshot.graphs.linked(key):
             self._expected[key] = Expected(row, end)
             self._unlock(key, heads)
+        return end
 
     def _keep_for(self, task: Task, heads: list[_Head]) -> None:
         """A place for a task that is foreseen."""
         if self._places_left <= 0:
             return
         lane = self._lane(task.profile)
-        work_s = self._work_s(task.profile, task.key, task.expected_ms)
+        work_s = self._snapshot.work_s(task.profile, task.key, task.expected_ms)
         arrivals = self._arrivals(task.key)
         row = lane.cheapest(work_s, arrivals, NOWHERE)
         if row != NOWHERE:
             seconds = work_s * lane.inverse_speed.item(row)
             self._keep(task.key, row, seconds, arrivals.at(row), heads)
-
-    def _work_s(self, profile: TaskProfile, key: int, expected_ms: int) -> float:
-        kind = kind_of(profile, expected_ms)
-        return self._snapshot.estimates.work_s(kind, key >> INDEX_BITS, expected_ms)
 
     def _arrivals(self, key: int) -> Arrivals:
         graph = self._snapshot.graphs.of(key)

@@ -17,7 +17,8 @@ LEAST_SUCCESS: Final = 0.2
 
 
 class Prices:
-    """Of one round. A task of `w` seconds of work costs `w x per_second` beside what it waits for and moves."""
+    """Of one round. A task of `w` seconds of work costs `w x per_second` beside what it waits for and
+    moves."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot

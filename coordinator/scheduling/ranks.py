@@ -2,9 +2,8 @@
 IEEE TPDS 13(3), 2002, section 4.1).
 
 The rank of a task is its own mean duration plus the longest of what follows it, transfers included; it is the
-best known priority for lists of dependent tasks. Ranks are those of the estimates at hand, and are renewed as these
-change.
-"""
+best known priority for lists of dependent tasks. Ranks are those of the estimates at hand, and are renewed as
+these change."""
 
 from __future__ import annotations
 
@@ -24,8 +23,8 @@ def upward_ranks(
     transfer_s: Callable[[int, int], float],
 ) -> Iterator[list[float]]:
     """By index, in seconds; tasks that have ended have 0. The list is complete when the iterator ends, and
-    pauses now and then on the way. `transfer_s(before, after)` is the time that data takes between two agents.
-    """
+    pauses now and then on the way. `transfer_s(before, after)` is the time that data takes between two
+    agents."""
     ranks = [0.0] * len(tasks)
     for done, index in enumerate(range(len(tasks) - 1, -1, -1), 1):
         task = tasks[index]

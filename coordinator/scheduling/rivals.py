@@ -1,21 +1,22 @@
 """Second attempts on agents that would else be idle: where the first to end is expected to end sooner.
 
-Durations are uncertain, and what counts is the last task of a DAG. So the same few scenarios of what tasks and
-agents turn out to be are drawn for all of them, given how long each attempt has run already, and an idle agent
-goes where it brings the expected end of the DAGs forward most. That is the expected improvement of Monte Carlo
-schedules (Zheng and Sakellariou, ScienceDirect JPDC 73(12), 2013) with the speculative copies of MapReduce (Dean
-and Ghemawat, OSDI 2004, section 3.6) as the moves.
-"""
+Durations are uncertain, and what counts is the last task of a DAG. So the same few scenarios of what tasks
+and agents turn out to be are drawn for all of them, given how long each attempt has run already, and an idle
+agent goes where it brings the expected end of the DAGs forward most. That is the expected improvement of
+Monte Carlo schedules (Zheng and Sakellariou, ScienceDirect JPDC 73(12), 2013) with the speculative copies of
+MapReduce (Dean and Ghemawat, OSDI 2004, section 3.6) as the moves."""
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from coordinator.core.commands import Choice
+from coordinator.core.lifecycle import HELD
 from coordinator.core.limits import ATTEMPTS_KEPT, LIVE_ATTEMPTS
-from coordinator.core.model import Task, TaskState
+from coordinator.core.model import Task, TaskFamily
 from coordinator.scheduling.agents import FloatRow
 from coordinator.scheduling.chance import below, quantile
 from coordinator.scheduling.estimates import Expectation
@@ -34,6 +35,12 @@ TASKS_LOOKED_AT: Final = 64
 """Of those that run, the ones whose DAG would end last."""
 
 AGENTS_LOOKED_AT: Final = 64
+ATTEMPTS_LOOKED_AT: Final = 5_000
+
+REPEATABLE: Final = frozenset({TaskFamily.MODEL, TaskFamily.COMPUTE})
+"""Families whose tasks may run twice at once: what they do is to give a result. Tools, transfers and messages
+act on the world."""
+
 LEAST_S: Final = 1.0
 """A task that is expected to end sooner is left alone."""
 
@@ -102,14 +109,16 @@ class Racing:
         """The tasks that might have another attempt, those first that are expected to hold up their DAGs
         most."""
         by_task: dict[int, list[tuple[int, Live]]] = {}
-        for (key, attempt), live in self._snapshot.running.items():
+        for (key, attempt), live in islice(self._snapshot.running.items(), ATTEMPTS_LOOKED_AT):
+            if live.profile.family not in REPEATABLE:
+                continue
             by_task.setdefault(key, []).append((attempt, live))
         late: list[tuple[float, int]] = []
         tails: dict[int, float] = {}
         for key, attempts in by_task.items():
             left = min(self._left.item(live.place) for _, live in attempts)
             graph = self._snapshot.graphs.of(key)
-            if graph is None or left < LEAST_S or not self._may_race(graph.task(key)):
+            if graph is None or left < LEAST_S or not self._may_race(graph.task(key), attempts):
                 continue
             tails[key] = self._tail(graph, key)
             late.append((left + tails[key], key))
@@ -121,11 +130,13 @@ class Racing:
             races.append(self._race(graph.task(key), by_task[key], tails[key]))
         return races
 
-    def _may_race(self, task: Task) -> bool:
+    def _may_race(self, task: Task, attempts: list[tuple[int, Live]]) -> bool:
         oldest = min((one.number for one in task.live), default=task.attempt)
+        patience, running = self._policy.patience, self._snapshot.running
         return (
-            task.state in (TaskState.ASSIGNED, TaskState.RUNNING)
+            task.state in HELD
             and task.attempt - oldest < ATTEMPTS_KEPT - 2
+            and all(running.lasts(live, self._now_s) >= patience for _, live in attempts)
         )
 
     def _tail(self, graph: Graph, key: int) -> float:
@@ -182,7 +193,9 @@ class Racing:
         """What another attempt takes on this agent from now on: in each scenario, and expected."""
         mean, sigma = self._log_speed(row, race.task)
         graph = self._snapshot.graphs.of(race.task.key)
-        arrive = graph.arrivals(race.task, self._snapshot.agents, _NOTHING).at(row) if graph is not None else 0.0
+        arrive = (
+            graph.arrivals(race.task, self._snapshot.agents, _NOTHING).at(row) if graph is not None else 0.0
+        )
         lasts = arrive + np.exp(race.log_work - (mean + sigma * quantile(_scenarios(row))))
         work = self._snapshot.running.work(race.task.key, race.live[0][1])
         return lasts, arrive + work.seconds / float(np.exp(mean - 0.5 * sigma * sigma))

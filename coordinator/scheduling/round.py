@@ -19,8 +19,8 @@ _SLOTS_TOLD_APART: Final = 8
 
 
 class Spare(NamedTuple):
-    """An attempt that can be preempted, and what it is worth: the seconds by which it is expected to bring its
-    task's end forward."""
+    """An attempt that can be preempted, and what it is worth: the seconds by which it is expected to bring
+    its task's end forward."""
 
     key: int
     attempt: int
@@ -71,7 +71,7 @@ class Round:
             spare = self._spares.pop(row)
             self.withdrawn.append((spare.key, spare.attempt))
         size = len(self.wait)
-        self._hold(np.unique(rows), np.bincount(rows, minlength=size), np.bincount(rows, seconds, minlength=size))
+        self._hold(np.unique(rows), np.bincount(rows, minlength=size), _summed(rows, seconds, size))
 
     def give_many(
         self, rows: NDArray[np.intp], counts: NDArray[np.int64], demand: Demand, seconds: FloatRow
@@ -79,12 +79,14 @@ class Round:
         """Each of these agents gets so many such tasks, of so many seconds each, in its slots and queue."""
         self.ledger.take_each(rows, demand, counts)
         size = len(self.wait)
-        self._hold(rows, np.bincount(rows, counts, size), np.bincount(rows, counts * seconds, size))
+        times, lasting = np.zeros(size, np.int64), np.zeros(size)
+        times[rows], lasting[rows] = counts, counts * seconds
+        self._hold(rows, times, lasting)
 
-    def _hold(self, rows: NDArray[np.intp], counts: FloatRow | IntRow, seconds: FloatRow) -> None:
+    def _hold(self, rows: NDArray[np.intp], counts: IntRow, seconds: FloatRow) -> None:
         """Count what these rows hold more, given over all rows."""
         ledger = self.ledger
-        held = ledger.held[rows] + counts[rows].astype(np.int64)
+        held = ledger.held[rows] + counts[rows]
         ledger.held[rows] = held
         slots = ledger.slots[rows]
         full = rows[(held >= np.minimum(slots, ledger.credit[rows])) & ledger.slot_free[rows]]
@@ -156,3 +158,10 @@ class Round:
         for one in sorted(live, key=lambda one: one.began_s is None):
             heapreplace(ends, ends[0] + running.left_of(one, self.now_s))
         return ends
+
+
+def _summed(rows: NDArray[np.intp], values: FloatRow, size: int) -> FloatRow:
+    """The values of each row together, over `size` rows."""
+    sums: FloatRow = np.zeros(size)
+    np.add.at(sums, rows, values)
+    return sums

@@ -8,6 +8,7 @@ go on.
 from __future__ import annotations
 
 import math
+from collections.abc import ItemsView
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -28,8 +29,8 @@ _FRESH_S: Final = 0.02
 
 
 class Live(NamedTuple):
-    """An attempt with an agent: its place in the columns, what it is, and when it began (None: it has not said
-    so)."""
+    """An attempt with an agent: its place in the columns, what it is, and when it began (None: it has not
+    said so)."""
 
     place: int
     row: int
@@ -39,7 +40,8 @@ class Live(NamedTuple):
 
 
 class Running:
-    """Per attempt (`place`): its agent's row, the logarithm of its expected duration there, and since when."""
+    """Per attempt (`place`): its agent's row, the logarithm of its expected duration there, and since
+    when."""
 
     def __init__(self, agents: AgentTable, estimates: Estimates) -> None:
         self._agents = agents
@@ -83,8 +85,8 @@ class Running:
         }
 
     def ends(self, key: int, now_s: float) -> tuple[int, float] | None:
-        """Where a task is expected to end first, as a row, and in how many seconds; None if no agent has it.
-        """
+        """Where a task is expected to end first, as a row, and in how many seconds; None if no agent has
+        it."""
         numbers = self._tasks.get(key)
         if not numbers:
             return None
@@ -92,9 +94,9 @@ class Running:
         left, row = min((self.left_of(one, now_s), one.row) for one in live)
         return row, left
 
-    def items(self) -> list[tuple[tuple[int, int], Live]]:
+    def items(self) -> ItemsView[tuple[int, int], Live]:
         """All of them, by (key, attempt)."""
-        return list(self._live.items())
+        return self._live.items()
 
     def hold(
         self, key: int, attempt: int, row: int, profile: TaskProfile, expected_ms: int, now_s: float
@@ -137,8 +139,8 @@ class Running:
         return live
 
     def renew(self) -> None:
-        """Expect of what runs what is known by now: of a bounded number at once, those first that were longest
-        not looked at."""
+        """Expect of what runs what is known by now: of a bounded number at once, those first that were
+        longest not looked at."""
         version = self._estimates.version
         if self._renewed == version or not self._live:
             return
@@ -161,6 +163,12 @@ class Running:
         used = slice(0, self._used)
         elapsed = np.where(self._began[used], now_s - self._since[used], 0.0)
         return remaining(self._log_mean[used], self._sigma[used], elapsed)
+
+    def lasts(self, live: Live, now_s: float) -> float:
+        """For how long the attempt has run, as a multiple of what was expected; 0 if it has not begun."""
+        if live.began_s is None:
+            return 0.0
+        return max(now_s - live.began_s, 0.0) / math.exp(self._log_mean.item(live.place))
 
     def left_of(self, live: Live, now_s: float) -> float:
         """`left` of one attempt."""

@@ -8,13 +8,14 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from coordinator.core.commands import Assign, Choice, Command, Preempt
+from coordinator.core.commands import Choice, Command, Preempt
 from coordinator.core.model import TaskState
 from coordinator.scheduling.graphs import Graph
 from coordinator.scheduling.planner import plan_by_cost
-from coordinator.scheduling.rivals import Racing
+from coordinator.scheduling.policies import Simple
+from coordinator.scheduling.rivals import Racing, Rival
 from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.solver import Plan, PlanLimits
+from coordinator.scheduling.solver import Plan, PlanLimits, plan
 from coordinator.scheduling.weights import Policy
 
 RANKED_AT_ONCE: Final = 5_000
@@ -24,19 +25,20 @@ _MADE_ROOM: Final = "another attempt of it is expected to end sooner"
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """Commands to propose in this order, and the plan that they carry out."""
+    """Commands to propose first, the choices to propose then, in one entry if that can be, and the plan
+    behind them."""
 
-    commands: list[Command]
-    plan: Plan
+    before: list[Command]
     choices: list[Choice]
+    plan: Plan
 
 
 class Scheduler:
     """Decides over one snapshot by one policy."""
 
-    def __init__(self, snapshot: Snapshot, policy: Policy, limits: PlanLimits) -> None:
+    def __init__(self, snapshot: Snapshot, policy: Policy | Simple, limits: PlanLimits) -> None:
         self.snapshot = snapshot
-        self.policy = policy
+        self._policy = policy
         self._limits = limits
         self._ranking: dict[int, Iterator[None]] = {}
 
@@ -46,20 +48,31 @@ class Scheduler:
         snapshot.estimates.renew()
         snapshot.running.renew()
         self._renew_ranks()
-        plan = plan_by_cost(snapshot, self._limits, self.policy, now_s)
-        withdrawn = list(plan.withdrawn)
-        choices = list(plan.choices)
-        if not choices:
-            for rival in Racing(snapshot, self.policy, now_s).rivals(self._idle()):
-                choices.append(rival.choice)
-                if rival.replaces is not None:
-                    withdrawn.append(rival.replaces)
-        commands: list[Command] = []
-        if withdrawn:
-            commands.append(Preempt(withdrawn, _MADE_ROOM))
-        if choices:
-            commands.append(Assign(choices))
-        return Decision(commands, plan, choices)
+        made = self._plan(now_s)
+        withdrawn = list(made.withdrawn)
+        choices = list(made.choices)
+        for rival in [] if choices else self._rivals(now_s):
+            choices.append(rival.choice)
+            if rival.replaces is not None:
+                withdrawn.append(rival.replaces)
+        before: list[Command] = [Preempt(withdrawn, _MADE_ROOM)] if withdrawn else []
+        return Decision(before, choices, made)
+
+    def _plan(self, now_s: float) -> Plan:
+        if isinstance(self._policy, Policy):
+            return plan_by_cost(self.snapshot, self._limits, self._policy, now_s)
+        return plan(self.snapshot, self._limits, self._policy)
+
+    def _rivals(self, now_s: float) -> list[Rival]:
+        if not isinstance(self._policy, Policy) or self._policy.rivals < 2:
+            return []
+        return Racing(self.snapshot, self._policy, now_s).rivals(self._idle())
+
+    @property
+    def looks_at_what_runs(self) -> bool:
+        """Whether there may be something to decide although nothing waits."""
+        races = isinstance(self._policy, Policy) and self._policy.rivals > 1
+        return races and len(self.snapshot.running) > 0
 
     def _idle(self) -> list[int]:
         agents = self.snapshot.agents

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import math
 
-from coordinator.core.model import INDEX_BITS, INDEX_MASK, Dag, Task, TaskProfile
+from coordinator.core.model import INDEX_BITS, INDEX_MASK, Dag, Task, TaskProfile, TaskState
 from coordinator.scheduling.agents import AgentTable
 from coordinator.scheduling.estimates import Estimates, Expectation, kind_of
 from coordinator.scheduling.feasibility import FeasibilityCache
 from coordinator.scheduling.graphs import Foreseen, Graphs
-from coordinator.scheduling.lookahead import Durations, LookAhead
+from coordinator.scheduling.lookahead import LookAhead
 from coordinator.scheduling.measured import Measured
 from coordinator.scheduling.running import Running
 from coordinator.scheduling.waiting import WaitingTable, WaitingTask
@@ -29,7 +29,6 @@ class Snapshot:
         self.running = Running(self.agents, self.estimates)
         self.graphs = Graphs()
         self.foreseen = Foreseen(self.graphs)
-        self.durations = Durations()
         self.look_ahead = look_ahead or LookAhead()
         self.feasible = FeasibilityCache()
         self.turn = 0
@@ -41,7 +40,13 @@ class Snapshot:
         graph = self.graphs.add(dag)
         previous = task.attempts[-1].agent if task.attempts else ""
         waiting = WaitingTask.ranked(
-            dag.record.created_ms, task.ready_ms, task.key, task.attempt + 1, previous, task.expected_ms, graph.rank(task.index)
+            dag.record.created_ms,
+            task.ready_ms,
+            task.key,
+            task.attempt + 1,
+            previous,
+            task.expected_ms,
+            graph.rank(task.index),
         )
         self.waiting.add(task.profile, waiting)
 
@@ -55,7 +60,7 @@ class Snapshot:
             return
         first = not self.running.holds(key)
         speed = math.exp(self.estimates.log_speed(profile.family, row)[0])
-        agents.hold(agent_id, key, attempt, profile, self.work(profile, key, expected_ms).seconds / speed)
+        agents.hold(agent_id, key, attempt, profile, self.work_s(profile, key, expected_ms) / speed)
         self.running.hold(key, attempt, row, profile, expected_ms, now_s)
         if first:
             self.foreseen.held(key)
@@ -69,8 +74,13 @@ class Snapshot:
     def release(self, agent_id: str, key: int, attempt: int, *, completed: bool = False) -> None:
         """The agent has it no more. One that it did not hold is fine."""
         self.agents.release(agent_id, key, attempt)
-        if self.running.release(key, attempt) is not None and not self.running.holds(key):
-            self.foreseen.released(key, completed=completed)
+        if self.running.release(key, attempt) is None:
+            return
+        if completed:
+            self.foreseen.released(key, completed=True)
+        elif not self.running.holds(key) and not self._completed(key):
+            # Of a task that has completed a second attempt may still be on its way out.
+            self.foreseen.released(key, completed=False)
 
     def remove_agent(self, agent_id: str) -> None:
         """Forget an agent and what it holds; one that is not there is fine."""
@@ -87,15 +97,23 @@ class Snapshot:
         self.graphs.remove(number)
         self.estimates.forget_dag(number)
 
+    def _completed(self, key: int) -> bool:
+        graph = self.graphs.of(key)
+        return graph is not None and graph.task(key).state is TaskState.COMPLETED
+
     # --- what is expected -----------------------------------------------------------------------------------
 
     def work(self, profile: TaskProfile, key: int, expected_ms: int) -> Expectation:
         """Of a task, in seconds on an agent of speed 1."""
         return self.estimates.work(kind_of(profile, expected_ms), key >> INDEX_BITS, expected_ms)
 
+    def work_s(self, profile: TaskProfile, key: int, expected_ms: int) -> float:
+        """The mean of `work`."""
+        return self.estimates.work_s(kind_of(profile, expected_ms), key >> INDEX_BITS, expected_ms)
+
     def duration_s(self, task: Task) -> float:
         """Of a task on the mean of the agents, as upward ranks count it."""
-        return self.work(task.profile, task.key, task.expected_ms).seconds * self.mean_inverse_speed()
+        return self.work_s(task.profile, task.key, task.expected_ms) * self.mean_inverse_speed()
 
     def mean_inverse_speed(self) -> float:
         """Over the agents that are there; 1 where there is none."""

@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 from coordinator.core.commands import Choice
 from coordinator.scheduling.agents import BoolRow
 from coordinator.scheduling.feasibility import blocked_by, fitting, needs_of
+from coordinator.scheduling.graphs import Expected
 from coordinator.scheduling.ledger import Demand, Ledger
-from coordinator.scheduling.objectives import PREVIOUS_PENALTY, Objective
-from coordinator.scheduling.policies import DEFAULT, policy
+from coordinator.scheduling.objectives import PREVIOUS_PENALTY, LeastLoaded, Objective
+from coordinator.scheduling.policies import Simple
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.waiting import TaskClass, WaitingTask
 
@@ -49,13 +50,15 @@ class Plan(msgspec.Struct, frozen=True):
     """What to propose, most urgent first. `considered` tasks waited; `unplaced` counts, by reason, those that
     no agent can take now (see `feasibility`); those that were left to the next round make up the rest. `turn`
     goes into the next snapshot once this plan is proposed. `withdrawn` are attempts (key, number) to preempt
-    first: their agents are needed, and better attempts of the same tasks go on."""
+    first: their agents are needed, and better attempts of the same tasks go on. `kept`
+    are places that tasks, by key, will have."""
 
     choices: list[Choice]
     considered: int
     unplaced: dict[str, int]
     turn: int
     withdrawn: list[tuple[int, int]] = []
+    kept: dict[int, Expected] = {}
 
     @property
     def placed(self) -> int:
@@ -63,14 +66,10 @@ class Plan(msgspec.Struct, frozen=True):
         return len(self.choices)
 
 
-def plan(snapshot: Snapshot, limits: PlanLimits, policy_name: str = DEFAULT) -> Plan:
-    """Place what waits. The same snapshot gives the same plan.
-
-    Raises:
-        InvalidRequest: there is no such policy.
-    """
+def plan(snapshot: Snapshot, limits: PlanLimits, policy: Simple = LeastLoaded) -> Plan:
+    """Place what waits by a simple policy. The same snapshot gives the same plan."""
     ledger = Ledger(snapshot.agents, snapshot.look_ahead)
-    objective = policy(policy_name)(ledger, snapshot.turn)
+    objective = policy(ledger, snapshot.turn)
     classes = snapshot.waiting.classes.values()
     queues = [_ClassQueue(members, snapshot, ledger, objective, limits.shortlist) for members in classes]
     heads = [(queue.head_rank(), at) for at, queue in enumerate(queues)]
@@ -125,7 +124,7 @@ class _ClassQueue:
     def head_rank(self) -> tuple[int, int, int, int]:
         """Where its next task stands among those of all classes."""
         task = self._members.tasks[self._next]
-        return (*self._members.rank, task.ready_ms, task.key)
+        return (*self._members.rank, task.order_ms, task.key)
 
     def place_run(self, most: int, choices: list[Choice]) -> str:
         """Place up to `most` tasks; returns why the next one could not be, "" if all could."""
@@ -134,7 +133,7 @@ class _ClassQueue:
             self._heap = []
         blocked = ""
         for task in tasks[self._next : self._next + most]:
-            task_s = self._snapshot.durations.expected_s(self._members.profile.type, task.expected_ms)
+            task_s = self._snapshot.work_s(self._members.profile, task.key, task.expected_ms)
             row = self._place(task, task_s)
             if row == NOWHERE:
                 blocked = blocked_by(self._members.profile, task_s, self._ledger, self._feasible)

@@ -9,8 +9,8 @@ from coordinator.scheduling.snapshot import Snapshot
 def find_spares(snapshot: Snapshot, now_s: float) -> dict[int, Spare]:
     """By the row of their agent, attempts beside which a better one of the same task goes on elsewhere.
 
-    Of two that are left to go on for `b` and `s` seconds, the second is worth about half of `b` b / (b + s): a
-    quarter of `b` where they are equal, nothing where it is far behind."""
+    Of two that are left to go on for `b` and `s` seconds, the second is worth about half of `b` b / (b + s):
+    a quarter of `b` where they are equal, nothing where it is far behind."""
     spares: dict[int, Spare] = {}
     for key, attempts in snapshot.running.shared().items():
         order = sorted((snapshot.running.left_of(live, now_s), number, live.row) for number, live in attempts)

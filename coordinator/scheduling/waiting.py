@@ -12,15 +12,15 @@ import msgspec
 from coordinator.core.model import TaskProfile
 
 AGEING: Final = 0.1
-"""Seconds of upward rank that a second of a DAG's age is worth. Since all age alike, the order of a class never
-changes by itself, and in a DAG what hangs on a task alone counts."""
+"""Seconds of upward rank that a second of a DAG's age is worth. Since all age alike, the order of a class
+never changes by itself, and in a DAG what hangs on a task alone counts."""
 
 
 class WaitingTask(msgspec.Struct, frozen=True, order=True, gc=False):
-    """A READY task, ordered as its class hands it out: `order_ms` is when its DAG came, moved back by what hangs
-    on the task (`AGEING`). `attempt` is the number that its next one gets; `previous` the agent of its last
-    failed attempt, "" if none: others are preferred. `expected_ms` is the client's estimate, `rank_s` the
-    upward rank."""
+    """A READY task, ordered as its class hands it out: `order_ms` is when its DAG came, moved back by what
+    hangs on the task (`AGEING`). `attempt` is the number that its next one gets; `previous` the agent of its
+    last failed attempt, "" if none: others are preferred. `expected_ms` is the client's estimate, `rank_s`
+    the upward rank."""
 
     order_ms: int
     key: int
@@ -32,7 +32,14 @@ class WaitingTask(msgspec.Struct, frozen=True, order=True, gc=False):
 
     @classmethod
     def ranked(
-        cls, came_ms: int, ready_ms: int, key: int, attempt: int, previous: str, expected_ms: int, rank_s: float
+        cls,
+        came_ms: int,
+        ready_ms: int,
+        key: int,
+        attempt: int,
+        previous: str,
+        expected_ms: int,
+        rank_s: float,
     ) -> WaitingTask:
         """Of this upward rank, in a DAG that came then."""
         order_ms = came_ms - round(rank_s / AGEING * 1_000)

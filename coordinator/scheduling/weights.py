@@ -1,9 +1,8 @@
 """What a plan is worth: the weights of its objectives, and policies that name them (E1).
 
-Minimise `time x ExecutionTime + balance x LoadImbalance + communication x CommunicationCost + energy x Energy`,
-all four in seconds: until the task has ended; of work per slot that its agent has before it; of moving its
-inputs; of running at the mean power of those agents that say theirs.
-"""
+Minimise `time x ExecutionTime + balance x LoadImbalance + communication x CommunicationCost + energy x
+Energy`, all four in seconds: until the task has ended; of work per slot that its agent has before it; of
+moving its inputs; of running at the mean power of those agents that say theirs."""
 
 from __future__ import annotations
 
@@ -43,12 +42,14 @@ class Weights(msgspec.Struct, frozen=True):
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """`rivals` are the attempts that a task may have at once where agents would else be idle; `foresight`
-    the places that a round keeps for tasks that cannot begin yet, so that lesser ones do not take them."""
+    """`rivals` are the attempts that a task may have at once where agents would else be idle, the next of
+    them once those before have lasted for `patience` times what was expected of them; `foresight` bounds the
+    places that a round keeps for tasks that wait for a better one than is free, or cannot begin yet."""
 
     name: str
     weights: Weights = Weights()
     rivals: int = 2
+    patience: float = 1.5
     foresight: int = 256
 
     def __post_init__(self) -> None:
@@ -59,11 +60,13 @@ class Policy(msgspec.Struct, frozen=True):
                 f"{MOST_RIVALS}",
                 value=self.rivals,
             )
+        if not self.patience >= 0:
+            raise InvalidRequest(f"policy {self.name!r} has a patience below 0", value=self.patience)
         if self.foresight < 0:
             raise InvalidRequest(f"policy {self.name!r} has a foresight below 0", value=self.foresight)
 
 
-FAST: Final = Policy("fast", Weights(), rivals=MOST_RIVALS)
+FAST: Final = Policy("fast", Weights(), rivals=MOST_RIVALS, patience=0.0)
 BALANCED: Final = Policy("balanced", Weights(1.0, 0.5, 0.25, 0.1))
 GREEN: Final = Policy("green", Weights(0.25, 0.1, 0.25, 1.0), rivals=1)
 CHEAP_NETWORK: Final = Policy("cheap-network", Weights(0.5, 0.25, 4.0, 0.1), rivals=1)

@@ -38,7 +38,7 @@ def test_a_task_goes_through_its_life_and_every_step_is_told(node: Driver) -> No
     ended = node.apply(node.said("w", "d", "a", data=b"result", duration_us=7_000))
     assert ended.effects.ready == [node.key("d", "b")]
     assert ended.effects.acked == [("w", key, 1)]
-    assert ended.effects.ended == [("noop", "w", 7_000)]
+    assert ended.effects.ended == [(key, 1, "w", 7_000)]
     assert ended.events == [
         TaskEvent("d", "a", TaskState.COMPLETED, 1, "w", ""),
         TaskEvent("d", "b", TaskState.READY, 0, "", ""),

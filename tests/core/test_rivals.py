@@ -120,8 +120,11 @@ def test_one_that_fails_before_the_other_changes_nothing_of_what_runs(pair: Driv
     assert pair.states("d") == {"a": "FAILED", "b": "CANCELLED"}
 
 
-def test_there_are_two_at_most_and_never_on_one_agent(pair: Driver) -> None:
+def test_there_are_so_many_at_most_and_never_on_one_agent(
+    pair: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """F2, F3: and no rival without the flag, or for what waits or has ended."""
+    monkeypatch.setattr("coordinator.core.appliers.tasks.LIVE_ATTEMPTS", 2)
     key = pair.key("d", "a")
     epoch = pair.epoch("u")
     assert pair.do(rival(pair, "u")) == Done(0)
@@ -332,11 +335,12 @@ def test_a_preempted_task_is_ready_again_and_has_not_failed(node: Driver) -> Non
     assert node.state.agents["v"].stats.failed == 0
 
 
-def test_only_what_is_preemptible_is_preempted(pair: Driver) -> None:
-    """E8."""
+def test_of_what_is_not_preemptible_an_attempt_goes_on(pair: Driver) -> None:
+    """E8: whichever is asked for first goes, and the last one stays."""
     key = pair.key("d", "a")
-    assert pair.do(c.Preempt([(key, 1), (key, 2)], "urgent work")) == Done(0)
-    assert live(pair) == [(1, "v"), (2, "w")]
+    assert pair.do(c.Preempt([(key, 1), (key, 2)], "urgent work")) == Done(1)
+    assert (live(pair), pair.states("d")["a"]) == ([(2, "w")], "ASSIGNED")
+    assert pair.do(c.Preempt([(key, 2)], "urgent work")) == Done(0)
 
 
 def test_losses_of_rivals_do_not_turn_a_preemption_into_a_failure(node: Driver) -> None:

@@ -34,6 +34,7 @@ async def test_an_agent_is_given_work_only_once_it_has_come_to_the_new_leader(lo
     placement = Placement(
         lambda: applier.state,
         proposals.submit,
+        lambda: 1_000,
         look_ahead_ms=20,
         opened_after=applier.state.machine.sequence,
     )
@@ -69,6 +70,7 @@ async def test_an_overloaded_agent_gets_nothing_until_it_has_recovered(log, make
     placement = Placement(
         lambda: applier.state,
         proposals.submit,
+        lambda: 1_000,
         look_ahead_ms=20,
         opened_after=0,
         load=LoadSettings(max_share=1.0),
@@ -98,6 +100,7 @@ async def test_an_agent_that_has_gone_leaves_no_load_behind(log, make_applier):
     placement = Placement(
         lambda: applier.state,
         proposals.submit,
+        lambda: 1_000,
         look_ahead_ms=20,
         opened_after=0,
         load=LoadSettings(max_share=1.0),

@@ -12,6 +12,7 @@ from coordinator.config import AgentsSection, RetentionSection
 from coordinator.core.commands import Assign, AttemptReport, Choice, Command, Report, ReportKind
 from coordinator.core.model import AgentSpec, AttemptOutcome, TaskState
 from coordinator.core.outcome import Effects, Reply, SessionOpened
+from coordinator.forecast.settings import ForecastSettings
 from coordinator.replica.leader import Leader
 from coordinator.replica.pacing import Pace
 from coordinator.replica.placement import Placement
@@ -128,7 +129,7 @@ async def test_a_new_leader_watches_the_timeout_of_each(log, make_applier) -> No
     """Of attempts that have begun."""
     pair = Pair(log, make_applier("a"))
     state = lambda: pair.applier.state  # noqa: E731
-    placement = Placement(state, Answers(state).submit, look_ahead_ms=20, opened_after=0)
+    placement = Placement(state, Answers(state).submit, lambda: 1_000, look_ahead_ms=20, opened_after=0)
     sessions = Sessions(state, lambda _: None, Answers(state), max_agents=9, pace=Pace(1_000, 1_000))
     leader = Leader(
         pair.applier,
@@ -138,6 +139,8 @@ async def test_a_new_leader_watches_the_timeout_of_each(log, make_applier) -> No
         StillClock(),
         agents=AgentsSection(),
         retention=RetentionSection(),
+        forecast=ForecastSettings(),
+        slow_models=None,
     )
     watched: list[tuple[int, int, int]] = []
     leader._timers.expire_at = lambda *of: watched.append(of)
@@ -154,7 +157,7 @@ async def test_the_planner_counts_what_others_have_given(log, make_applier) -> N
     """Until its end is acknowledged: what another loop than the planner's gave takes room too."""
     pair = Pair(log, make_applier("a"))
     state = lambda: pair.applier.state  # noqa: E731
-    placement = Placement(state, Answers(state).submit, look_ahead_ms=20, opened_after=0)
+    placement = Placement(state, Answers(state).submit, lambda: 1_000, look_ahead_ms=20, opened_after=0)
     placement.add_agents(["v", "w"])
     agents, key = placement._snapshot.agents, pair.task.key
     for agent, number in (("v", 1), ("w", 2)):

@@ -105,7 +105,12 @@ def test_what_an_agent_is(
 
 def test_what_is_free_now(crew: Crew) -> None:
     snapshot = crew(
-        away={}, full={"credit": 2}, apart={}, slow={}, small={"resources": Resources(milli_cores=9)}, fine={}
+        away={},
+        full={"credit": 2},
+        apart={"slots": 2},
+        slow={},
+        small={"resources": Resources(milli_cores=9)},
+        fine={},
     )
     agents = snapshot.agents
     agents.put(agents.specs[0], epoch=1, refusing="draining")  # type: ignore[arg-type]
@@ -128,7 +133,7 @@ def test_what_is_free_now(crew: Crew) -> None:
 
 
 def test_resources_that_others_have_taken(crew: Crew) -> None:
-    snapshot = crew(a={"resources": Resources(milli_cores=1_000)})
+    snapshot = crew(a={"slots": 2, "resources": Resources(milli_cores=1_000)})
     profile = TaskProfile("t", requirements=Requirements(resources=Resources(milli_cores=600)))
     snapshot.agents.hold("a", 1, 1, profile, 0.0)
     found = explain(profile, snapshot)

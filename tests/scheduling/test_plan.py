@@ -3,6 +3,7 @@ policies, statistics (E1, E2, E8, E11)."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 
@@ -11,7 +12,9 @@ import pytest
 from coordinator.core.commands import Choice
 from coordinator.core.model import AgentLoad, Priority, Requirements, Resources, TaskProfile
 from coordinator.errors import InvalidRequest
-from coordinator.scheduling.lookahead import UNKNOWN_S, Durations, LookAhead, may_queue
+from coordinator.scheduling.estimates import kind_of
+from coordinator.scheduling.lookahead import LookAhead, may_queue
+from coordinator.scheduling.policies import SIMPLE, policy
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.solver import PlanLimits, plan
 from coordinator.scheduling.waiting import WaitingTask
@@ -26,8 +29,13 @@ def wait(snapshot: Snapshot, count: int, profile: TaskProfile = PLAIN, first: in
         snapshot.waiting.add(profile, WaitingTask(0, key))
 
 
-def agents_of(snapshot: Snapshot, limits: PlanLimits = LIMITS, policy: str = "least-loaded") -> list[str]:
-    return [choice.agent for choice in plan(snapshot, limits, policy).choices]
+def agents_of(snapshot: Snapshot, limits: PlanLimits = LIMITS, name: str = "least-loaded") -> list[str]:
+    return [choice.agent for choice in plan(snapshot, limits, SIMPLE[name]).choices]
+
+
+def known(snapshot: Snapshot, profile: TaskProfile, seconds: float) -> None:
+    """Tasks of this profile have always lasted so long."""
+    snapshot.estimates.recall(kind_of(profile, 0), 100, math.log(seconds), 0.0)
 
 
 def test_slots_fill_by_load_and_ties_go_to_the_lower_row(crew: Crew) -> None:
@@ -83,19 +91,24 @@ def test_free_slots_anywhere_go_before_queues_anywhere(crew: Crew) -> None:
     for key in range(7):
         snapshot.agents.hold("big", 100 + key, 1, PLAIN, 0.0)
     wait(snapshot, 4)
+    known(snapshot, PLAIN, 0.2)
     assert agents_of(snapshot) == ["small", "big", "big", "small"]
-    assert agents_of(snapshot, policy="round-robin") == ["big", "small", "big", "small"]
+    assert agents_of(snapshot, name="round-robin") == ["big", "small", "big", "small"]
 
 
-def test_a_queue_takes_one_long_task_beyond_the_slots(crew: Crew) -> None:
+def test_a_queue_takes_one_brief_task_beyond_the_slots_and_none_that_lasts(crew: Crew) -> None:
     snapshot = crew(a={"slots": 2, "credit": 100})
     wait(snapshot, 10)
+    known(snapshot, PLAIN, 0.2)
     assert len(agents_of(snapshot)) == 3
+    known(snapshot, PLAIN, 2.0)
+    snapshot.estimates.renew()
+    assert len(agents_of(snapshot)) == 2
 
 
 def test_tiny_tasks_queue_deep_but_not_behind_a_long_one(crew: Crew) -> None:
     snapshot = crew(a={"slots": 2, "credit": 100}, b={"slots": 2, "credit": 10})
-    snapshot.durations.observe("t", 0.003)
+    known(snapshot, PLAIN, 0.003)
     wait(snapshot, 200)
     # 20 ms for each of two slots and 3 ms each: 13 attempts; b has less credit.
     assert Counter(agents_of(snapshot)) == {"a": 13, "b": 10}
@@ -103,12 +116,12 @@ def test_tiny_tasks_queue_deep_but_not_behind_a_long_one(crew: Crew) -> None:
     assert Counter(agents_of(snapshot)) == {"a": 2, "b": 10}
 
 
-def test_a_long_task_of_a_tiny_type_does_not_queue_deep(crew: Crew) -> None:
+def test_a_long_task_of_a_tiny_type_does_not_queue(crew: Crew) -> None:
     snapshot = crew(a={"slots": 1, "credit": 100})
-    snapshot.durations.observe("t", 0.001)
+    known(snapshot, PLAIN, 0.001)
     for key in range(5):
         snapshot.waiting.add(PLAIN, WaitingTask(key, key, expected_ms=0 if key == 0 else 60_000))
-    assert len(agents_of(snapshot)) == 2
+    assert len(agents_of(snapshot)) == 1
 
 
 def test_resources_are_never_overdrawn(crew: Crew) -> None:
@@ -157,15 +170,15 @@ def test_a_second_attempt_goes_elsewhere_unless_that_costs_too_much(crew: Crew, 
 def test_round_robin_takes_turns_over_rounds(crew: Crew) -> None:
     snapshot = crew(a={"slots": 9}, b={"slots": 9}, c={"slots": 9})
     wait(snapshot, 5)
-    made = plan(snapshot, LIMITS, "round-robin")
+    made = plan(snapshot, LIMITS, SIMPLE["round-robin"])
     assert [choice.agent for choice in made.choices] == ["a", "b", "c", "a", "b"]
     snapshot.turn = made.turn
     assert agents_of(snapshot, PlanLimits(max_choices=2), "round-robin") == ["c", "a"]
 
 
-def test_an_unknown_policy_is_refused(crew: Crew) -> None:
-    with pytest.raises(InvalidRequest, match=r"'best'.*least-loaded, round-robin"):
-        plan(crew(), LIMITS, "best")
+def test_an_unknown_policy_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match=r"'best'.*balanced, fast.*least-loaded, round-robin"):
+        policy("best")
 
 
 def test_a_round_is_bounded_and_nothing_is_changed(crew: Crew) -> None:
@@ -185,28 +198,11 @@ def test_nothing_to_do(crew: Crew) -> None:
     assert plan(lonely, LIMITS).unplaced == {"impossible": 2}
 
 
-def test_durations_are_a_moving_average_and_the_longer_estimate_counts() -> None:
-    durations = Durations()
-    assert (durations.expected_s("t"), durations.expected_s("t", 40)) == (UNKNOWN_S, 0.04)
-    for seconds in (1.0, 2.0, -1.0, float("nan"), float("inf")):
-        durations.observe("t", seconds)
-    assert durations.expected_s("t") == pytest.approx(1.2)
-    assert durations.expected_s("t", 40) == pytest.approx(1.2)
-    assert durations.expected_s("t", 5_000) == 5.0
-
-
-def test_types_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("coordinator.scheduling.lookahead.TYPES_KEPT", 2)
-    durations = Durations()
-    for name in ("a", "b", "a", "c"):
-        durations.observe(name, 0.5)
-    assert [durations.expected_s(name) for name in "abc"] == [UNKNOWN_S, 0.5, 0.5]
-
-
 @pytest.mark.parametrize(
     ("held", "held_s", "task_s", "expected"),
     [
-        (2, 9.0, 9.0, True),  # one beyond the slots, however long
+        (2, 9.0, 0.25, True),  # one brief task beyond the slots, whatever is before it
+        (2, 0.0, 0.26, False),  # none that lasts
         (3, 0.030, 0.010, True),  # 40 ms for two slots
         (3, 0.031, 0.010, False),
         (6, 0.0, 0.0, False),  # never more than `most`
