@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
 import msgspec
 
 from bench.machine import machine
-from bench.placement.cases import cases_of, run_all
+from bench.placement import jobshop as jobshops
+from bench.placement.cases import OURS, cases_of, run_all
 from bench.placement.instances import read_folder
 from bench.placement.knowledge import Knowledge, histories
 from bench.placement.platform import SEEDS
 from bench.placement.quality import QualityReport, Ratios
-from bench.placement.tables import lines_of
+from bench.placement.shop_floor import run_shop, shop_report
+from bench.placement.speed import Cost, SpeedReport, calibrate, decisions, growth
+from bench.placement.tables import quality_lines, shop_lines, speed_lines
 from coordinator.scheduling.weights import BUILT_IN
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -72,10 +76,11 @@ def quality(
     ratios = Ratios(only)
     for done, (at, outcome) in enumerate(run_all(cases, jobs or os.cpu_count() or 1), start=1):
         ratios.take(cases[at], outcome)
-        click.echo(f"[{done}/{len(cases)}] {cases[at].title}: {outcome.took_s:.1f} s", err=True)
-    ours, baselines = ratios.means(instances)
+        ours = "".join(f" {ratio:.3f}," for ratio in outcome.ratios.get(OURS, ()))
+        click.echo(f"[{done}/{len(cases)}] {cases[at].title}:{ours} {outcome.took_s:.1f} s", err=True)
+    means, baselines = ratios.means(instances)
     report = QualityReport(
-        ours=ours,
+        ours=means,
         baselines=baselines,
         instances=[ratios.report(instance) for instance in instances],
         worst=ratios.worst(),
@@ -83,13 +88,57 @@ def quality(
         settings={"agents": agents, "policy": policy, "seeds": seeds, "only": [str(one) for one in only]},
         machine=measured_on,
     )
-    _publish(report, file)
+    _publish(report, quality_lines(report), file)
     if any(one.failures for one in report.instances):
         raise SystemExit(1)
 
 
-def _publish(report: QualityReport, file: Path | None) -> None:
-    for line in lines_of(report):
+@main.command()
+@click.option("--agents", type=click.IntRange(1, 100_000), default=1_000, show_default=True)
+@click.option(
+    "--tasks", type=click.IntRange(1, 1_000_000), default=10_000, show_default=True, help="That wait."
+)
+@click.option("--policy", type=click.Choice(sorted(BUILT_IN)), default="balanced", show_default=True)
+@click.option(
+    "--repeats", type=click.IntRange(1, 10_000), default=30, show_default=True, help="Of each round."
+)
+@click.option("--growth/--no-growth", "grow", default=True, help="Also over numbers of agents and tasks.")
+@click.option("--json", "file", type=_FILE, help="Also write the figures here.")
+def speed(agents: int, tasks: int, policy: str, repeats: int, grow: bool, file: Path | None) -> None:
+    """Microseconds per decision, of full rounds and of single tasks."""
+    measured_on, by = machine(), BUILT_IN[policy]
+    calibration = calibrate()
+    report = SpeedReport(
+        machine=measured_on,
+        calibration=calibration,
+        settings={"policy": policy, "repeats": repeats},
+        decisions=list(_shown(decisions(agents, tasks, by, repeats))),
+        growth=list(_shown(growth(by, repeats))) if grow else [],
+    )
+    _publish(report, speed_lines(report), file)
+
+
+@main.command()
+@click.option("--instances", "folder", type=_FOLDER, required=True, help="Of Brandimarte's files, *.txt.")
+@click.option("--json", "file", type=_FILE, help="Also write the figures here.")
+def jobshop(folder: Path, file: Path | None) -> None:
+    """Makespans of flexible job shops over the best known."""
+    try:
+        shops = jobshops.read_folder(folder)
+    except (ValueError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    report = shop_report([run_shop(shop) for shop in shops], machine())
+    _publish(report, shop_lines(report), file)
+
+
+def _shown(costs: Iterable[Cost]) -> Iterator[Cost]:
+    for cost in costs:
+        click.echo(f"{cost.what}, {cost.agents:,} agents, {cost.waiting:,} waiting: done", err=True)
+        yield cost
+
+
+def _publish(report: msgspec.Struct, lines: Iterable[str], file: Path | None) -> None:
+    for line in lines:
         click.echo(line)
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)

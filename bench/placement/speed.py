@@ -1,7 +1,8 @@
 """What decisions cost: the real planner and scheduler on snapshots of many agents and waiting tasks.
 
-Before every measured decision time goes on and an agent gets and loses a task, so that nothing is answered from
-caches that a leader would not have.
+Before every measured decision time goes on and an agent gets and loses a task, so that nothing is answered
+from caches that a leader would not have. The least of all repeats tells what a decision would cost if nothing
+else ran.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -38,12 +40,19 @@ SINGLE_REPEATS: Final = 1_000
 _SLOTS: Final = 3
 _SKILLS: Final = 7
 _TYPES: Final = 20
-_FAMILIES: Final = (TaskFamily.MODEL, TaskFamily.TOOL, TaskFamily.COMPUTE, TaskFamily.IO, TaskFamily.COMMUNICATION)
+_FAMILIES: Final = (
+    TaskFamily.MODEL,
+    TaskFamily.TOOL,
+    TaskFamily.COMPUTE,
+    TaskFamily.IO,
+    TaskFamily.COMMUNICATION,
+)
 _WARM_UP: Final = 3
 _SEED: Final = 1
 _STEP_S: Final = 0.1
 _LOOP: Final = 100_000
 _DOUBLES: Final = 1_000
+_PRODUCTS: Final = 10_000
 
 
 class Cost(msgspec.Struct, frozen=True):
@@ -56,11 +65,12 @@ class Cost(msgspec.Struct, frozen=True):
     placed: int
     median_us: float
     p99_us: float
+    least_us: float
     repeats: int
 
 
 class Calibration(msgspec.Struct, frozen=True):
-    """What this machine does at this hour, so that figures of slow and fast days can be compared: a turn of an
+    """What the machine does at this hour, so that figures of slow and fast days can be compared: a turn of an
     empty Python loop, and numpy's product of 1,000 doubles."""
 
     loop_ns: float
@@ -72,25 +82,27 @@ class SpeedReport(msgspec.Struct, frozen=True):
 
     machine: dict[str, str | int | float]
     calibration: Calibration
+    settings: dict[str, object]
     decisions: list[Cost]
     growth: list[Cost]
 
 
 def calibrate() -> Calibration:
     """Medians."""
-    left, right = np.full(_DOUBLES, 1.5), np.full(_DOUBLES, 0.5)
+    left, right, product = (np.full(_DOUBLES, value) for value in (1.5, 0.5, 0.0))
 
     def loop() -> None:
         for _ in range(_LOOP):
             pass
 
     def multiply() -> None:
-        for _ in range(_DOUBLES):
-            np.multiply(left, right, out=right)
+        for _ in range(_PRODUCTS):
+            np.multiply(left, right, out=product)
 
     loops, products = ([_seconds(what) for _ in range(20)] for what in (loop, multiply))
     return Calibration(
-        round(float(np.median(loops)) / _LOOP * 1e9, 2), round(float(np.median(products)) / _DOUBLES * 1e9, 1)
+        round(float(np.median(loops)) / _LOOP * 1e9, 2),
+        round(float(np.median(products)) / _PRODUCTS * 1e9, 1),
     )
 
 
@@ -133,8 +145,8 @@ def measure_single(agents: int, policy: Policy, repeats: int = SINGLE_REPEATS) -
 
 
 def snapshot_of(agents: int, tasks: int, classes: int) -> Snapshot:
-    """Agents of three slots, of which one is taken, and tasks of so many classes that ask for cores, memory and a
-    skill."""
+    """Agents of three slots, of which one is taken, and tasks of so many classes that ask for cores, memory
+    and a skill."""
     chance, snapshot = np.random.default_rng(_SEED), Snapshot()
     running = _profile(0, Priority.MEDIUM)
     for at in range(agents):
@@ -165,23 +177,19 @@ def _profile(at: int, priority: Priority) -> TaskProfile:
 
 
 def _repeat(decide: Callable[[float], object], snapshot: Snapshot, repeats: int) -> list[float]:
-    """Seconds of each."""
     agent_id, taken = snapshot.agents.agent_id(0), _profile(0, Priority.MEDIUM)
-    took_s = []
+    took = []
     gc.collect()
     for at in range(_WARM_UP + repeats):
         now_s, key = 1.0 + at * _STEP_S, -1 - at
         snapshot.hold(agent_id, key, 1, taken, 1_000, now_s)
         snapshot.release(agent_id, key, 1)
-        began = time.perf_counter()
-        decide(now_s)
-        took_s.append(time.perf_counter() - began)
-    return took_s[_WARM_UP:]
+        took.append(_seconds(partial(decide, now_s)))
+    return took[_WARM_UP:]
 
 
 def _cost(what: str, snapshot: Snapshot, placed: int, took_s: Sequence[float]) -> Cost:
-    each_us = np.array(took_s) / max(1, placed) * 1e6
-    median_us, p99_us = np.percentile(each_us, (50, 99)).tolist()
+    median_us, p99_us, least_us = np.percentile(took_s, (50, 99, 0)) / max(1, placed) * 1e6
     waiting = snapshot.waiting
     return Cost(
         what,
@@ -189,13 +197,14 @@ def _cost(what: str, snapshot: Snapshot, placed: int, took_s: Sequence[float]) -
         len(waiting),
         len(waiting.classes),
         placed,
-        round(median_us, 2),
-        round(p99_us, 2),
+        round(float(median_us), 2),
+        round(float(p99_us), 2),
+        round(float(least_us), 2),
         len(took_s),
     )
 
 
-def _seconds(what: Callable[[], None]) -> float:
+def _seconds(what: Callable[[], object]) -> float:
     began = time.perf_counter()
     what()
     return time.perf_counter() - began

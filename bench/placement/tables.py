@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
+import msgspec
+
 from bench.placement.cases import BASELINES, OURS
 from bench.placement.knowledge import Knowledge
 from bench.placement.quality import Figures, InstanceReport, QualityReport
+from bench.placement.shop_floor import ShopReport
+from bench.placement.speed import SpeedReport
 
 LARGE: Final = 10_000
 """Tasks beyond which a workflow's line says how long it took."""
 
 
-def lines_of(report: QualityReport) -> Iterator[str]:
+def quality_lines(report: QualityReport) -> Iterator[str]:
     """The whole report on quality."""
     yield facts("machine", report.machine)
     yield facts("settings", report.settings)
@@ -33,6 +37,48 @@ def lines_of(report: QualityReport) -> Iterator[str]:
             yield ""
             yield f"{title}:"
             yield from (f"  {line}" for line in some)
+
+
+def speed_lines(report: SpeedReport) -> Iterator[str]:
+    """The whole report on speed."""
+    yield facts("machine", report.machine)
+    yield facts("calibration", msgspec.structs.asdict(report.calibration))
+    yield facts("settings", report.settings)
+    for title, costs in (("us per decision", report.decisions), ("growth", report.growth)):
+        if costs:
+            yield ""
+            yield from table(
+                [title, "agents", "waiting", "classes", "placed", "median", "p99", "least"],
+                (
+                    [
+                        one.what,
+                        *(f"{count:,}" for count in (one.agents, one.waiting, one.classes, one.placed)),
+                        f"{one.median_us:.2f}",
+                        f"{one.p99_us:.2f}",
+                        f"{one.least_us:.2f}",
+                    ]
+                    for one in costs
+                ),
+            )
+
+
+def shop_lines(report: ShopReport) -> Iterator[str]:
+    """The whole report on job shops."""
+    yield facts("machine", report.machine)
+    yield ""
+    rows = [
+        [
+            one.name,
+            f"{one.operations}",
+            f"{one.machines}",
+            f"{one.makespan:g}",
+            _NOTHING if one.best_known is None else f"{one.best_known}",
+            _figure(one.ratio),
+        ]
+        for one in report.shops
+    ]
+    yield from table(["job shop", "operations", "machines", "makespan", "best known", "ratio"], rows)
+    yield f"geometric mean: {_figure(report.ratio)}"
 
 
 def facts(title: str, values: Mapping[str, object]) -> str:
