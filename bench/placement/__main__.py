@@ -18,7 +18,7 @@ from bench.placement.platform import SEEDS
 from bench.placement.quality import QualityReport, Ratios
 from bench.placement.shop_floor import run_shop, shop_report
 from bench.placement.speed import Cost, SpeedReport, calibrate, decisions, growth
-from bench.placement.tables import quality_lines, shop_lines, speed_lines
+from bench.placement.tables import LARGE, quality_lines, shop_lines, speed_lines
 from coordinator.scheduling.weights import BUILT_IN
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -73,6 +73,9 @@ def quality(
     cases = cases_of(
         instances, histories(instances), agents=agents, seeds=seeds, policy=BUILT_IN[policy], only=only
     )
+    for instance in instances:
+        if len(instance) > LARGE:
+            click.echo(f"{instance.name} has {len(instance):,} tasks: each run takes minutes", err=True)
     ratios = Ratios(only)
     for done, (at, outcome) in enumerate(run_all(cases, jobs or os.cpu_count() or 1), start=1):
         ratios.take(cases[at], outcome)

@@ -14,7 +14,7 @@ from bench.placement.shop_floor import ShopReport
 from bench.placement.speed import SpeedReport
 
 LARGE: Final = 10_000
-"""Tasks beyond which a workflow's line says how long it took."""
+"""Tasks beyond which a workflow is one to wait for: it is said before and after."""
 
 
 def quality_lines(report: QualityReport) -> Iterator[str]:
