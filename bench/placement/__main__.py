@@ -110,14 +110,11 @@ def quality(
 def speed(agents: int, tasks: int, policy: str, repeats: int, grow: bool, file: Path | None) -> None:
     """Microseconds per decision, of full rounds and of single tasks."""
     measured_on, by = machine(), BUILT_IN[policy]
-    calibration = calibrate()
-    report = SpeedReport(
-        machine=measured_on,
-        calibration=calibration,
-        settings={"policy": policy, "repeats": repeats},
-        decisions=list(_shown(decisions(agents, tasks, by, repeats))),
-        growth=list(_shown(growth(by, repeats))) if grow else [],
-    )
+    before = calibrate()
+    made = list(_shown(decisions(agents, tasks, by, repeats)))
+    grown = list(_shown(growth(by, repeats))) if grow else []
+    settings: dict[str, object] = {"policy": policy, "repeats": repeats}
+    report = SpeedReport(measured_on, (before, calibrate()), settings, made, grown)
     _publish(report, speed_lines(report), file)
 
 

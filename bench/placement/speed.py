@@ -78,10 +78,10 @@ class Calibration(msgspec.Struct, frozen=True):
 
 
 class SpeedReport(msgspec.Struct, frozen=True):
-    """As written to a file."""
+    """As written to a file; `calibration` before and after all that was measured."""
 
     machine: dict[str, str | int | float]
-    calibration: Calibration
+    calibration: tuple[Calibration, Calibration]
     settings: dict[str, object]
     decisions: list[Cost]
     growth: list[Cost]

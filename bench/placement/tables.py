@@ -42,7 +42,8 @@ def quality_lines(report: QualityReport) -> Iterator[str]:
 def speed_lines(report: SpeedReport) -> Iterator[str]:
     """The whole report on speed."""
     yield facts("machine", report.machine)
-    yield facts("calibration", msgspec.structs.asdict(report.calibration))
+    for title, calibration in zip(("before", "after"), report.calibration, strict=True):
+        yield facts(f"calibration {title}", msgspec.structs.asdict(calibration))
     yield facts("settings", report.settings)
     for title, costs in (("us per decision", report.decisions), ("growth", report.growth)):
         if costs:

@@ -47,4 +47,5 @@ def test_the_report_is_printed_and_written(tmp_path: Path) -> None:
     report = json.loads(file.read_text())
     assert len(report["decisions"]) == 5
     assert report["growth"] == []
-    assert "calibration: loop_ns" in result.output
+    assert len(report["calibration"]) == 2
+    assert "calibration after: loop_ns" in result.output
