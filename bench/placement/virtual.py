@@ -49,8 +49,13 @@ _MOST_DECISIONS: Final = 10_000
 """At one moment: a scheduler that wants more goes round in circles."""
 
 
+_MOST_ATTEMPTS: Final = 200
+"""Begun for each task of a workload: a scheduler that begins more ends none of them."""
+
+
 class Stalled(Exception):
-    """The workflow does not end: nothing happens any more, or decisions change nothing."""
+    """The workload does not end: nothing happens any more, decisions change nothing, or attempts are begun
+    and given up for ever."""
 
 
 class Run(NamedTuple):
@@ -131,6 +136,10 @@ class VirtualCluster:
         while self._state.dags:
             if not self._events:
                 raise Stalled(f"{len(self.snapshot.waiting)} tasks wait, and nothing happens any more")
+            if self._begun > _MOST_ATTEMPTS * len(self._problem):
+                raise Stalled(
+                    f"{self._begun:,} attempts were begun of {len(self._problem):,} tasks, and no end"
+                )
             self._now_s = self._events[0][0]
             while self._events and self._events[0][0] <= self._now_s:
                 _, _, happens, agent, turn = heapq.heappop(self._events)
