@@ -16,10 +16,11 @@ DRILL ?= all
 DURATION ?= 30s
 SEED ?=
 UNTIMED ?=
+INSTANCES ?=
 SPEEDUP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install proto fmt lint test sim sim-soak sim-planted chaos demo bench bench-consensus bench-snapshot clean distclean
+.PHONY: help install proto fmt lint test sim sim-soak sim-planted chaos demo bench bench-consensus bench-snapshot bench-placement clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +76,10 @@ bench-snapshot: $(STAMP) ## The latency of writes while a follower gets a state 
 
 bench-consensus: $(STAMP) ## The latency of replicated writes, beside etcd where that is installed: [TLS=1] [JSON=file]
 	$(BIN)/python -m bench.consensus $(if $(TLS),--tls) $(if $(JSON),--json "$(JSON)")
+
+bench-placement: $(STAMP) ## The quality and the speed of plans: [INSTANCES=folder of WfFormat files] [JSON=file]
+	$(if $(INSTANCES),$(BIN)/python -m bench.placement quality --instances "$(INSTANCES)" $(if $(JSON),--json "$(JSON)"))
+	$(BIN)/python -m bench.placement speed
 
 clean: ## Remove caches and what was built
 	rm -rf build dist .demo .drills .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

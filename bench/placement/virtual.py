@@ -1,18 +1,23 @@
-"""The project's own state machine and scheduler on virtual time: a workflow on agents of one slot each.
+"""The project's own state machine and scheduler on virtual time.
 
 Nothing of the scheduler is copied here: entries go through `machine.apply`, their effects through `Mirror`,
-and what `Scheduler` decides is the next entry, as on a leader. What is simulated are the agents: a task's
-inputs begin to move when it is given to an agent, and its work takes as long as `Reality` says."""
+and what `Scheduler` decides is the next entry, as on a leader. What is simulated are agents of one slot: what
+a predecessor wrote elsewhere begins to move when the task is given to an agent, and with all inputs there it
+takes as long as the problem says. Entries and messages take no time.
+"""
 
 from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from bench.placement.instances import Instance
 from bench.placement.platform import Platform, Reality
+from bench.placement.schedules import Problem, Schedule
+from bench.placement.workload import Workload, workload_of
 from coordinator.core import machine
 from coordinator.core.commands import (
     FORMAT,
@@ -25,18 +30,7 @@ from coordinator.core.commands import (
     ReportKind,
     SubmitDag,
 )
-from coordinator.core.model import (
-    INDEX_MASK,
-    AgentSpec,
-    AttemptOutcome,
-    DagHeader,
-    DataItem,
-    State,
-    TaskBlock,
-    TaskExtras,
-    TaskFamily,
-    TaskProfile,
-)
+from coordinator.core.model import INDEX_MASK, AgentSpec, AttemptOutcome, DagHeader, State
 from coordinator.core.outcome import Effects
 from coordinator.scheduling.lookahead import LookAhead
 from coordinator.scheduling.mirror import Mirror
@@ -45,17 +39,32 @@ from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.solver import PlanLimits
 from coordinator.scheduling.weights import Policy
 
+CREDIT: Final = 4
+"""Attempts that an agent holds at most: one that runs, and what placement may queue behind it."""
+
 _START_S: Final = 1_000.0
-_LONGEST_MS: Final = 1 << 40
-_CREDIT: Final = 4
+"""Of virtual time, so that no stamp is 0."""
+
+_MOST_DECISIONS: Final = 10_000
+"""At one moment: a scheduler that wants more goes round in circles."""
+
+
+_MOST_ATTEMPTS: Final = 200
+"""Begun for each task of a workload: a scheduler that begins more ends none of them."""
+
+
+class Stalled(Exception):
+    """The workload does not end: nothing happens any more, decisions change nothing, or attempts are begun
+    and given up for ever."""
 
 
 class Run(NamedTuple):
-    """What came of a run: seconds, and attempts that were begun and that gave a result."""
+    """What came of a run: attempts that were begun, decisions of the scheduler, and where and when those
+    attempts ran that gave a result."""
 
-    makespan: float
     begun: int
     decisions: int
+    schedule: Schedule
 
 
 class _Attempt(NamedTuple):
@@ -65,113 +74,96 @@ class _Attempt(NamedTuple):
 
 
 class _Agent:
-    """One slot, and what it has been given."""
+    """One slot, and what it has been given. `turn` changes with what runs: an event of an earlier turn means
+    nothing any more."""
 
-    def __init__(self, agent_id: str, epoch: int, speed: float) -> None:
+    def __init__(self, at: int, agent_id: str, epoch: int) -> None:
+        self.at = at
         self.id = agent_id
         self.epoch = epoch
-        self.speed = speed
-        self.queue: list[_Attempt] = []
+        self.queue: deque[_Attempt] = deque()
         self.runs: _Attempt | None = None
         self.since = 0.0
         self.turn = 0
 
 
+_Event = tuple[float, int, Callable[[_Agent], None], _Agent, int]
+"""When, its number, what happens, to whom, in which turn."""
+
+
 class VirtualCluster:
-    """A cluster with one workflow. `stated`: clients say what tasks take, else the scheduler has to learn
-    it."""
+    """Agents, and one workload for them. `snapshot` may be told what is known before the run."""
 
     def __init__(
-        self,
-        instance: Instance,
-        platform: Platform,
-        reality: Reality,
-        policy: Policy,
-        *,
-        stated: bool,
-        advertised: Iterable[float] | None = None,
+        self, problem: Problem, workload: Workload, agents: Sequence[AgentSpec], policy: Policy
     ) -> None:
-        self._instance = instance
-        self._platform = platform
-        self._reality = reality
+        self.snapshot = Snapshot(LookAhead())
+        self._problem = problem
+        self._costs: list[list[float]] = problem.costs.tolist()
+        self._workload = workload
         self._state = State()
         self._index = 0
-        self.snapshot = Snapshot(LookAhead())
         self._mirror = Mirror(lambda: self._state, self.snapshot)
         self._scheduler = Scheduler(self.snapshot, policy, PlanLimits())
         self._now_s = _START_S
-        self._heap: list[tuple[float, int, str, str, int]] = []
-        self._order = itertools.count()
+        self._events: list[_Event] = []
+        self._numbers = itertools.count()
+        self._begun = self._decisions = 0
+        count = len(problem)
+        self._ran_on = [-1] * count
+        self._start, self._finish = [0.0] * count, [0.0] * count
         self._agents: dict[str, _Agent] = {}
-        self._where: dict[int, set[str]] = {}
-        self.begun = self.decisions = 0
-        self.makespan = 0.0
-        for row, speed in enumerate(platform.speeds.tolist() if advertised is None else advertised):
-            agent_id = f"agent-{row:04}"
-            spec = AgentSpec(agent_id, "virtual", 1, _CREDIT, speed=speed)
+        for at, spec in enumerate(agents):
             self._apply([OpenSession(spec, [])])
-            epoch = self._state.agents[agent_id].record.epoch
-            self._agents[agent_id] = _Agent(agent_id, epoch, float(reality.speeds[row]))
-        self._stated = stated
+            epoch = self._state.agents[spec.agent_id].record.epoch
+            self._agents[spec.agent_id] = _Agent(at, spec.agent_id, epoch)
+
+    @classmethod
+    def of(
+        cls, instance: Instance, platform: Platform, reality: Reality, policy: Policy, *, stated: bool
+    ) -> VirtualCluster:
+        """A recorded workflow on agents that advertise the speeds of the platform and have those of reality.
+        `stated`: the client says what tasks took in the trace."""
+        problem = Problem.of(instance, reality.work, reality.speeds, platform.bandwidth)
+        agents = [agent_spec(at, speed) for at, speed in enumerate(platform.speeds.tolist())]
+        return cls(problem, workload_of(instance, stated=stated), agents, policy)
 
     def run(self) -> Run:
-        """Until the workflow has ended."""
-        self._submit()
+        """Until the workload has ended. Raises Stalled."""
+        workload = self._workload
+        self._apply([SubmitDag("", DagHeader(workload.name), workload.profiles, workload.block)])
         self._decide()
         while self._state.dags:
-            now_s = self._heap[0][0]
-            self._now_s = now_s
-            while self._heap and self._heap[0][0] <= now_s:
-                _, _, event, agent_id, turn = heapq.heappop(self._heap)
-                self._happen(event, self._agents[agent_id], turn)
+            if not self._events:
+                raise Stalled(f"{len(self.snapshot.waiting)} tasks wait, and nothing happens any more")
+            if self._begun > _MOST_ATTEMPTS * len(self._problem):
+                raise Stalled(
+                    f"{self._begun:,} attempts were begun of {len(self._problem):,} tasks, and no end"
+                )
+            self._now_s = self._events[0][0]
+            while self._events and self._events[0][0] <= self._now_s:
+                _, _, happens, agent, turn = heapq.heappop(self._events)
+                if turn == agent.turn:
+                    happens(agent)
             self._decide()
-        return Run(self.makespan, self.begun, self.decisions)
+        return Run(self._begun, self._decisions, Schedule(self._ran_on, self._start, self._finish))
 
-    def _submit(self) -> None:
-        instance = self._instance
-        types = list(dict.fromkeys(instance.types))
-        profiles = [TaskProfile(one or "task", TaskFamily.COMPUTE, timeout_ms=_LONGEST_MS) for one in types]
-        size = len(instance)
-        expected = (
-            [max(1, round(1_000 * work)) for work in instance.work.tolist()] if self._stated else [0] * size
-        )
-        extras: dict[int, TaskExtras] = {}
-        for index in range(size):
-            inputs = tuple(
-                DataItem(f"{before}>{index}", bytes_)
-                for before, bytes_ in zip(instance.depends[index], instance.edge_bytes[index], strict=True)
-                if bytes_
-            )
-            outputs = tuple(
-                DataItem(f"{index}>{after}", instance.edge_bytes[after][instance.depends[after].index(index)])
-                for after in instance.successors[index]
-            )
-            extras[index] = TaskExtras(inputs=inputs, outputs=outputs)
-        block = TaskBlock(
-            0,
-            [str(index) for index in range(size)],
-            [types.index(one) for one in instance.types],
-            list(instance.depends),
-            [b""] * size,
-            expected,
-            extras,
-        )
-        self._apply([SubmitDag("", DagHeader(instance.name), profiles, block)])
+    # --- the leader -----------------------------------------------------------------------------------------
 
     def _decide(self) -> None:
-        while True:
+        for _ in range(_MOST_DECISIONS):
             decision = self._scheduler.decide(self._now_s)
-            self.decisions += 1
+            self._decisions += 1
             if not decision.choices:
                 return
             self.snapshot.waiting.discard([choice.key for choice in decision.choices if not choice.rival])
             self._apply([*decision.before, Assign(decision.choices)])
+        raise Stalled(f"{_MOST_DECISIONS:,} decisions at one moment, and no end")
 
     def _apply(self, commands: list[Command]) -> None:
         self._index += 1
         entry = Entry(FORMAT, round(self._now_s * 1_000), commands)
-        outcome = machine.apply(self._state, self._index, entry)
-        self._carry_out(outcome.effects)
+        self._carry_out(machine.apply(self._state, self._index, entry).effects)
 
     def _carry_out(self, effects: Effects) -> None:
         self._mirror.note(effects, self._now_s)
@@ -184,62 +176,58 @@ class VirtualCluster:
     # --- agents ---------------------------------------------------------------------------------------------
 
     def _give(self, agent: _Agent, key: int, number: int) -> None:
-        instance, index = self._instance, key & INDEX_MASK
         ready_s = self._now_s
-        for before, bytes_ in zip(instance.depends[index], instance.edge_bytes[index], strict=True):
-            if agent.id not in self._where[before]:
-                ready_s = max(ready_s, self._now_s + bytes_ / self._platform.bandwidth)
+        for before, seconds in self._problem.before[key & INDEX_MASK]:
+            if self._ran_on[before] != agent.at:
+                ready_s = max(ready_s, self._now_s + seconds)
         agent.queue.append(_Attempt(key, number, ready_s))
-        self._at(self._now_s, "next", agent)
+        self._at(self._now_s, self._take_next, agent)
 
-    def _happen(self, event: str, agent: _Agent, turn: int) -> None:
-        if event == "next":
-            self._next(agent)
-        elif turn == agent.turn and agent.runs is not None:
-            if event == "start":
-                self._start(agent, agent.runs)
-            else:
-                self._end(agent, agent.runs)
-
-    def _next(self, agent: _Agent) -> None:
+    def _take_next(self, agent: _Agent) -> None:
         if agent.runs is None and agent.queue:
-            agent.runs = agent.queue.pop(0)
+            agent.runs = agent.queue.popleft()
             agent.turn += 1
-            self._at(max(self._now_s, agent.runs.ready_s), "start", agent)
+            self._at(max(self._now_s, agent.runs.ready_s), self._begin, agent)
 
-    def _start(self, agent: _Agent, runs: _Attempt) -> None:
-        self.begun += 1
+    def _begin(self, agent: _Agent) -> None:
+        runs = agent.runs
+        assert runs is not None
+        self._begun += 1
         agent.since = self._now_s
         self._report(agent, AttemptReport(runs.key, runs.number, ReportKind.STARTED))
-        work = float(self._reality.work[runs.key & INDEX_MASK])
-        self._at(self._now_s + work / agent.speed, "end", agent)
+        self._at(self._now_s + self._costs[runs.key & INDEX_MASK][agent.at], self._end, agent)
 
-    def _end(self, agent: _Agent, runs: _Attempt) -> None:
+    def _end(self, agent: _Agent) -> None:
+        runs = agent.runs
+        assert runs is not None
         agent.runs = None
-        self._where.setdefault(runs.key & INDEX_MASK, set()).add(agent.id)
-        self.makespan = self._now_s - _START_S
-        self._report(
-            agent,
-            AttemptReport(
-                runs.key,
-                runs.number,
-                ReportKind.ENDED,
-                outcome=AttemptOutcome.COMPLETED,
-                duration_us=round((self._now_s - agent.since) * 1e6),
-            ),
-        )
-        self._next(agent)
+        index = runs.key & INDEX_MASK
+        if self._ran_on[index] < 0:
+            self._ran_on[index] = agent.at
+            self._start[index], self._finish[index] = agent.since - _START_S, self._now_s - _START_S
+        took_us = round((self._now_s - agent.since) * 1e6)
+        self._report(agent, _ended(runs.key, runs.number, AttemptOutcome.COMPLETED, took_us))
+        self._take_next(agent)
 
     def _stop(self, agent: _Agent, key: int, number: int) -> None:
         if agent.runs is not None and (agent.runs.key, agent.runs.number) == (key, number):
             agent.runs = None
             agent.turn += 1
-            self._at(self._now_s, "next", agent)
-        agent.queue = [one for one in agent.queue if (one.key, one.number) != (key, number)]
-        self._report(agent, AttemptReport(key, number, ReportKind.ENDED, outcome=AttemptOutcome.CANCELLED))
+            self._at(self._now_s, self._take_next, agent)
+        agent.queue = deque(one for one in agent.queue if (one.key, one.number) != (key, number))
+        self._report(agent, _ended(key, number, AttemptOutcome.CANCELLED))
 
     def _report(self, agent: _Agent, report: AttemptReport) -> None:
         self._apply([Report(agent.id, agent.epoch, [report])])
 
-    def _at(self, when: float, event: str, agent: _Agent) -> None:
-        heapq.heappush(self._heap, (when, next(self._order), event, agent.id, agent.turn))
+    def _at(self, when: float, happens: Callable[[_Agent], None], agent: _Agent) -> None:
+        heapq.heappush(self._events, (when, next(self._numbers), happens, agent, agent.turn))
+
+
+def agent_spec(at: int, speed: float = 1.0) -> AgentSpec:
+    """The agent in this column of a problem, as it advertises itself."""
+    return AgentSpec(f"agent-{at:05}", "virtual", 1, CREDIT, speed=speed)
+
+
+def _ended(key: int, number: int, outcome: AttemptOutcome, duration_us: int = 0) -> AttemptReport:
+    return AttemptReport(key, number, ReportKind.ENDED, outcome=outcome, duration_us=duration_us)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -62,4 +63,31 @@ def instances(draw: st.DrawFn) -> Instance:
         work=draw(st.lists(st.floats(0, 1e5), min_size=count, max_size=count)),
         depends=depends,
         edge_bytes=[tuple(draw(st.integers(0, 10**12)) for _ in before) for before in depends],
+    )
+
+
+def wfformat(name: str, tasks: Mapping[str, tuple[float, Sequence[str]]], size_bytes: int = 1_000) -> str:
+    """A WfFormat file: by id, what a task took and whom it waits for; each writes one file of this size."""
+    children = {one: [other for other, (_, before) in tasks.items() if one in before] for one in tasks}
+    specified = [
+        {
+            "id": one,
+            "parents": list(before),
+            "children": children[one],
+            "inputFiles": [f"{parent}.out" for parent in before],
+            "outputFiles": [f"{one}.out"],
+        }
+        for one, (_, before) in tasks.items()
+    ]
+    files = [{"id": f"{one}.out", "sizeInBytes": size_bytes} for one in tasks]
+    took = [{"id": one, "runtimeInSeconds": seconds} for one, (seconds, _) in tasks.items()]
+    return json.dumps(
+        {
+            "name": name,
+            "schemaVersion": "1.5",
+            "workflow": {
+                "specification": {"tasks": specified, "files": files},
+                "execution": {"makespanInSeconds": 1, "executedAt": "", "tasks": took},
+            },
+        }
     )
