@@ -44,6 +44,10 @@ act on the world."""
 LEAST_S: Final = 1.0
 """A task that is expected to end sooner is left alone."""
 
+MOST_BEGUN: Final = 16
+"""Of a task that has begun so often no attempt is given up for another one: whatever was expected is
+wrong."""
+
 _OWN_SHARE: Final = 0.02
 """What an earlier end of a task counts beside an earlier end of everything."""
 _LEAST_GAIN: Final = 1e-3
@@ -193,15 +197,15 @@ class Racing:
         return mean, max(sigma, 1e-3)
 
     def _lasts(self, row: int, race: _Race) -> tuple[FloatRow, float]:
-        """What another attempt takes on this agent from now on: in each scenario, and expected."""
+        """What another attempt takes on this agent from now on, given for how long others have run already:
+        in each scenario, and expected."""
         mean, sigma = self._log_speed(row, race.task)
         graph = self._snapshot.graphs.of(race.task.key)
         arrive = (
             graph.arrivals(race.task, self._snapshot.agents, _NOTHING).at(row) if graph is not None else 0.0
         )
-        lasts = arrive + np.exp(race.log_work - (mean + sigma * quantile(_scenarios(row))))
-        work = self._snapshot.running.work(race.task.key, race.live[0][1])
-        return lasts, arrive + work.seconds / float(np.exp(mean - 0.5 * sigma * sigma))
+        lasts: FloatRow = arrive + np.exp(race.log_work - (mean + sigma * quantile(_scenarios(row))))
+        return lasts, float(lasts.mean())
 
     def _best(self, row: int, races: list[_Race], most: int) -> int | None:
         """The race that an attempt on this agent brings forward most."""
@@ -241,6 +245,8 @@ class Racing:
             return False
         if len(race.live) < most:
             return True
+        if race.task.attempt >= MOST_BEGUN:
+            return False
         _, expected_s = self._lasts(row, race)
         return self._left.item(_slowest(race, self._left)[1].place) > expected_s * _CLEARLY
 

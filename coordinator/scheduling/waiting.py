@@ -3,7 +3,7 @@ scheduler."""
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_left, insort
 from collections.abc import Iterable
 from typing import Final
 
@@ -85,8 +85,11 @@ class WaitingTable:
 
     def add(self, profile: TaskProfile, task: WaitingTask) -> None:
         """The task waits; what was known of it before is replaced."""
-        if task.key in self._by_key:
-            self.discard((task.key,))
+        known = self._by_key.get(task.key)
+        if known is not None:
+            if known.task == task and known.members.profile == profile:
+                return
+            self._remove(known)
         members = self.classes.get(profile)
         if members is None:
             members = self.classes[profile] = TaskClass(profile)
@@ -106,6 +109,13 @@ class WaitingTable:
                 gone.setdefault(found.members.profile, set()).add(key)
         for profile, taken in gone.items():
             self._shrink(self.classes[profile], taken)
+
+    def _remove(self, place: _Place) -> None:
+        tasks = place.members.tasks
+        del tasks[bisect_left(tasks, place.task)]
+        del self._by_key[place.task.key]
+        if not tasks:
+            del self.classes[place.members.profile]
 
     def _shrink(self, members: TaskClass, taken: set[int]) -> None:
         tasks = members.tasks
