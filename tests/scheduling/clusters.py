@@ -29,6 +29,7 @@ from coordinator.core.model import (
     TaskProfile,
 )
 from coordinator.core.outcome import Effects, Outcome
+from coordinator.scheduling.lookahead import LookAhead
 from coordinator.scheduling.mirror import Mirror
 from coordinator.scheduling.snapshot import Snapshot
 
@@ -36,11 +37,12 @@ START_MS = 1_700_000_000_000
 
 
 class Followed:
-    """A snapshot that follows a state by the effects of entries."""
+    """A snapshot that follows a state by the effects of entries. `brief_s` is that of its look-ahead."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, brief_s: float = LookAhead().brief_s) -> None:
         self.state = state
-        self.snapshot = Snapshot()
+        self.brief_s = brief_s
+        self.snapshot = Snapshot(LookAhead(brief_s=brief_s))
         self.mirror = Mirror(lambda: self.state, self.snapshot)
 
     def follow(self, effects: Effects, now_ms: int) -> None:
@@ -51,7 +53,7 @@ class Followed:
 
     def rebuild(self, now_ms: int) -> Snapshot:
         """A snapshot made from the state alone, as a new leader would."""
-        other = Followed(self.state)
+        other = Followed(self.state, self.brief_s)
         for agent_id in self.state.agents:
             other.mirror.sync_agent(agent_id, now_ms / 1_000)
         other.mirror.ready(task.key for dag in self.state.dags.values() for task in dag.tasks)

@@ -80,7 +80,8 @@ class FollowedChaos(Chaos):
 
     def __init__(self, node: Driver) -> None:
         super().__init__(node)
-        self.followed = Followed(node.state)
+        # None is brief: which are depends on what was learned, and a new leader has learned nothing.
+        self.followed = Followed(node.state, brief_s=0.0)
         # Agents measure durations; what they say they lasted is drawn from all numbers.
         apply = node.apply
 
@@ -167,6 +168,18 @@ def test_nothing_is_left_of_a_dag_that_has_ended() -> None:
     assert not list(snapshot.graphs)
     assert not snapshot.foreseen.tasks()
     assert not snapshot.foreseen._dags
+
+
+def test_a_brief_attempt_counts_for_its_agent_alone() -> None:
+    """It will have ended before anything could be made of how long it takes."""
+    cluster = Cluster()
+    cluster.join("a")
+    cluster.submit({"x": []}, expected_ms={"x": 50})
+    cluster.begin("a", "x")
+    agents = cluster.snapshot.agents
+    assert held(cluster) == set()
+    assert list(agents.held_attempts[0]) == [(cluster.task("x").key, 1)]
+    assert agents.held_s.item(0) == pytest.approx(0.05, rel=0.1)
 
 
 def test_agents_that_are_not_back_since_the_leader_changed_take_nothing() -> None:

@@ -34,7 +34,7 @@ class Model:
             return
         self.held[key, number] = (row, expected_ms, None)
         self.agents.hold(self.agents.ids[row], key, number, PROFILE, 1.0)
-        self.running.hold(key, number, row, PROFILE, expected_ms, now_s)
+        self.running.hold(key, number, row, PROFILE, expected_ms, 1.0, now_s)
 
     def begin(self, key: int, number: int, now_s: float) -> None:
         if (key, number) in self.held:
