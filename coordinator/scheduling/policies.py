@@ -9,12 +9,12 @@ from typing import Final
 from coordinator.errors import InvalidRequest
 from coordinator.scheduling.ledger import Ledger
 from coordinator.scheduling.objectives import LeastLoaded, Objective, RoundRobin
-from coordinator.scheduling.weights import BALANCED, BUILT_IN, Policy
+from coordinator.scheduling.weights import BUILT_IN, Policy
 
 Simple = Callable[[Ledger, int], Objective]
 """Makes the objective of one round, given its ledger and the row whose turn it is."""
 
-DEFAULT: Final = BALANCED.name
+DEFAULT: Final = "least-loaded"
 
 SIMPLE: Final[Mapping[str, Simple]] = {"least-loaded": LeastLoaded, "round-robin": RoundRobin}
 

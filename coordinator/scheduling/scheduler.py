@@ -46,8 +46,9 @@ class Scheduler:
         """What to do now. The snapshot does not show it until it is noted there."""
         snapshot = self.snapshot
         snapshot.estimates.renew()
-        snapshot.running.renew()
-        self._renew_ranks()
+        if isinstance(self._policy, Policy):
+            snapshot.running.renew()
+            self._renew_ranks()
         made = self._plan(now_s)
         withdrawn = list(made.withdrawn)
         choices = list(made.choices)

@@ -10,4 +10,6 @@ import msgspec
 class SchedulingSettings(msgspec.Struct, frozen=True, kw_only=True):
     """`policy` is one of `policies.NAMES`."""
 
-    policy: Literal["balanced", "fast", "green", "cheap-network", "least-loaded", "round-robin"] = "balanced"
+    policy: Literal["balanced", "fast", "green", "cheap-network", "least-loaded", "round-robin"] = (
+        "least-loaded"
+    )
