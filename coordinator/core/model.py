@@ -149,7 +149,7 @@ class FamilyNeeds(msgspec.Struct, frozen=True, array_like=True):
     protocol: str = ""
 
 
-class Requirements(msgspec.Struct, frozen=True, array_like=True):
+class Requirements(msgspec.Struct, frozen=True, array_like=True, cache_hash=True):
     """Hard constraints on the agent. `capabilities` are (name, least level) pairs, `labels` (name, value)
     pairs, both sorted."""
 
@@ -160,7 +160,7 @@ class Requirements(msgspec.Struct, frozen=True, array_like=True):
     needs: FamilyNeeds = FamilyNeeds()
 
 
-class TaskProfile(msgspec.Struct, frozen=True, array_like=True):
+class TaskProfile(msgspec.Struct, frozen=True, array_like=True, cache_hash=True):
     """What many tasks of a DAG share. Hashable; tasks of one profile are alike to the scheduler."""
 
     type: str

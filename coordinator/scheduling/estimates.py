@@ -11,6 +11,7 @@ beside at most `PRIOR_ENDS` of theirs."""
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import msgspec
@@ -83,8 +84,15 @@ class Expectation(msgspec.Struct, frozen=True, gc=False):
 
 def kind_of(profile: TaskProfile, expected_ms: int) -> Kind:
     """The kind of a task: its type and the model or tool that it needs."""
+    return _kinds(profile)[expected_ms > 0]
+
+
+@lru_cache(maxsize=KINDS_KEPT)
+def _kinds(profile: TaskProfile) -> tuple[Kind, Kind]:
+    """Of tasks whose clients do not say what they take, and of those whose clients do."""
     needs = profile.requirements.needs
-    return Kind(profile.type, needs.model or needs.tool, profile.family, expected_ms > 0)
+    name = needs.model or needs.tool
+    return Kind(profile.type, name, profile.family, False), Kind(profile.type, name, profile.family, True)
 
 
 class _Ends:

@@ -9,6 +9,7 @@ add one: a function, and its line in `STANDING` or `FITTING`; plans, statistics 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
@@ -65,6 +66,7 @@ class Passing(NamedTuple):
     detail: Callable[[TaskProfile, Ledger, IntRow], str]
 
 
+@lru_cache(maxsize=KINDS_KEPT)
 def needs_of(profile: TaskProfile) -> Needs:
     """The part of a profile that standing predicates look at."""
     return Needs(profile.type, profile.requirements)
@@ -116,6 +118,7 @@ def could_take(needs: Needs, agents: AgentTable, rows: Rows) -> BoolRow:
     return result
 
 
+@lru_cache(maxsize=KINDS_KEPT)
 def fitting(profile: TaskProfile) -> tuple[Passing, ...]:
     """The predicates of `FITTING` that concern a profile; for most there are none."""
     return tuple(predicate for predicate in FITTING if predicate.concerns(profile))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -159,6 +160,8 @@ class Graphs:
 
     def __init__(self) -> None:
         self._graphs: dict[int, Graph] = {}
+        self._line: OrderedDict[int, Graph] = OrderedDict()
+        """Those whose tasks have ranks, the one first that was longest not ranked."""
         self.moved: set[int] = set()
         """Numbers of DAGs between whose tasks, or from outside, data moves."""
 
@@ -174,7 +177,16 @@ class Graphs:
             return found
         if found.transfers is not None and found.transfers.any():
             self.moved.add(number)
+        if found.linked:
+            self._line[number] = found
+            self._line.move_to_end(number, last=False)
         return found
+
+    def __len__(self) -> int:
+        return len(self._graphs)
+
+    def __contains__(self, graph: Graph) -> bool:
+        return self._graphs.get(graph.dag.record.number) is graph
 
     def of(self, key: int) -> Graph | None:
         """The graph of a task's DAG, if it is known."""
@@ -188,10 +200,18 @@ class Graphs:
     def remove(self, number: int) -> None:
         """The DAG has ended."""
         self._graphs.pop(number, None)
+        self._line.pop(number, None)
         self.moved.discard(number)
 
-    def __iter__(self) -> Iterator[Graph]:
-        return iter(self._graphs.values())
+    def behind(self, epoch: int) -> Graph | None:
+        """The graph whose ranks are to be renewed next, None if all are of this epoch of the estimates."""
+        first = next(iter(self._line.values()), None)
+        return first if first is not None and first.ranked < epoch else None
+
+    def ranked(self, graph: Graph) -> None:
+        """Its ranks are as new as any."""
+        if graph.ranked >= 0:
+            self._line.move_to_end(graph.dag.record.number)
 
 
 class _Near:

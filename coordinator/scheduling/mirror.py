@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import groupby
 from typing import Final
 
 from coordinator.core.model import (
     INDEX_BITS,
+    INDEX_MASK,
     Agent,
     AgentLoad,
     AgentState,
@@ -73,10 +75,11 @@ class Mirror:
 
     def ready(self, keys: Iterable[int]) -> None:
         """These tasks may have to be placed."""
-        for key in keys:
-            task = self._state().task(key)
-            if task is not None and self.placeable(task):
-                self.snapshot.ready(self._dag(key), task)
+        for number, of_dag in groupby(keys, lambda key: key >> INDEX_BITS):
+            dag = self._state().dags.get(number)
+            if dag is not None:
+                known = (dag.tasks[key & INDEX_MASK] for key in of_dag)
+                self.snapshot.ready(dag, filter(self.placeable, known))
 
     def placeable(self, task: Task) -> bool:
         """Whether the task waits for an agent, and its DAG goes on."""

@@ -40,7 +40,7 @@ class Scheduler:
         self.snapshot = snapshot
         self._policy = policy
         self._limits = limits
-        self._ranking: dict[int, Iterator[None]] = {}
+        self._ranking: tuple[Graph, Iterator[None]] | None = None
 
     def decide(self, now_s: float) -> Decision:
         """What to do now. The snapshot does not show it until it is noted there."""
@@ -84,32 +84,34 @@ class Scheduler:
     def _renew_ranks(self) -> None:
         """Ranks follow the estimates, a bounded number of tasks at a time: what was begun is finished first,
         and then those come that were longest not renewed."""
-        snapshot, left = self.snapshot, RANKED_AT_ONCE
-        epoch = snapshot.estimates.epoch
-        begun = self._ranking
-        behind = [graph for graph in snapshot.graphs if graph.linked and graph.ranked < epoch]
-        behind.sort(key=lambda graph: (graph.dag.record.number not in begun, graph.ranked))
-        self._ranking = {}
-        for graph in behind:
-            number = graph.dag.record.number
-            steps = begun.get(number)
-            if steps is None:
-                if left <= 0:
+        graphs, epoch = self.snapshot.graphs, self.snapshot.estimates.epoch
+        left = RANKED_AT_ONCE
+        while left > 0:
+            if self._ranking is None:
+                graph = graphs.behind(epoch)
+                if graph is None:
                     return
-                steps = graph.rank_steps(snapshot.duration_s, epoch)
-            self._ranking[number] = steps
-            while left > 0:
-                if next(steps, _DONE) is _DONE:
-                    del self._ranking[number]
-                    self._requeue(graph)
-                    break
-                left -= min(len(graph.dag.tasks), RANKED_AT_ONCE)
+                self._ranking = graph, self._rank(graph, epoch)
+            graph, steps = self._ranking
+            if graph not in graphs:
+                self._ranking = None
+                continue
+            left -= min(len(graph.dag.tasks), RANKED_AT_ONCE)
+            if next(steps, _DONE) is _DONE:
+                self._ranking = None
 
-    def _requeue(self, graph: Graph) -> None:
-        """Waiting tasks take the places that their new ranks give them."""
-        for task in graph.dag.tasks:
-            if task.state is TaskState.READY and task.key in self.snapshot.waiting:
-                self.snapshot.ready(graph.dag, task)
+    def _rank(self, graph: Graph, epoch: int) -> Iterator[None]:
+        """Renew the ranks of one DAG with pauses. Its waiting tasks take the places that these give them."""
+        snapshot = self.snapshot
+        for _ in graph.rank_steps(snapshot.duration_s, epoch):
+            yield
+        for begin in range(0, len(graph.dag.tasks), RANKED_AT_ONCE):
+            some = graph.dag.tasks[begin : begin + RANKED_AT_ONCE]
+            ready = (task for task in some if task.state is TaskState.READY)
+            snapshot.ready(graph.dag, [task for task in ready if task.key in snapshot.waiting])
+            if len(some) == RANKED_AT_ONCE:
+                yield
+        snapshot.graphs.ranked(graph)
 
 
 _DONE: Final = object()

@@ -4,6 +4,7 @@ it but for its caches."""
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from coordinator.core.model import INDEX_BITS, INDEX_MASK, Dag, Task, TaskProfile
 from coordinator.scheduling.agents import AgentTable
@@ -35,20 +36,23 @@ class Snapshot:
 
     # --- what happens ---------------------------------------------------------------------------------------
 
-    def ready(self, dag: Dag, task: Task) -> None:
-        """The task waits for an agent."""
-        graph = self.graphs.add(dag)
-        previous = task.attempts[-1].agent if task.attempts else ""
-        waiting = WaitingTask.ranked(
-            dag.record.created_ms,
-            task.ready_ms,
-            task.key,
-            task.attempt + 1,
-            previous,
-            task.expected_ms,
-            graph.rank(task.index),
-        )
-        self.waiting.add(task.profile, waiting)
+    def ready(self, dag: Dag, tasks: Iterable[Task]) -> None:
+        """These tasks of a DAG wait for agents, with the ranks that they have now."""
+        graph, came_ms = self.graphs.add(dag), dag.record.created_ms
+        alike: dict[TaskProfile, list[WaitingTask]] = {}
+        for task in tasks:
+            waiting = WaitingTask.ranked(
+                came_ms,
+                task.ready_ms,
+                task.key,
+                task.attempt + 1,
+                task.attempts[-1].agent if task.attempts else "",
+                task.expected_ms,
+                graph.rank(task.index),
+            )
+            alike.setdefault(task.profile, []).append(waiting)
+        for profile, some in alike.items():
+            self.waiting.add(profile, *some)
 
     def hold(
         self, agent_id: str, key: int, attempt: int, profile: TaskProfile, expected_ms: int, now_s: float

@@ -4,7 +4,7 @@ scheduler."""
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -57,77 +57,82 @@ class TaskClass:
         self.tasks: list[WaitingTask] = []
 
 
-class _Place(msgspec.Struct, frozen=True, gc=False):
-    """Where a waiting task is found."""
-
-    members: TaskClass
-    task: WaitingTask
-
-
 class WaitingTable:
-    """All classes that have tasks. Adding in the order of readiness and taking from the front are cheap; a
-    task anywhere else costs a search and a move of what is behind it."""
+    """All classes that have tasks. Adding in the order of the class and taking from the front are cheap; so
+    is adding or taking many at once, wherever they stand."""
 
     def __init__(self) -> None:
         self.classes: dict[TaskProfile, TaskClass] = {}
-        self._by_key: dict[int, _Place] = {}
+        self._tasks: dict[int, WaitingTask] = {}
+        self._class_of: dict[int, TaskClass] = {}
 
     def __len__(self) -> int:
-        return len(self._by_key)
+        return len(self._tasks)
 
     def __contains__(self, key: int) -> bool:
-        return key in self._by_key
+        return key in self._tasks
 
     def get(self, key: int) -> tuple[TaskProfile, WaitingTask] | None:
         """A waiting task and its profile."""
-        found = self._by_key.get(key)
-        return None if found is None else (found.members.profile, found.task)
+        task = self._tasks.get(key)
+        return None if task is None else (self._class_of[key].profile, task)
 
-    def add(self, profile: TaskProfile, task: WaitingTask) -> None:
-        """The task waits; what was known of it before is replaced."""
-        known = self._by_key.get(task.key)
-        if known is not None:
-            if known.task == task and known.members.profile == profile:
-                return
-            self._remove(known)
+    def add(self, profile: TaskProfile, *tasks: WaitingTask) -> None:
+        """These tasks wait, which are of one profile; what was known of them before is replaced."""
+        known = self._tasks
+        if not known.keys().isdisjoint([task.key for task in tasks]):
+            tasks = tuple(task for task in tasks if self.get(task.key) != (profile, task))
+            self.discard([task.key for task in tasks])
+        if not tasks:
+            return
         members = self.classes.get(profile)
         if members is None:
             members = self.classes[profile] = TaskClass(profile)
-        if not members.tasks or members.tasks[-1] < task:
-            members.tasks.append(task)
-        else:
-            insort(members.tasks, task)
-        self._by_key[task.key] = _Place(members, task)
+        for task in tasks:
+            known[task.key] = task
+            self._class_of[task.key] = members
+        _merge(members.tasks, tasks)
 
     def discard(self, keys: Iterable[int]) -> None:
-        """These tasks wait no more, whether they did or not. Costs O(tasks of the classes concerned) for many
-        keys."""
-        gone: dict[TaskProfile, set[int]] = {}
+        """These tasks wait no more, whether they did or not."""
+        gone: dict[TaskClass, list[WaitingTask]] = {}
         for key in keys:
-            found = self._by_key.pop(key, None)
-            if found is not None:
-                gone.setdefault(found.members.profile, set()).add(key)
-        for profile, taken in gone.items():
-            self._shrink(self.classes[profile], taken)
+            task = self._tasks.pop(key, None)
+            if task is not None:
+                gone.setdefault(self._class_of.pop(key), []).append(task)
+        for members, taken in gone.items():
+            _take_out(members, taken)
+            if not members.tasks:
+                del self.classes[members.profile]
 
-    def _remove(self, place: _Place) -> None:
-        tasks = place.members.tasks
-        del tasks[bisect_left(tasks, place.task)]
-        del self._by_key[place.task.key]
-        if not tasks:
-            del self.classes[place.members.profile]
 
-    def _shrink(self, members: TaskClass, taken: set[int]) -> None:
-        tasks = members.tasks
-        front = 0
-        while front < len(tasks) and tasks[front].key in taken:
-            front += 1
-        if front == len(taken):
-            del tasks[:front]
-        else:
-            members.tasks = [task for task in tasks if task.key not in taken]
-        if not members.tasks:
-            del self.classes[members.profile]
+def _merge(tasks: list[WaitingTask], others: Sequence[WaitingTask]) -> None:
+    if len(others) <= _FEW:
+        for task in others:
+            if not tasks or tasks[-1] < task:
+                tasks.append(task)
+            else:
+                insort(tasks, task)
+    else:
+        # Two sorted runs are merged in linear time.
+        tasks.extend(sorted(others))
+        tasks.sort()
 
+
+def _take_out(members: TaskClass, taken: Sequence[WaitingTask]) -> None:
+    tasks = members.tasks
+    if len(taken) <= _FEW:
+        for task in taken:
+            del tasks[bisect_left(tasks, task)]
+        return
+    keys = {task.key for task in taken}
+    if all(task.key in keys for task in tasks[: len(taken)]):
+        del tasks[: len(taken)]
+    else:
+        members.tasks = [task for task in tasks if task.key not in keys]
+
+
+_FEW: Final = 8
+"""Tasks that go into a class, or out of it, one by one."""
 
 _NO_DEADLINE = 1 << 62

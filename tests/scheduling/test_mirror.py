@@ -165,7 +165,7 @@ def test_nothing_is_left_of_a_dag_that_has_ended() -> None:
     assert not cluster.state.dags
     snapshot = cluster.snapshot
     assert not held(cluster)
-    assert not list(snapshot.graphs)
+    assert not len(snapshot.graphs)
     assert not snapshot.foreseen.tasks()
     assert not snapshot.foreseen._dags
 
