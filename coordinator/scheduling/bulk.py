@@ -1,35 +1,46 @@
-"""Rounds of many tasks, class by class: who goes is decided exactly, who goes where nearly so.
+"""Rounds of many tasks, by blocks of classes: who goes is decided exactly, who goes where nearly so.
 
 The most urgent tasks that there are places for are taken together by class, in the order of the first of
-each. A class has its costs computed once, and gives its tasks, first to last, to its cheapest agents,
-cheapest first. Beside the exact plan this lets a class go before tasks of others that stand between its own,
-which costs somebody the better of two free agents at most, and a few microseconds per task are saved of each
-hundred."""
+each. The classes of a block see the free places of all agents in the order of what these cost their family,
+and take them one class after the other, cheapest first; what each may take of a window of places is found
+for all of them at once. Beside the exact plan this lets a class go before tasks of others that stand between
+its own, which costs somebody the better of two free agents at most, and saves most of the work."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from heapq import heapify, heappop, heapreplace
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.core.commands import Choice
-from coordinator.core.model import INDEX_BITS, TaskFamily
+from coordinator.core.model import INDEX_BITS, TaskFamily, TaskProfile
 from coordinator.scheduling.agents import BoolRow, FloatRow
 from coordinator.scheduling.estimates import kind_of
+from coordinator.scheduling.feasibility import fitting, needs_of
 from coordinator.scheduling.lane import Lane
-from coordinator.scheduling.order import Place, place_in_line
+from coordinator.scheduling.ledger import demand_of
+from coordinator.scheduling.order import Some
 from coordinator.scheduling.pricing import Prices
 from coordinator.scheduling.round import Round
-from coordinator.scheduling.waiting import TaskClass, WaitingTask
+from coordinator.scheduling.snapshot import Snapshot
+from coordinator.scheduling.waiting import WaitingTask
 from coordinator.scheduling.weights import Policy
 
 MANY: Final = 64
 """Tasks, and places for them, from which on a round is one of many."""
 
-_SPARE_PLACES: Final = 16
+_BLOCK: Final = 256
+"""Classes that look for places together."""
+
+_WINDOW: Final = 4
+_SPARE_PLACES: Final = 64
+"""Places that a block looks at first: so many for each of its tasks, and some more."""
+
+_PASSES: Final = 12
+"""Over wider and wider windows, and over what agents have left; what still has no place waits."""
+
 _POOL: Final = 4
 """Places that are brought into order, per task of the round; others come after them as they are."""
 
@@ -39,52 +50,58 @@ _LEVELS: Final = 24
 """Halvings of the search for a level: finer than any difference that matters."""
 
 
-def most_urgent(
-    classes: Sequence[TaskClass], most: int, now_ms: int
-) -> list[tuple[TaskClass, list[WaitingTask]]]:
-    """The first `most` tasks in line, by class."""
-    heads: list[tuple[Place, int, int]] = [
-        (place_in_line(one.profile, one.tasks[0], 0.0, now_ms), at, 0) for at, one in enumerate(classes)
-    ]
-    heapify(heads)
-    counts: dict[int, int] = {}
-    while heads and most > 0:
-        _, at, next_one = heads[0]
-        members = classes[at]
-        tasks = members.tasks
-        # Alone, or among many: as far as nobody of another class comes between.
-        end = len(tasks) if len(heads) == 1 else next_one + 1
-        end = min(end, next_one + most)
-        most -= end - next_one
-        counts[at] = end
-        if end < len(tasks):
-            heapreplace(heads, (place_in_line(members.profile, tasks[end], 0.0, now_ms), at, end))
-        else:
-            heappop(heads)
-    return [(classes[at], classes[at].tasks[:count]) for at, count in counts.items()]
+class Wanted(NamedTuple):
+    """Tasks of one class, and the work of each in seconds at speed 1."""
+
+    profile: TaskProfile
+    tasks: list[WaitingTask]
+    work: list[float]
 
 
-def place_class(around: Round, lane: Lane, tasks: Sequence[WaitingTask], places: Places) -> list[Choice]:
-    """Agents for tasks of one class, none of which has data to wait for: for as many as there are."""
-    work, brief = _work(around, lane, tasks)
-    longer = [at for at in range(len(tasks)) if at not in brief]
-    choices: list[Choice] = []
-    if longer:
-        rows = places.take(lane, len(longer))
-        given = [work[at] for at in longer[: len(rows)]]
-        places.book(rows, lane, given)
-        choices = _choices(around, [tasks[at] for at in longer], rows.tolist())
-    if brief:
-        places.close()
-        chosen = _level(around, lane, sum(work[at] for at in brief) / len(brief), len(brief))
-        choices += _choices(around, [tasks[at] for at in brief], chosen)
-    return choices
+def split(snapshot: Snapshot, some: Some) -> tuple[Wanted, Wanted]:
+    """Tasks that wait for a free slot, and brief ones, which may queue (`Snapshot.is_brief`)."""
+    estimates, brief_s = snapshot.estimates, snapshot.look_ahead.brief_s
+    members, tasks = some
+    profile = members.profile
+    known: dict[tuple[int, bool], tuple[float, float]] = {}
+    work: list[float] = []
+    brief: list[int] = []
+    for task in tasks:
+        expected_ms = task.expected_ms
+        of = task.key >> INDEX_BITS, expected_ms > 0
+        found = known.get(of)
+        if found is None:
+            expected = estimates.basic(kind_of(profile, expected_ms), of[0])
+            found = known[of] = expected.seconds, brief_s if expected.known else -1.0
+        seconds = found[0] * expected_ms * 1e-3 if of[1] else found[0]
+        if seconds <= found[1]:
+            brief.append(len(work))
+        work.append(seconds)
+    if not brief:
+        return Wanted(profile, tasks, work), Wanted(profile, [], [])
+    chosen = set(brief)
+    rest = [at for at in range(len(work)) if at not in chosen]
+    return (
+        Wanted(profile, [tasks[at] for at in rest], [work[at] for at in rest]),
+        Wanted(profile, [tasks[at] for at in brief], [work[at] for at in brief]),
+    )
 
 
-def _choices(around: Round, tasks: Sequence[WaitingTask], rows: list[int]) -> list[Choice]:
+def blocks(urgent: Sequence[Some]) -> Iterator[Sequence[Some]]:
+    """Classes that look for places together."""
+    for begin in range(0, len(urgent), _BLOCK):
+        yield urgent[begin : begin + _BLOCK]
+
+
+def place_brief(around: Round, lane: Lane, wanted: Wanted) -> list[Choice]:
+    """Agents for brief tasks of one class, in their slots and queues: for as many as there is room for."""
+    rows = _level(around, lane, sum(wanted.work) / len(wanted.work), len(wanted.tasks))
+    return _choices(around.snapshot, wanted.tasks, rows)
+
+
+def _choices(snapshot: Snapshot, tasks: Sequence[WaitingTask], rows: list[int]) -> list[Choice]:
     """The first of the tasks go to these agents."""
-    agents = around.snapshot.agents
-    ids, epochs = agents.ids, agents.epochs[rows].tolist()
+    ids, epochs = snapshot.agents.ids, snapshot.agents.epochs[rows].tolist()
     return [
         Choice(task.key, task.attempt, ids[row], epoch)
         for task, row, epoch in zip(tasks, rows, epochs, strict=False)
@@ -108,52 +125,18 @@ class Places:
         self._base: FloatRow = np.zeros(0)
         self._unused: BoolRow = np.zeros(0, np.bool_)
         self._orders: dict[TaskFamily, NDArray[np.intp]] = {}
-        self._begins: dict[TaskFamily, int] = {}
         self._booked: list[tuple[NDArray[np.intp], FloatRow]] = []
         self._open = False
 
-    def _look(self) -> None:
-        """At the places that there are now."""
-        ledger = self._around.ledger
-        rows = np.flatnonzero(ledger.slot_free & self._around.open)
-        free = np.minimum(ledger.slots[rows], ledger.credit[rows]) - ledger.held[rows]
-        self._row = np.repeat(rows, free)
-        before = np.arange(len(self._row)) - np.repeat(np.cumsum(free) - free, free)
-        """Free slots of the same agent that come first."""
-        slots = ledger.slots[self._row]
-        speeds = self._prices.inverse_speed(TaskFamily.UNSPECIFIED)[self._row]
-        self._base = self._around.base[self._row]
-        self._base += self._policy.weights.balance * self._typical_s * speeds * before / slots
-        self._unused = np.ones(len(self._row), np.bool_)
-        self._orders, self._begins, self._open = {}, {}, True
-
-    def take(self, lane: Lane, most: int) -> NDArray[np.intp]:
-        """Rows for up to `most` tasks of a lane, the cheapest first; an agent may be among them several
-        times."""
-        if not self._open:
-            self._look()
-        family = lane.profile.family
-        order = self._order(family)
-        begin = self._begins[family]
-        length = 2 * most + _SPARE_PLACES
-        while True:
-            places = order[begin : begin + length]
-            unused = self._unused[places]
-            rows = self._row[places]
-            fits = np.flatnonzero(unused & lane.can_take(rows))[:most]
-            if len(fits) == most or begin + length >= len(order):
-                break
-            length *= 4
-        self._begins[family] = begin + (int(unused.argmax()) if len(unused) else 0)
-        rows = rows[fits]
-        self._unused[places[fits]] = False
-        if lane.demand.amounts and not lane.take_each(rows):
-            return self._one_by_one(places[fits], rows, lane)
-        return rows
-
-    def book(self, rows: NDArray[np.intp], lane: Lane, work: Sequence[float]) -> None:
-        """Tasks of so much work have been given to these agents."""
-        self._booked.append((rows, np.asarray(work) * lane.inverse_speed[rows]))
+    def place(self, wanted: Sequence[Wanted]) -> list[Choice]:
+        """Agents for tasks of these classes, none of which has data to wait for: for as many as there are."""
+        families: dict[TaskFamily, list[Wanted]] = {}
+        for one in wanted:
+            families.setdefault(one.profile.family, []).append(one)
+        choices: list[Choice] = []
+        for family, some in families.items():
+            self._place_family(family, some, choices)
+        return choices
 
     def close(self) -> None:
         """Let the round know what was given; it may give places to others before the next are taken."""
@@ -163,50 +146,131 @@ class Places:
             self._around.booked(rows, seconds)
         self._booked, self._open = [], False
 
+    # --- in what order --------------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """At the places that there are now."""
+        ledger = self._around.ledger
+        rows = (ledger.slot_free & self._around.open).nonzero()[0]
+        free = np.minimum(ledger.slots[rows], ledger.credit[rows]) - ledger.held[rows]
+        self._row = np.repeat(rows, free)
+        before = np.arange(len(self._row)) - np.repeat(np.cumsum(free) - free, free)
+        """Free slots of the same agent that come first."""
+        slots = ledger.slots[self._row]
+        speeds = self._prices.inverse_speed(TaskFamily.UNSPECIFIED)[self._row]
+        self._base = self._around.base[self._row]
+        self._base += self._policy.weights.balance * self._typical_s * speeds * before / slots
+        self._unused = np.ones(len(self._row), np.bool_)
+        self._orders, self._open = {}, True
+
     def _order(self, family: TaskFamily) -> NDArray[np.intp]:
         order = self._orders.get(family)
-        if order is None:
+        if order is not None:
+            order = self._orders[family] = order[self._unused[order]]
+        else:
             costs = self._prices.per_second(self._policy, family)[self._row] * self._typical_s + self._base
             kept = _POOL * self._most
             pool = np.argpartition(costs, kept) if kept < len(costs) else np.arange(len(costs))
             order = self._orders[family] = np.concatenate(
                 [pool[:kept][costs[pool[:kept]].argsort(kind="stable")], pool[kept:]]
             )
-            self._begins[family] = 0
         return order
 
-    def _one_by_one(self, places: NDArray[np.intp], rows: NDArray[np.intp], lane: Lane) -> NDArray[np.intp]:
-        """Some agents among these have a slot for each of the tasks, but not the resources."""
-        kept = []
-        for place, row in zip(places.tolist(), rows.tolist(), strict=True):
-            if lane.take_one(row):
-                kept.append(row)
+    # --- who takes which ------------------------------------------------------------------------------------
+
+    def _place_family(self, family: TaskFamily, wanted: list[Wanted], choices: list[Choice]) -> None:
+        if not self._open:
+            self._look()
+        length = _SPARE_PLACES + _WINDOW * sum(len(one.tasks) for one in wanted)
+        for _ in range(_PASSES):
+            order, made = self._order(family), len(choices)
+            if not len(order):
+                return
+            wanted = self._take(family, order[:length], wanted, choices)
+            if not wanted or (length >= len(order) and len(choices) == made):
+                return
+            length *= 4
+
+    def _take(
+        self, family: TaskFamily, places: NDArray[np.intp], wanted: list[Wanted], choices: list[Choice]
+    ) -> list[Wanted]:
+        """Give each class the first of these places that it can take; returns what has none."""
+        rows, unused = self._row[places], self._unused[places]
+        taken: list[int] = []
+        counts: list[int] = []
+        for one, can in zip(wanted, self._can_take(wanted, rows), strict=True):
+            can &= unused
+            first = int(can.argmax())
+            if not can.item(first):
+                counts.append(0)
+            elif len(one.tasks) == 1:
+                unused[first] = False
+                taken.append(first)
+                counts.append(1)
             else:
-                self._unused[place] = True
-        return np.array(kept, np.intp)
+                found = can.nonzero()[0][: len(one.tasks)]
+                unused[found] = False
+                taken += found.tolist()
+                counts.append(len(found))
+        given = np.array(taken, np.intp)
+        kept = self._take_resources(rows[given], wanted, counts)
+        left = [
+            Wanted(one.profile, one.tasks[count:], one.work[count:])
+            for one, count in zip(wanted, counts, strict=True)
+            if count < len(one.tasks)
+        ]
+        tasks = [task for one, count in zip(wanted, counts, strict=True) for task in one.tasks[:count]]
+        work = [work for one, count in zip(wanted, counts, strict=True) for work in one.work[:count]]
+        if kept is not None:
+            of = [one.profile for one, count in zip(wanted, counts, strict=True) for _ in range(count)]
+            left += [Wanted(of[at], [tasks[at]], [work[at]]) for at in (~kept).nonzero()[0].tolist()]
+            tasks = [tasks[at] for at in kept.nonzero()[0].tolist()]
+            work = [work[at] for at in kept.nonzero()[0].tolist()]
+            given = given[kept]
+        self._unused[places[given]] = False
+        self._booked.append((rows[given], np.array(work) * self._prices.inverse_speed(family)[rows[given]]))
+        choices += _choices(self._around.snapshot, tasks, rows[given].tolist())
+        return left
 
+    def _can_take(self, wanted: Sequence[Wanted], rows: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """By class and place, whether its agent, which has a free slot, has all else that one such task
+        takes."""
+        snapshot, ledger = self._around.snapshot, self._around.ledger
+        can = np.empty((len(wanted), len(rows)), np.bool_)
+        for at, one in enumerate(wanted):
+            snapshot.feasible.rows(needs_of(one.profile), snapshot.agents).take(
+                rows, out=can[at], mode="clip"
+            )
+            for predicate in fitting(one.profile):
+                if predicate.reason != "free_resources":
+                    can[at] &= predicate.holds(one.profile, 0.0, ledger)[rows]
+        amounts = np.array([demand_of(one.profile).vector for one in wanted])
+        for column in np.flatnonzero(amounts.any(axis=0)).tolist():
+            needed = amounts[:, column, None]
+            can &= (ledger.free[rows, column] >= needed) | (needed == 0)
+        return can
 
-def _work(around: Round, lane: Lane, tasks: Sequence[WaitingTask]) -> tuple[list[float], dict[int, None]]:
-    """Seconds of each at speed 1, and the positions of those that may queue (`Snapshot.is_brief`)."""
-    estimates, profile = around.snapshot.estimates, lane.profile
-    brief_s = around.snapshot.look_ahead.brief_s
-    kinds = (kind_of(profile, 0), kind_of(profile, 1))
-    known: dict[tuple[int, bool], tuple[float, float]] = {}
-    work: list[float] = []
-    brief: dict[int, None] = {}
-    for at, task in enumerate(tasks):
-        expected_ms = task.expected_ms
-        dag, stated = task.key >> INDEX_BITS, expected_ms > 0
-        found = known.get((dag, stated))
-        if found is None:
-            expected = estimates.work(kinds[stated], dag, 1_000)
-            found = known[dag, stated] = expected.seconds, brief_s if expected.known else -1.0
-        factor, limit_s = found
-        work_s = factor * expected_ms * 1e-3 if stated else factor
-        work.append(work_s)
-        if work_s <= limit_s:
-            brief[at] = None
-    return work, brief
+    def _take_resources(
+        self, rows: NDArray[np.intp], wanted: Sequence[Wanted], counts: Sequence[int]
+    ) -> BoolRow | None:
+        """Book what each task takes of its agent, of which some may be there several times. Where that is
+        more than the agent has, only the first of them gets it: returns who does, None if all do."""
+        free = self._around.ledger.free
+        vectors = np.array([demand_of(one.profile).vector for one in wanted])
+        columns = np.flatnonzero(vectors.any(axis=0))
+        if not len(columns) or not len(rows):
+            return None
+        amounts = np.repeat(vectors, counts, axis=0)
+        for column in columns.tolist():
+            np.subtract.at(free[:, column], rows, amounts[:, column])
+        over = ((free[rows] < 0) & (amounts > 0)).any(axis=1)
+        if not over.any():
+            return None
+        first = np.zeros(len(rows), np.bool_)
+        first[np.unique(rows, return_index=True)[1]] = True
+        kept: BoolRow = first | ~over
+        np.add.at(free, rows[~kept], amounts[~kept])
+        return kept
 
 
 def _level(around: Round, lane: Lane, work_s: float, tasks: int) -> list[int]:

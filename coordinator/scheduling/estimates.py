@@ -236,18 +236,22 @@ class Estimates:
 
     def work(self, kind: Kind, dag: int, expected_ms: int = 0) -> Expectation:
         """What a task of this kind and DAG is expected to take on an agent of speed 1."""
-        found = self._expected.get((dag, kind))
-        if found is None:
-            found = self._expected[dag, kind] = self._expect(kind, dag)
+        found = self.basic(kind, dag)
         if not kind.stated:
             return found
         return Expectation.of(found.log_mean + math.log(expected_ms / 1_000), found.sigma)
 
-    def work_s(self, kind: Kind, dag: int, expected_ms: int = 0) -> float:
-        """The mean of `work`."""
+    def basic(self, kind: Kind, dag: int) -> Expectation:
+        """The same for a second that a client expects, if the kind is one whose clients do: its seconds grow
+        with what is expected."""
         found = self._expected.get((dag, kind))
         if found is None:
             found = self._expected[dag, kind] = self._expect(kind, dag)
+        return found
+
+    def work_s(self, kind: Kind, dag: int, expected_ms: int = 0) -> float:
+        """The mean of `work`."""
+        found = self.basic(kind, dag)
         return found.seconds * expected_ms / 1_000 if kind.stated else found.seconds
 
     def speeds(self, family: TaskFamily) -> FloatRow:

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.core.model import TaskProfile
-from coordinator.scheduling.agents import BoolRow, FloatRow
+from coordinator.scheduling.agents import FloatRow
 from coordinator.scheduling.feasibility import fitting, needs_of
 from coordinator.scheduling.graphs import AT_ONCE, Arrivals
-from coordinator.scheduling.ledger import Demand
+from coordinator.scheduling.ledger import demand_of
 from coordinator.scheduling.pricing import Prices
 from coordinator.scheduling.round import Round
 from coordinator.scheduling.weights import Policy
@@ -34,7 +34,7 @@ class Lane:
         self, profile: TaskProfile, policy: Policy, around: Round, prices: Prices, shortlist: int
     ) -> None:
         self.profile = profile
-        self.demand = Demand(profile)
+        self.demand = demand_of(profile)
         self.inverse_speed = prices.inverse_speed(profile.family)
         self._weights = policy.weights
         self._round = around
@@ -44,7 +44,6 @@ class Lane:
         self._family_price = prices.per_second(policy, profile.family)
         self._price: FloatRow | None = None
         self._passing = fitting(profile)
-        self._others = [one for one in self._passing if one.reason != "free_resources"]
         self._checked = not self._passing
         self._listed = len(self._family_price) > _ALL_ROWS
         self._rows: NDArray[np.intp] = _NO_ROWS
@@ -93,38 +92,6 @@ class Lane:
         for predicate in self._passing:
             costs[~predicate.holds(self.profile, 0.0, around.ledger)] = np.inf
         return costs
-
-    def can_take(self, rows: NDArray[np.intp]) -> BoolRow:
-        """Which of these rows, whose agents have a free slot, have all else that one such task takes."""
-        can = self.capable[rows]
-        if self._others:
-            can &= np.logical_and.reduce(
-                [one.holds(self.profile, 0.0, self._round.ledger) for one in self._others]
-            )[rows]
-        free = self._round.ledger.free
-        for column, amount in self.demand.amounts:
-            can &= free[rows, column] >= amount
-        return can
-
-    def take_each(self, rows: NDArray[np.intp]) -> bool:
-        """Take what one such task needs for each of these rows; if one that is there several times has not
-        enough, nothing is taken, and False returned."""
-        free = self._round.ledger.free
-        for at, (column, amount) in enumerate(self.demand.amounts):
-            np.subtract.at(free[:, column], rows, amount)
-            if int(free[rows, column].min(initial=0)) < 0:
-                for before, taken in self.demand.amounts[: at + 1]:
-                    np.add.at(free[:, before], rows, taken)
-                return False
-        return True
-
-    def take_one(self, row: int) -> bool:
-        """The same for one."""
-        ledger = self._round.ledger
-        if not ledger.fits(row, self.demand):
-            return False
-        ledger.take(row, self.demand)
-        return True
 
     def fits_times(self) -> FloatRow:
         """By row, how many of such tasks fit beside what was booked."""

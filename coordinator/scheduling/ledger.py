@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Final
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -10,17 +13,26 @@ from coordinator.core.model import TaskProfile
 from coordinator.scheduling.agents import AgentTable, BoolRow, FloatRow, IntRow
 from coordinator.scheduling.lookahead import LookAhead, may_queue
 
+KINDS_KEPT: Final = 10_000
+"""Profiles whose demand is remembered."""
+
 
 class Demand:
     """What one task of a profile takes, made ready for booking: (column of `free`, amount) of the resources
     that it needs, and its anti-affinity groups."""
 
-    __slots__ = ("amounts", "groups")
+    __slots__ = ("amounts", "groups", "vector")
 
     def __init__(self, profile: TaskProfile) -> None:
-        wanted = msgspec.structs.astuple(profile.requirements.resources)
-        self.amounts = tuple((column, amount) for column, amount in enumerate(wanted) if amount)
+        self.vector: tuple[int, ...] = msgspec.structs.astuple(profile.requirements.resources)
+        self.amounts = tuple((column, amount) for column, amount in enumerate(self.vector) if amount)
         self.groups = profile.requirements.anti_affinity
+
+
+@lru_cache(maxsize=KINDS_KEPT)
+def demand_of(profile: TaskProfile) -> Demand:
+    """What one task of the profile takes."""
+    return Demand(profile)
 
 
 class Ledger:

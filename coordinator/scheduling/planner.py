@@ -17,11 +17,11 @@ from typing import Final
 
 from coordinator.core.commands import Choice
 from coordinator.core.model import INDEX_BITS, Task, TaskProfile, TaskState
-from coordinator.scheduling.bulk import MANY, Places, most_urgent, place_class
+from coordinator.scheduling.bulk import MANY, Places, blocks, place_brief, split
 from coordinator.scheduling.feasibility import blocked_by
 from coordinator.scheduling.graphs import AT_ONCE, Arrivals, Expected
 from coordinator.scheduling.lane import NOWHERE, Lane
-from coordinator.scheduling.order import Place, place_in_line
+from coordinator.scheduling.order import Place, Some, most_urgent, place_in_line
 from coordinator.scheduling.pricing import Prices
 from coordinator.scheduling.round import Round
 from coordinator.scheduling.snapshot import Snapshot
@@ -57,7 +57,6 @@ class _Queue:
 
 
 _Head = tuple[Place, "_Queue | Task"]
-_Some = tuple[TaskClass, list[WaitingTask]]
 
 
 class _Planner:
@@ -116,17 +115,21 @@ class _Planner:
         first, some = urgent[len(urgent) // 2]
         typical_s = self._snapshot.work_s(first.profile, some[0].key, some[0].expected_ms)
         places = Places(around, self._policy, self._prices, most, typical_s)
-        for members, tasks in alike:
-            lane = self._lane(members.profile)
-            self._choices += place_class(around, lane, tasks, places)
+        for block in blocks(alike):
+            parts = [split(snapshot, one) for one in block]
+            self._choices += places.place([longer for longer, _ in parts if longer.tasks])
+            for _, brief in parts:
+                if brief.tasks:
+                    places.close()
+                    self._choices += place_brief(around, self._lane(brief.profile), brief)
         places.close()
         return bool(self._choices)
 
-    def _place_others(self, urgent: list[_Some]) -> list[_Some]:
+    def _place_others(self, urgent: list[Some]) -> list[Some]:
         """Place those that cannot go by class: that have data to wait for, or have to keep apart. A bounded
         number goes in each round, before the others: there are places for all. Returns these."""
         moved = self._snapshot.graphs.moved
-        alike: list[_Some] = []
+        alike: list[Some] = []
         heads: list[_Head] = []
         for members, tasks in urgent:
             apart = bool(members.profile.requirements.anti_affinity)

@@ -62,11 +62,10 @@ class Snapshot:
         row = agents.rows.get(agent_id)
         if row is None or (key, attempt) in agents.held_attempts[row]:
             return
-        work = self.work(profile, key, expected_ms)
         speed = math.exp(self.estimates.log_speed(profile.family, row)[0])
-        seconds = work.seconds / speed
+        seconds = self.work_s(profile, key, expected_ms) / speed
         agents.hold(agent_id, key, attempt, profile, seconds)
-        if self._brief(work):
+        if self.is_brief(profile, key, expected_ms):
             # It will have ended before anything could be made of how long it takes.
             return
         first = not self.running.holds(key)
@@ -117,10 +116,10 @@ class Snapshot:
 
     def is_brief(self, profile: TaskProfile, key: int, expected_ms: int) -> bool:
         """Whether a task may queue on an agent: it is known not to last."""
-        return self._brief(self.work(profile, key, expected_ms))
-
-    def _brief(self, work: Expectation) -> bool:
-        return work.known and work.seconds <= self.look_ahead.brief_s
+        kind = kind_of(profile, expected_ms)
+        basic = self.estimates.basic(kind, key >> INDEX_BITS)
+        seconds = basic.seconds * expected_ms * 1e-3 if kind.stated else basic.seconds
+        return basic.known and seconds <= self.look_ahead.brief_s
 
     def duration_s(self, task: Task) -> float:
         """Of a task on the mean of the agents, as upward ranks count it."""

@@ -24,7 +24,7 @@ from coordinator.core.commands import Choice
 from coordinator.scheduling.agents import BoolRow
 from coordinator.scheduling.feasibility import blocked_by, fitting, needs_of
 from coordinator.scheduling.graphs import Expected
-from coordinator.scheduling.ledger import Demand, Ledger
+from coordinator.scheduling.ledger import Ledger, demand_of
 from coordinator.scheduling.objectives import PREVIOUS_PENALTY, LeastLoaded, Objective
 from coordinator.scheduling.policies import Simple
 from coordinator.scheduling.snapshot import Snapshot
@@ -104,7 +104,7 @@ class _ClassQueue:
         self._snapshot = snapshot
         self._ledger = ledger
         self._objective = objective
-        self._demand = Demand(members.profile)
+        self._demand = demand_of(members.profile)
         self._fitting = fitting(members.profile)
         self._feasible = snapshot.feasible.rows(needs_of(members.profile), snapshot.agents)
         self._heap: list[tuple[float, int, int]] = []

@@ -47,14 +47,16 @@ class WaitingTask(msgspec.Struct, frozen=True, order=True, gc=False):
 
 
 class TaskClass:
-    """Waiting tasks of one profile. `rank` orders classes: by priority, then by deadline."""
+    """Waiting tasks of one profile. `rank` orders classes: by priority, then by deadline. None of the tasks
+    became ready before `oldest_ms`."""
 
-    __slots__ = ("profile", "rank", "tasks")
+    __slots__ = ("oldest_ms", "profile", "rank", "tasks")
 
     def __init__(self, profile: TaskProfile) -> None:
         self.profile = profile
-        self.rank = (-int(profile.priority), profile.deadline_ms or _NO_DEADLINE)
+        self.rank = (-int(profile.priority), profile.deadline_ms or _NEVER_MS)
         self.tasks: list[WaitingTask] = []
+        self.oldest_ms = _NEVER_MS
 
 
 class WaitingTable:
@@ -91,6 +93,7 @@ class WaitingTable:
         for task in tasks:
             known[task.key] = task
             self._class_of[task.key] = members
+        members.oldest_ms = min(members.oldest_ms, *(task.ready_ms for task in tasks))
         _merge(members.tasks, tasks)
 
     def discard(self, keys: Iterable[int]) -> None:
@@ -135,4 +138,4 @@ def _take_out(members: TaskClass, taken: Sequence[WaitingTask]) -> None:
 _FEW: Final = 8
 """Tasks that go into a class, or out of it, one by one."""
 
-_NO_DEADLINE = 1 << 62
+_NEVER_MS: Final = 1 << 62

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator.core.model import AgentSpec, Priority, Requirements, Resources, TaskProfile
-from coordinator.scheduling.bulk import MANY, _fill, most_urgent
-from coordinator.scheduling.order import place_in_line
+from coordinator.scheduling.bulk import MANY, _fill
+from coordinator.scheduling.order import most_urgent, place_in_line
 from coordinator.scheduling.planner import plan_by_cost
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.solver import Plan, PlanLimits
