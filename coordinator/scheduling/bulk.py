@@ -44,6 +44,9 @@ _PASSES: Final = 12
 _POOL: Final = 4
 """Places that are brought into order, per task of the round; others come after them as they are."""
 
+_ANYTHING: Final = np.iinfo(np.int64).min
+"""What an agent may have overdrawn of what a task does not need."""
+
 _INSTANT_S: Final = 1e-9
 
 _LEVELS: Final = 24
@@ -58,33 +61,42 @@ class Wanted(NamedTuple):
     work: list[float]
 
 
-def split(snapshot: Snapshot, some: Some) -> tuple[Wanted, Wanted]:
-    """Tasks that wait for a free slot, and brief ones, which may queue (`Snapshot.is_brief`)."""
-    estimates, brief_s = snapshot.estimates, snapshot.look_ahead.brief_s
+def split(snapshot: Snapshot, some: Some) -> tuple[Wanted | None, Wanted | None]:
+    """Tasks that wait for a free slot, and brief ones, which may queue (`Snapshot.is_brief`); None if there
+    are none."""
     members, tasks = some
     profile = members.profile
-    known: dict[tuple[int, bool], tuple[float, float]] = {}
+    work, brief = _work(snapshot, profile, tasks)
+    if not brief:
+        return Wanted(profile, tasks, work), None
+    if len(brief) == len(tasks):
+        return None, Wanted(profile, tasks, work)
+    rest = sorted(set(range(len(tasks))).difference(brief))
+    longer, briefer = (
+        Wanted(profile, [tasks[at] for at in chosen], [work[at] for at in chosen]) for chosen in (rest, brief)
+    )
+    return longer, briefer
+
+
+def _work(
+    snapshot: Snapshot, profile: TaskProfile, tasks: Sequence[WaitingTask]
+) -> tuple[list[float], list[int]]:
+    """Seconds of each at speed 1, and the positions of those that are brief."""
+    estimates, brief_s = snapshot.estimates, snapshot.look_ahead.brief_s
     work: list[float] = []
     brief: list[int] = []
+    of, stated, second, limit_s = -1, False, 0.0, 0.0
     for task in tasks:
-        expected_ms = task.expected_ms
-        of = task.key >> INDEX_BITS, expected_ms > 0
-        found = known.get(of)
-        if found is None:
-            expected = estimates.basic(kind_of(profile, expected_ms), of[0])
-            found = known[of] = expected.seconds, brief_s if expected.known else -1.0
-        seconds = found[0] * expected_ms * 1e-3 if of[1] else found[0]
-        if seconds <= found[1]:
+        expected_ms, dag = task.expected_ms, task.key >> INDEX_BITS
+        if dag != of or (expected_ms > 0) is not stated:
+            of, stated = dag, expected_ms > 0
+            expected = estimates.basic(kind_of(profile, expected_ms), dag)
+            second, limit_s = expected.seconds, brief_s if expected.known else -1.0
+        seconds = second * expected_ms * 1e-3 if stated else second
+        if seconds <= limit_s:
             brief.append(len(work))
         work.append(seconds)
-    if not brief:
-        return Wanted(profile, tasks, work), Wanted(profile, [], [])
-    chosen = set(brief)
-    rest = [at for at in range(len(work)) if at not in chosen]
-    return (
-        Wanted(profile, [tasks[at] for at in rest], [work[at] for at in rest]),
-        Wanted(profile, [tasks[at] for at in brief], [work[at] for at in brief]),
-    )
+    return work, brief
 
 
 def blocks(urgent: Sequence[Some]) -> Iterator[Sequence[Some]]:
@@ -242,12 +254,12 @@ class Places:
                 rows, out=can[at], mode="clip"
             )
             for predicate in fitting(one.profile):
-                if predicate.reason != "free_resources":
+                if predicate.fixed:
                     can[at] &= predicate.holds(one.profile, 0.0, ledger)[rows]
         amounts = np.array([demand_of(one.profile).vector for one in wanted])
         for column in np.flatnonzero(amounts.any(axis=0)).tolist():
-            needed = amounts[:, column, None]
-            can &= (ledger.free[rows, column] >= needed) | (needed == 0)
+            needed = amounts[:, column]
+            can &= ledger.free[rows, column] >= np.where(needed, needed, _ANYTHING)[:, None]
         return can
 
     def _take_resources(

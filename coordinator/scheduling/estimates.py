@@ -389,6 +389,7 @@ class Estimates:
             if self._failed[1, row] >= WINDOW_ENDS:
                 self._failed[:, row] *= 1 - 1 / WINDOW_ENDS
             self._failed[:, row] += (failed, 1)
+            self.version += 1
 
     def _fit_to_agents(self) -> None:
         """Rows are added as the table of agents grows."""

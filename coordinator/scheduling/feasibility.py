@@ -58,12 +58,14 @@ class Standing(NamedTuple):
 
 class Passing(NamedTuple):
     """A predicate on what is free, for the profiles that it `concerns`. `task_s`, the expected duration,
-    decides on the room in queues."""
+    decides on the room in queues. Nothing that is booked changes what is `fixed`; of all else `Ledger.fits`
+    says the same for one agent."""
 
     reason: str
     concerns: Callable[[TaskProfile], bool]
     holds: Callable[[TaskProfile, float, Ledger], BoolRow]
     detail: Callable[[TaskProfile, Ledger, IntRow], str]
+    fixed: bool = False
 
 
 @lru_cache(maxsize=KINDS_KEPT)
@@ -289,6 +291,7 @@ FITTING: Final = (
         lambda profile: profile.requirements.needs.max_latency_ms > 0,
         _answers_in_time,
         _least_latency,
+        fixed=True,
     ),
     Passing(
         "free_resources",

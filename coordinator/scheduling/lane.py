@@ -44,7 +44,6 @@ class Lane:
         self._family_price = prices.per_second(policy, profile.family)
         self._price: FloatRow | None = None
         self._passing = fitting(profile)
-        self._checked = not self._passing
         self._listed = len(self._family_price) > _ALL_ROWS
         self._rows: NDArray[np.intp] = _NO_ROWS
         self._short_price: FloatRow = self._family_price[:0]
@@ -104,10 +103,12 @@ class Lane:
     def _priced(self) -> FloatRow:
         """By row, the price of a second of work, infinite where the agent will not do."""
         if self._price is None:
-            snapshot = self._round.snapshot
-            self._price = self._family_price + snapshot.feasible.refused(
-                needs_of(self.profile), snapshot.agents
-            )
+            around = self._round
+            refused = around.snapshot.feasible.refused(needs_of(self.profile), around.snapshot.agents)
+            self._price = self._family_price + refused
+            for predicate in self._passing:
+                if predicate.fixed:
+                    self._price[~predicate.holds(self.profile, 0.0, around.ledger)] = np.inf
         return self._price
 
     def _costs(self, work_s: float, arrivals: Arrivals) -> FloatRow:
@@ -148,13 +149,12 @@ class Lane:
         """Whether the agent has what such a task takes beside what was booked. If not, it will not have it
         again in this round: nor will others that are found out on the way."""
         ledger = self._round.ledger
-        if self._checked and ledger.fits(row, self.demand):
+        if ledger.fits(row, self.demand):
             return True
         fits = np.logical_and.reduce([one.holds(self.profile, 0.0, ledger) for one in self._passing])
         self._price = np.where(fits, self._priced(), np.inf)
         self._short_price = self._price[self._rows]
-        self._checked = True
-        return bool(fits[row])
+        return False
 
 
 _NO_ROWS: Final[NDArray[np.intp]] = np.zeros(0, np.intp)

@@ -53,7 +53,9 @@ class Ledger:
         self.free: IntRow = agents.free[:size].copy()
         self.booked: IntRow = np.zeros(size, np.int64)
         self.bookings = 0
-        self.slot_free: BoolRow = self.accepting & (self.held < self.slots) & (self.held < self.credit)
+        self.open: BoolRow = self.accepting & (self.held < self.credit)
+        """Rows of agents that would take one more attempt, if only into their queue."""
+        self.slot_free: BoolRow = self.open & (self.held < self.slots)
         """Rows of agents that would start one more attempt at once."""
         self._groups: dict[str, IntRow] = {}
 

@@ -22,7 +22,6 @@ from coordinator.scheduling.feasibility import blocked_by
 from coordinator.scheduling.graphs import AT_ONCE, Arrivals, Expected
 from coordinator.scheduling.lane import NOWHERE, Lane
 from coordinator.scheduling.order import Place, Some, most_urgent, place_in_line
-from coordinator.scheduling.pricing import Prices
 from coordinator.scheduling.round import Round
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.solver import Plan, PlanLimits
@@ -68,7 +67,7 @@ class _Planner:
         self._policy = policy
         self._now_ms = round(now_s * 1_000)
         self._round = Round(snapshot, policy.weights, now_s, find_spares(snapshot, now_s))
-        self._prices = Prices(snapshot)
+        self._prices = snapshot.prices.renew()
         self._lanes: dict[TaskProfile, Lane] = {}
         self._choices: list[Choice] = []
         self._unplaced: dict[str, int] = {}
@@ -104,6 +103,8 @@ class _Planner:
     def _place_many(self) -> bool:
         """Place many tasks at once, if there are many and places for them; False if none could be."""
         snapshot, around = self._snapshot, self._round
+        if min(len(snapshot.waiting), self._limits.max_choices) < MANY:
+            return False
         most = min(around.ledger.free_slots(), self._limits.max_choices)
         classes = list(snapshot.waiting.classes.values())
         if any(self._is_brief(one) for one in classes):
@@ -117,9 +118,9 @@ class _Planner:
         places = Places(around, self._policy, self._prices, most, typical_s)
         for block in blocks(alike):
             parts = [split(snapshot, one) for one in block]
-            self._choices += places.place([longer for longer, _ in parts if longer.tasks])
+            self._choices += places.place([longer for longer, _ in parts if longer is not None])
             for _, brief in parts:
-                if brief.tasks:
+                if brief is not None:
                     places.close()
                     self._choices += place_brief(around, self._lane(brief.profile), brief)
         places.close()

@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 
 from coordinator.core.model import TaskFamily
-from coordinator.scheduling.agents import FloatRow
-from coordinator.scheduling.snapshot import Snapshot
+from coordinator.scheduling.agents import AgentTable, FloatRow
+from coordinator.scheduling.estimates import Estimates
 from coordinator.scheduling.weights import Policy
 
 LEAST_SUCCESS: Final = 0.2
@@ -17,21 +17,32 @@ LEAST_SUCCESS: Final = 0.2
 
 
 class Prices:
-    """Of one round. A task of `w` seconds of work costs `w x per_second` beside what it waits for and
-    moves."""
+    """A task of `w` seconds of work costs `w x per_second` beside what it waits for and moves. All arrays are
+    the cache's own: they are not to be written to."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
+    def __init__(self, agents: AgentTable, estimates: Estimates) -> None:
+        self._agents = agents
+        self._estimates = estimates
+        self._at = (-1, -1, -1)
         self._rows: dict[tuple[str, TaskFamily], FloatRow] = {}
         self._inverse: dict[TaskFamily, FloatRow] = {}
         self._tries: FloatRow | None = None
         self._power: FloatRow | None = None
 
+    def renew(self) -> Prices:
+        """As things are now; returns itself."""
+        at = self._estimates.version, self._agents.latest_version, self._agents.load_version
+        if at != self._at:
+            self._at = at
+            self._rows, self._inverse = {}, {}
+            self._tries = self._power = None
+        return self
+
     def inverse_speed(self, family: TaskFamily) -> FloatRow:
         """By row, the seconds that a second of work takes."""
         found = self._inverse.get(family)
         if found is None:
-            found = self._inverse[family] = 1 / self._snapshot.estimates.speeds(family)
+            found = self._inverse[family] = 1 / self._estimates.speeds(family)
         return found
 
     def per_second(self, policy: Policy, family: TaskFamily) -> FloatRow:
@@ -44,8 +55,7 @@ class Prices:
     def power(self) -> FloatRow:
         """By row, of a busy slot, over the mean of those that say theirs; those that do not count as mean."""
         if self._power is None:
-            agents = self._snapshot.agents
-            watts = agents.busy_watts[: agents.size]
+            watts = self._agents.busy_watts[: self._agents.size]
             stated = watts > 0
             mean = float(watts[stated].mean()) if stated.any() else 1.0
             self._power = np.where(stated, watts / mean, 1.0)
@@ -54,11 +64,11 @@ class Prices:
     def tries(self) -> FloatRow:
         """By row, the attempts that a task is expected to need."""
         if self._tries is None:
-            self._tries = 1 / np.maximum(1 - self._snapshot.estimates.failure_shares(), LEAST_SUCCESS)
+            self._tries = 1 / np.maximum(1 - self._estimates.failure_shares(), LEAST_SUCCESS)
         return self._tries
 
     def _price(self, policy: Policy, family: TaskFamily) -> FloatRow:
-        weights, agents = policy.weights, self._snapshot.agents
+        weights, agents = policy.weights, self._agents
         inverse = self.inverse_speed(family)
         price: FloatRow = weights.time * inverse * self.tries()
         if weights.balance:

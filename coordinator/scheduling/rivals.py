@@ -23,7 +23,6 @@ from coordinator.scheduling.estimates import Expectation
 from coordinator.scheduling.feasibility import fitting, needs_of
 from coordinator.scheduling.graphs import Expected, Graph
 from coordinator.scheduling.ledger import Ledger
-from coordinator.scheduling.pricing import Prices
 from coordinator.scheduling.running import Live
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.weights import Policy
@@ -82,7 +81,7 @@ class Racing:
         self._snapshot = snapshot
         self._policy = policy
         self._now_s = now_s
-        self._prices = Prices(snapshot)
+        self._prices = snapshot.prices.renew()
         self._left = snapshot.running.left(now_s)
         self._ledger = Ledger(snapshot.agents, snapshot.look_ahead)
 

@@ -37,12 +37,14 @@ class Round:
         self.now_s = now_s
         self.ledger = ledger = Ledger(snapshot.agents, snapshot.look_ahead)
         self.wait: FloatRow = snapshot.running.waits(now_s)
-        self.open: BoolRow = ledger.accepting & (ledger.held < ledger.credit)
+        self.open: BoolRow = ledger.open
         self.withdrawn: list[tuple[int, int]] = []
         """Spare attempts whose place was given away."""
         self._weights = weights
         self._spares = spares
         self._ends: dict[int, list[float]] = {}
+        self._begun: dict[int, list[float]] = {}
+        """By row, when those end that found a free slot there and left another."""
         if spares:
             # What is withdrawn takes up credit until it has stopped.
             ledger.credit = ledger.credit.copy()
@@ -51,7 +53,7 @@ class Round:
         self.base: FloatRow = weights.time * self.wait
         if weights.balance:
             self.base += weights.balance * ledger.held_s / ledger.slots
-        self.base[~ledger.accepting] = np.inf
+        np.copyto(self.base, np.inf, where=~ledger.accepting)
         for row, spare in spares.items():
             self.base[row] += weights.time * spare.worth_s
         self.free = int(np.count_nonzero(ledger.slot_free))
@@ -135,6 +137,9 @@ class Round:
         slots = self.ledger.slots.item(row)
         if slots == 1:
             wait = end = max(self.wait.item(row), arrive_s) + seconds
+        elif self.ledger.held.item(row) < slots:
+            wait, end = 0.0, arrive_s + seconds
+            self._begun.setdefault(row, []).append(end)
         else:
             ends = self._ends.get(row)
             if ends is None:
@@ -152,14 +157,14 @@ class Round:
         """When each slot of the agent is free, as a heap."""
         running = self.snapshot.running
         held = self.snapshot.agents.held_attempts[row]
-        if not held:
-            return [0.0] * slots
         if len(held) > _SLOTS_TOLD_APART * slots:
             return [self.wait.item(row)] * slots
         live = [one for attempt in held if (one := running.get(*attempt)) is not None]
         ends = [0.0] * slots
         for one in sorted(live, key=lambda one: one.began_s is None):
             heapreplace(ends, ends[0] + running.left_of(one, self.now_s))
+        for end in self._begun.pop(row, ()):
+            heapreplace(ends, end)
         return ends
 
 

@@ -176,9 +176,7 @@ class Running:
     def left(self, now_s: float) -> FloatRow:
         """By place, the seconds that an attempt is still expected to take; all of it for those that have not
         begun."""
-        used = slice(0, self._used)
-        elapsed = np.where(self._began[used], now_s - self._since[used], 0.0)
-        return remaining(self._log_mean[used], self._sigma[used], elapsed)
+        return self._left_at_places(slice(0, self._used), now_s)
 
     def lasts(self, live: Live, now_s: float) -> float:
         """For how long the attempt has run, as a multiple of what was expected; 0 if it has not begun."""
@@ -209,16 +207,23 @@ class Running:
         self._log_mean[live.place] = work.log_mean - log_speed
         self._sigma[live.place] = math.hypot(work.sigma, spread)
 
+    def _left_at_places(self, places: slice | NDArray[np.intp], now_s: float) -> FloatRow:
+        elapsed = np.where(self._began[places], now_s - self._since[places], 0.0)
+        return remaining(self._log_mean[places], self._sigma[places], elapsed)
+
     def _compute(self, now_s: float) -> FloatRow:
         agents = self._agents
         size = agents.size
         slots = agents.slots[:size]
         full = agents.held[:size] >= slots
+        if not full.any():
+            return np.zeros(size)
         if not self._live:
             return np.where(full, agents.held_s[:size] / slots, 0.0)
         rows = self._row[: self._used]
-        held = np.flatnonzero(rows != _NOWHERE)
-        rows, left, began = rows[held], self.left(now_s)[held], self._began[held]
+        # Places without an attempt find the last.
+        held = np.flatnonzero(np.append(full, [False])[rows])
+        rows, left, began = rows[held], self._left_at_places(held, now_s), self._began[held]
         first = np.full(size, np.inf)
         np.minimum.at(first, rows[began], left[began])
         nominal = np.bincount(rows, self._nominal[held], minlength=size)

@@ -13,6 +13,7 @@ from coordinator.scheduling.feasibility import FeasibilityCache
 from coordinator.scheduling.graphs import Foreseen, Graphs
 from coordinator.scheduling.lookahead import LookAhead
 from coordinator.scheduling.measured import Measured
+from coordinator.scheduling.pricing import Prices
 from coordinator.scheduling.running import Running
 from coordinator.scheduling.waiting import WaitingTable, WaitingTask
 
@@ -32,6 +33,7 @@ class Snapshot:
         self.foreseen = Foreseen(self.graphs)
         self.look_ahead = look_ahead or LookAhead()
         self.feasible = FeasibilityCache()
+        self.prices = Prices(self.agents, self.estimates)
         self.turn = 0
 
     # --- what happens ---------------------------------------------------------------------------------------
