@@ -14,7 +14,7 @@ from coordinator.scheduling.weights import BUILT_IN, Policy
 Simple = Callable[[Ledger, int], Objective]
 """Makes the objective of one round, given its ledger and the row whose turn it is."""
 
-DEFAULT: Final = "least-loaded"
+DEFAULT: Final = "balanced"
 
 SIMPLE: Final[Mapping[str, Simple]] = {"least-loaded": LeastLoaded, "round-robin": RoundRobin}
 

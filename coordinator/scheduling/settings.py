@@ -10,6 +10,4 @@ import msgspec
 class SchedulingSettings(msgspec.Struct, frozen=True, kw_only=True):
     """`policy` is one of `policies.NAMES`."""
 
-    policy: Literal["balanced", "fast", "green", "cheap-network", "least-loaded", "round-robin"] = (
-        "least-loaded"
-    )
+    policy: Literal["balanced", "fast", "green", "cheap-network", "least-loaded", "round-robin"] = "balanced"

@@ -110,15 +110,15 @@ class WaitingTable:
 
 
 def _merge(tasks: list[WaitingTask], others: Sequence[WaitingTask]) -> None:
-    if len(others) <= _FEW:
-        for task in others:
-            if not tasks or tasks[-1] < task:
-                tasks.append(task)
-            else:
-                insort(tasks, task)
+    ordered = sorted(others)
+    if not tasks or tasks[-1] < ordered[0]:
+        tasks.extend(ordered)
+    elif len(ordered) * _SORTED_FOR_ONE < len(tasks):
+        for task in ordered:
+            insort(tasks, task)
     else:
         # Two sorted runs are merged in linear time.
-        tasks.extend(sorted(others))
+        tasks.extend(ordered)
         tasks.sort()
 
 
@@ -136,6 +136,9 @@ def _take_out(members: TaskClass, taken: Sequence[WaitingTask]) -> None:
 
 
 _FEW: Final = 8
-"""Tasks that go into a class, or out of it, one by one."""
+"""Tasks that are taken out of a class one by one."""
+
+_SORTED_FOR_ONE: Final = 200
+"""Tasks that are sorted again in the time in which one is put among them."""
 
 _NEVER_MS: Final = 1 << 62
