@@ -210,29 +210,30 @@ class Places:
         rows, unused = self._row[places], self._unused[places]
         taken: list[int] = []
         counts: list[int] = []
+        tasks: list[WaitingTask] = []
+        work: list[float] = []
+        left: list[Wanted] = []
         for one, can in zip(wanted, self._can_take(wanted, rows), strict=True):
             can &= unused
-            first = int(can.argmax())
+            size, first = len(one.tasks), int(can.argmax())
             if not can.item(first):
-                counts.append(0)
-            elif len(one.tasks) == 1:
+                count = 0
+            elif size == 1:
+                count = 1
                 unused[first] = False
                 taken.append(first)
-                counts.append(1)
             else:
-                found = can.nonzero()[0][: len(one.tasks)]
+                found = can.nonzero()[0][:size]
+                count = len(found)
                 unused[found] = False
                 taken += found.tolist()
-                counts.append(len(found))
+            counts.append(count)
+            tasks += one.tasks if count == size else one.tasks[:count]
+            work += one.work if count == size else one.work[:count]
+            if count < size:
+                left.append(Wanted(one.profile, one.tasks[count:], one.work[count:]))
         given = np.array(taken, np.intp)
         kept = self._take_resources(rows[given], wanted, counts)
-        left = [
-            Wanted(one.profile, one.tasks[count:], one.work[count:])
-            for one, count in zip(wanted, counts, strict=True)
-            if count < len(one.tasks)
-        ]
-        tasks = [task for one, count in zip(wanted, counts, strict=True) for task in one.tasks[:count]]
-        work = [work for one, count in zip(wanted, counts, strict=True) for work in one.work[:count]]
         if kept is not None:
             of = [one.profile for one, count in zip(wanted, counts, strict=True) for _ in range(count)]
             left += [Wanted(of[at], [tasks[at]], [work[at]]) for at in (~kept).nonzero()[0].tolist()]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from heapq import heapify, heappop, heapreplace
+from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -111,8 +112,8 @@ def _counts_of_first(queues: Sequence[Sequence[WaitingTask]], most: int) -> list
         return sizes
     lengths = [min(size, _LOOKED_AT + 2 * most // len(queues)) for size in sizes]
     while True:
-        seen = [task for queue, length in zip(queues, lengths, strict=True) for task in queue[:length]]
-        last = _nth(seen, most) if len(seen) >= most else None
+        heads = [queue[:length] for queue, length in zip(queues, lengths, strict=True)]
+        last = _nth(heads, most) if sum(lengths) >= most else None
         short = [
             at
             for at, length in enumerate(lengths)
@@ -126,15 +127,17 @@ def _counts_of_first(queues: Sequence[Sequence[WaitingTask]], most: int) -> list
     return [bisect_right(queue, last, hi=length) for queue, length in zip(queues, lengths, strict=True)]
 
 
-def _nth(tasks: Sequence[WaitingTask], nth: int) -> WaitingTask:
-    """The `nth` of them, from 1, in the order of `order_ms` and key."""
-    orders = np.array([task.order_ms for task in tasks])
+def _nth(queues: Sequence[Sequence[WaitingTask]], nth: int) -> WaitingTask:
+    """The `nth` of all of them, from 1, in the order of `order_ms` and key."""
+    orders = np.array([task.order_ms for queue in queues for task in queue])
     threshold = np.partition(orders, nth - 1)[nth - 1]
-    equal: list[int] = (orders == threshold).nonzero()[0].tolist()
-    keys = np.array([tasks[at].key for at in equal])
     rest = nth - int((orders < threshold).sum())
+    tasks = list(chain.from_iterable(queues))
+    at: list[int] = (orders == threshold).nonzero()[0].tolist()
+    equal = [tasks[one] for one in at]
+    keys = np.array([task.key for task in equal])
     last: int = np.argpartition(keys, rest - 1).item(rest - 1)
-    return tasks[equal[last]]
+    return equal[last]
 
 
 _LOOKED_AT: Final = 8
