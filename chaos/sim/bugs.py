@@ -38,7 +38,7 @@ from coordinator.core.model import INDEX_BITS, Agent, AgentState, Attempt, Attem
 from coordinator.core.outcome import Done, Reply, Table
 from coordinator.core.position import SnapshotMeta
 from coordinator.core.transaction import Transaction
-from coordinator.scheduling.ledger import Ledger
+from coordinator.scheduling.round import Round
 from coordinator.storage.engine import View
 from coordinator.storage.layout import FORMAT, PLACES, Stored
 from coordinator.storage.snapshots import StateReader
@@ -390,7 +390,7 @@ def _gives_nothing_away(*_: object) -> float:
     return 0.0
 
 
-@_plants("assign beyond capacity", tasks, "_still_holds", Swap(Ledger, "book", _gives_nothing_away))
+@_plants("assign beyond capacity", tasks, "_still_holds", Swap(Round, "give", _gives_nothing_away))
 def _holds_anyway(choice: c.Choice, task: Task, agent: Agent) -> bool:
     """A round counts on the same room for every task, and nobody looks again."""
     return (
