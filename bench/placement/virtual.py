@@ -154,10 +154,11 @@ class VirtualCluster:
         for _ in range(_MOST_DECISIONS):
             decision = self._scheduler.decide(self._now_s)
             self._decisions += 1
-            if not decision.choices:
+            if not (decision.before or decision.choices):
                 return
             self.snapshot.waiting.discard([choice.key for choice in decision.choices if not choice.rival])
-            self._apply([*decision.before, Assign(decision.choices)])
+            assign: list[Command] = [Assign(decision.choices)] if decision.choices else []
+            self._apply([*decision.before, *assign])
         raise Stalled(f"{_MOST_DECISIONS:,} decisions at one moment, and no end")
 
     def _apply(self, commands: list[Command]) -> None:

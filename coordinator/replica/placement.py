@@ -33,7 +33,7 @@ _LIMITS: Final = PlanLimits(max_choices=2_000)
 _RETRY_S: Final = 0.02
 
 _LOOK_EVERY_S: Final = 0.25
-"""While nothing waits: for attempts that last too long."""
+"""While nothing can be placed: for attempts that last too long."""
 
 
 class Placement:
@@ -121,14 +121,17 @@ class Placement:
         if len(self._snapshot.waiting):
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._round)
-        elif self._look is None and self._scheduler.looks_at_what_runs:
+        else:
+            self._look_later()
+
+    def _look_later(self) -> None:
+        if self._look is None and self._scheduler.looks_at_what_runs:
             self._look = asyncio.get_running_loop().call_later(_LOOK_EVERY_S, self._look_again)
 
     def _look_again(self) -> None:
         self._look = None
         if not self._scheduled:
             self._round()
-        self._schedule()
 
     def _round(self) -> None:
         self._scheduled = False
@@ -140,10 +143,12 @@ class Placement:
         self._snapshot.waiting.discard([choice.key for choice in decision.choices if not choice.rival])
         # Cancelled tasks stay among the waiting until they are chosen.
         choices = [choice for choice in decision.choices if choice.rival or self._still_wanted(choice)]
-        if choices:
+        if choices or (decision.before and not decision.choices):
             self._propose(decision.before, choices)
         if decision.choices:
             self._schedule()
+        else:
+            self._look_later()
 
     def _still_wanted(self, choice: Choice) -> bool:
         task = self._state().task(choice.key)
@@ -151,9 +156,8 @@ class Placement:
 
     def _propose(self, before: list[Command], choices: list[Choice]) -> None:
         try:
-            for command in before:
-                self._submit(command)
-            reply = self._submit(Assign(choices))
+            commands = [*before, Assign(choices)] if choices else before
+            reply = [self._submit(command) for command in commands][-1]
         except QueueFull:
             self.add_ready([choice.key for choice in choices if not choice.rival])
             asyncio.get_running_loop().call_later(_RETRY_S, self._schedule)

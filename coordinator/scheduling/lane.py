@@ -57,15 +57,13 @@ class Lane:
             if self._listed and arrivals is AT_ONCE and previous == NOWHERE:
                 row = self._on_shortlist(work_s)
             else:
-                costs = self._costs(work_s, arrivals)
-                if previous != NOWHERE:
-                    costs[previous] += _PREVIOUS_S * work_s * self.inverse_speed[previous]
+                costs = self._costs(work_s, arrivals, previous)
                 row = int(costs.argmin())
                 row = row if costs.item(row) < np.inf else NOWHERE
             if row == NOWHERE or not self._passing or self._fits(row):
                 return row
 
-    def cheapest_open(self, work_s: float, arrivals: Arrivals, *, brief: bool) -> int:
+    def cheapest_open(self, work_s: float, arrivals: Arrivals, previous: int, *, brief: bool) -> int:
         """The same among those alone that may be given it now: that have a free slot or, for a `brief` task,
         room in their queue."""
         around = self._round
@@ -74,7 +72,7 @@ class Lane:
             now |= around.open & around.ledger.queue_free(work_s)
         closed = np.where(now, 0.0, np.inf)
         while True:
-            costs = self._costs(work_s, arrivals)
+            costs = self._costs(work_s, arrivals, previous)
             costs += closed
             row = int(costs.argmin())
             if costs.item(row) == np.inf:
@@ -111,9 +109,11 @@ class Lane:
                     self._price[~predicate.holds(self.profile, 0.0, around.ledger)] = np.inf
         return self._price
 
-    def _costs(self, work_s: float, arrivals: Arrivals) -> FloatRow:
+    def _costs(self, work_s: float, arrivals: Arrivals, previous: int) -> FloatRow:
         costs: FloatRow = self._priced() * work_s
         costs += self._round.base
+        if previous != NOWHERE:
+            costs[previous] += _PREVIOUS_S * work_s * self.inverse_speed[previous]
         if arrivals is AT_ONCE:
             return costs
         time, communication = self._weights.time, self._weights.communication
@@ -139,9 +139,10 @@ class Lane:
     def _make_shortlist(self, work_s: float) -> None:
         costs = self._priced() * work_s
         costs += self._round.base
-        order = np.argpartition(costs, self._shortlist)
-        self._rows = order[: self._shortlist]
-        self._bound = costs.item(order.item(self._shortlist))
+        length = min(self._shortlist, len(costs) - 1)
+        order = np.argpartition(costs, length)
+        self._rows = order[:length]
+        self._bound = costs.item(order.item(length))
         self._bound_work_s = work_s
         self._short_price = self._priced()[self._rows]
 

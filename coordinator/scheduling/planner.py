@@ -134,17 +134,16 @@ class _Planner:
         heads: list[_Head] = []
         for members, tasks in urgent:
             apart = bool(members.profile.requirements.anti_affinity)
-            others = (
-                [one for one in tasks if apart or one.key >> INDEX_BITS in moved] if apart or moved else []
-            )
-            if others:
-                queue = _Queue(members, self._lane(members.profile))
-                queue.tasks = others
-                heads.append((self._place_of(queue), queue))
+            others = [one for one in tasks if apart or one.previous or one.key >> INDEX_BITS in moved]
             if not others:
                 alike.append((members, tasks))
-            elif len(others) < len(tasks):
-                alike.append((members, [one for one in tasks if one.key >> INDEX_BITS not in moved]))
+                continue
+            queue = _Queue(members, self._lane(members.profile))
+            queue.tasks = others
+            heads.append((self._place_of(queue), queue))
+            if len(others) < len(tasks):
+                alone = {one.key for one in others}
+                alike.append((members, [one for one in tasks if one.key not in alone]))
         heapify(heads)
         self._place_each(heads, min(MANY, self._limits.max_choices))
         return alike
@@ -159,7 +158,10 @@ class _Planner:
         heads: list[_Head] = []
         for members in self._snapshot.waiting.classes.values():
             queue = _Queue(members, self._lane(members.profile))
-            heads.append((self._place_of(queue), queue))
+            if self._kept:
+                queue.tasks = [task for task in queue.tasks if task.key not in self._kept]
+            if queue.tasks:
+                heads.append((self._place_of(queue), queue))
         if self._places_left > 0 and heads:
             self._look_ahead(heads)
         heapify(heads)
@@ -244,7 +246,7 @@ class _Planner:
         if self._places_left > 0 and not brief:
             row = lane.cheapest(work_s, arrivals, self._previous(task))
         else:
-            row = lane.cheapest_open(work_s, arrivals, brief=brief)
+            row = lane.cheapest_open(work_s, arrivals, self._previous(task), brief=brief)
         if row == NOWHERE:
             reason = blocked_by(queue.profile, work_s, self._round.ledger, lane.capable)
             self._count(reason or LATER, len(queue.tasks) - queue.at)

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from coordinator.core.commands import Choice, Command, Preempt
+from coordinator.core.commands import Choice, Command, Move, Preempt, Recall
 from coordinator.core.model import TaskState
 from coordinator.scheduling.graphs import Graph
 from coordinator.scheduling.planner import plan_by_cost
@@ -16,12 +16,14 @@ from coordinator.scheduling.policies import Simple
 from coordinator.scheduling.rivals import Racing, Rival
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.solver import Plan, PlanLimits, plan
+from coordinator.scheduling.stealing import find_moves
 from coordinator.scheduling.weights import Policy
 
 RANKED_AT_ONCE: Final = 5_000
 """Tasks whose ranks are renewed in one decision; the rest follows with the next ones."""
 
 _MADE_ROOM: Final = "another attempt of it is expected to end sooner"
+_SOONER: Final = "it is expected to end sooner on another agent"
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -46,6 +48,7 @@ class Scheduler:
         """What to do now. The snapshot does not show it until it is noted there."""
         snapshot = self.snapshot
         snapshot.estimates.renew()
+        snapshot.follow_late(now_s)
         if isinstance(self._policy, Policy):
             snapshot.running.renew()
             self._renew_ranks()
@@ -57,12 +60,19 @@ class Scheduler:
             if rival.replaces is not None:
                 withdrawn.append(rival.replaces)
         before: list[Command] = [Preempt(withdrawn, _MADE_ROOM)] if withdrawn else []
+        if not choices and (moves := self._moves(now_s)):
+            before.append(Recall(moves, _SOONER))
         return Decision(before, choices, made)
 
     def _plan(self, now_s: float) -> Plan:
         if isinstance(self._policy, Policy):
             return plan_by_cost(self.snapshot, self._limits, self._policy, now_s)
         return plan(self.snapshot, self._limits, self._policy)
+
+    def _moves(self, now_s: float) -> list[Move]:
+        if not isinstance(self._policy, Policy):
+            return []
+        return find_moves(self.snapshot, self._policy, self._limits.shortlist, now_s)
 
     def _rivals(self, now_s: float) -> list[Rival]:
         if not isinstance(self._policy, Policy) or self._policy.rivals < 2:
@@ -72,8 +82,7 @@ class Scheduler:
     @property
     def looks_at_what_runs(self) -> bool:
         """Whether there may be something to decide although nothing waits."""
-        races = isinstance(self._policy, Policy) and self._policy.rivals > 1
-        return races and len(self.snapshot.running) > 0
+        return isinstance(self._policy, Policy) and self.snapshot.follows
 
     def _idle(self) -> list[int]:
         agents = self.snapshot.agents

@@ -4,7 +4,11 @@ it but for its caches."""
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterable
+from typing import Final
+
+import msgspec
 
 from coordinator.core.model import INDEX_BITS, INDEX_MASK, Dag, Task, TaskProfile
 from coordinator.scheduling.agents import AgentTable
@@ -16,6 +20,18 @@ from coordinator.scheduling.measured import Measured
 from coordinator.scheduling.pricing import Prices
 from coordinator.scheduling.running import Running
 from coordinator.scheduling.waiting import WaitingTable, WaitingTask
+
+LATE_S: Final = 1.0
+"""An attempt that was to be brief is followed in time once it has been with its agent for so long."""
+
+
+class _Brief(msgspec.Struct, frozen=True, gc=False):
+    """An attempt that was given to the agent in this row."""
+
+    since_s: float
+    row: int
+    key: int
+    attempt: int
 
 
 class Snapshot:
@@ -35,6 +51,8 @@ class Snapshot:
         self.feasible = FeasibilityCache()
         self.prices = Prices(self.agents, self.estimates)
         self.turn = 0
+        self._brief: deque[_Brief] = deque()
+        """Those that are not followed in time, in the order in which they were given."""
 
     # --- what happens ---------------------------------------------------------------------------------------
 
@@ -69,7 +87,40 @@ class Snapshot:
         agents.hold(agent_id, key, attempt, profile, seconds)
         if self.is_brief(profile, key, expected_ms):
             # It will have ended before anything could be made of how long it takes.
+            self._brief.append(_Brief(now_s, row, key, attempt))
             return
+        self._follow(key, attempt, row, profile, expected_ms, seconds, now_s)
+
+    def follow_late(self, now_s: float) -> None:
+        """Follow attempts in time that were taken to be brief, and are not."""
+        brief, agents = self._brief, self.agents
+        while brief and not 0 <= now_s - brief[0].since_s <= LATE_S:
+            one = brief.popleft()
+            key, attempt, row = one.key, one.attempt, one.row
+            held, graph = agents.held_attempts[row].get((key, attempt)), self.graphs.of(key)
+            if held is None or graph is None or self.running.get(key, attempt) is not None:
+                continue
+            task = graph.task(key)
+            self._follow(key, attempt, row, held.profile, task.expected_ms, held.seconds, one.since_s)
+            live = task.live_attempt(attempt)
+            if live is not None and live.started_ms:
+                self.begin(key, attempt, live.started_ms / 1_000)
+
+    @property
+    def follows(self) -> bool:
+        """Whether any attempt is with an agent for longer than a moment, or may turn out to be."""
+        return len(self.running) > 0 or len(self._brief) > 0
+
+    def _follow(
+        self,
+        key: int,
+        attempt: int,
+        row: int,
+        profile: TaskProfile,
+        expected_ms: int,
+        seconds: float,
+        now_s: float,
+    ) -> None:
         first = not self.running.holds(key)
         self.running.hold(key, attempt, row, profile, expected_ms, seconds, now_s)
         if first:

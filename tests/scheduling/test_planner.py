@@ -421,7 +421,6 @@ def test_what_cannot_be_placed_is_counted_by_reason(crew: Callable[..., Snapshot
     assert math.isfinite(np.sum(list(plan.unplaced.values())))
 
 
-@pytest.mark.xfail(strict=True, reason="`Lane.cheapest_open` does not look at the agent of the last attempt")
 def test_a_brief_task_goes_elsewhere_after_it_has_failed(crew: Callable[..., Snapshot]) -> None:
     snapshot = crew(a={}, b={})
     wait(snapshot, 1, expected_ms=100, previous="a")
