@@ -80,6 +80,9 @@ class Drain(IntEnum):
 class TaskFamily(IntEnum):
     """The kinds of work of requirement B1."""
 
+    # Enumerations hash their names, in Python: this is part of keys that are looked up for every task.
+    __hash__ = int.__hash__
+
     UNSPECIFIED = 0
     MODEL = 1
     TOOL = 2

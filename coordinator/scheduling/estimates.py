@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -52,7 +52,7 @@ _RENEWED_AT_ONCE: Final = 64
 """Kinds, and agents, that one renewal brings up to date: what is left follows with the next."""
 
 
-class Kind(NamedTuple):
+class Kind(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
     """Tasks that are expected to last equally long, in multiples of what their clients expect where they say
     so (`stated`)."""
 
