@@ -8,6 +8,7 @@ and maintained from then on.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from heapq import heappop, heappush
 from typing import Final
@@ -35,6 +36,17 @@ NAMES: Final[Mapping[str, Callable[[AgentSpec], Collection[object]]]] = {
 }
 """Kinds of names that an agent has; a label is a pair."""
 
+LIMITS: Final[Mapping[str, Callable[[AgentSpec], tuple[tuple[str, int], ...]]]] = {
+    "tool": lambda spec: spec.tool_limits,
+    "model": lambda spec: spec.model_limits,
+}
+"""Kinds of names that an agent may bound the tasks of."""
+
+Use = tuple[str, str]
+"""A tool or model: a key of `LIMITS`, and a name."""
+
+UNBOUNDED: Final = 1 << 62
+
 NO_RESOURCES: Final = Resources()
 _FIRST_ROWS: Final = 64
 
@@ -46,6 +58,14 @@ FloatRow = NDArray[np.float64]
 def resource_vector(resources: Resources) -> IntRow:
     """In the order of `RESOURCE_FIELDS`."""
     return np.array(msgspec.structs.astuple(resources), np.int64)
+
+
+def uses_of(profile: TaskProfile) -> tuple[Use, ...]:
+    """The tool and the model that a task of this profile uses."""
+    needs = profile.requirements.needs
+    if not needs.tool and not needs.model:
+        return ()
+    return tuple((kind, name) for kind, name in (("tool", needs.tool), ("model", needs.model)) if name)
 
 
 def load_score(load: AgentLoad) -> float:
@@ -94,6 +114,10 @@ class AgentTable:
         self._levels: dict[str, IntRow] = {}
         self._flags: dict[tuple[str, object], BoolRow] = {}
         self._groups: dict[str, IntRow] = {}
+        self._users: dict[Use, IntRow] = {}
+        self._limits: dict[Use, IntRow] = {}
+        self._bounding: Counter[Use] = Counter()
+        """How many agents bound the tasks of each tool and model."""
 
     @property
     def size(self) -> int:
@@ -114,7 +138,9 @@ class AgentTable:
         self.accepting[row] = not refusing
         if spec == self.specs[row]:
             return
+        self._count_limits(row, -1)
         self.specs[row] = spec
+        self._count_limits(row, 1)
         self.slots[row] = max(1, spec.slots)
         self.credit[row] = spec.credit
         self.speed[row] = spec.speed
@@ -130,6 +156,7 @@ class AgentTable:
         row = self.rows.pop(agent_id, None)
         if row is None:
             return
+        self._count_limits(row, -1)
         self.specs[row] = None
         self.ids[row] = ""
         self.refusing[row] = ""
@@ -138,7 +165,7 @@ class AgentTable:
         self.held[row] = 0
         for array in (self.held_s, self.load, self.latency_ms, self.total, self.free):
             array[row] = 0
-        for column in self._groups.values():
+        for column in (*self._groups.values(), *self._users.values()):
             column[row] = 0
         heappush(self._vacant, row)
         self._bump(row)
@@ -203,6 +230,42 @@ class AgentTable:
             self._bound_columns()
         return column
 
+    def users(self, use: Use) -> IntRow:
+        """Per row the attempts held that use this tool or model."""
+        column = self._users.get(use)
+        if column is None:
+            column = self._users[use] = np.zeros(len(self.version), np.int64)
+            for row in self.rows.values():
+                attempts = self.held_attempts[row].values()
+                column[row] = sum(use in uses_of(held.profile) for held in attempts)
+            self._bound_columns()
+        return column
+
+    def limits(self, use: Use) -> IntRow:
+        """Per row how many attempts that use this tool or model the agent takes, `UNBOUNDED` where it does
+        not say."""
+        column = self._limits.get(use)
+        if column is None:
+            column = self._limits[use] = np.full(len(self.version), UNBOUNDED, np.int64)
+            for row, spec in self._known():
+                column[row] = _limit(spec, use)
+            self._bound_columns()
+        return column
+
+    def bounded(self, uses: tuple[Use, ...]) -> tuple[Use, ...]:
+        """Those of the tools and models that any agent bounds."""
+        return tuple(use for use in uses if use in self._bounding) if self._bounding else ()
+
+    def _count_limits(self, row: int, sign: int) -> None:
+        spec = self.specs[row]
+        if spec is None or not (spec.tool_limits or spec.model_limits):
+            return
+        for kind, limits in LIMITS.items():
+            for name, _ in limits(spec):
+                self._bounding[kind, name] += sign
+                if not self._bounding[kind, name]:
+                    del self._bounding[kind, name]
+
     def _known(self) -> list[tuple[int, AgentSpec]]:
         return [(row, spec) for row, spec in enumerate(self.specs) if spec is not None]
 
@@ -214,6 +277,9 @@ class AgentTable:
         for group in requirements.anti_affinity:
             if group in self._groups:
                 self._groups[group][row] += sign
+        for use in uses_of(profile):
+            if use in self._users:
+                self._users[use][row] += sign
 
     def _new_row(self, agent_id: str) -> int:
         if self._vacant:
@@ -246,17 +312,25 @@ class AgentTable:
             level_column[row] = levels.get(capability, -1)
         for (kind, name), flag_column in self._flags.items():
             flag_column[row] = name in NAMES[kind](spec)
+        for use, limit_column in self._limits.items():
+            limit_column[row] = _limit(spec, use)
 
     def _bound_columns(self) -> None:
-        if len(self._levels) + len(self._flags) + len(self._groups) > COLUMNS_KEPT:
+        by_name = len(self._levels) + len(self._flags) + len(self._groups)
+        if by_name + len(self._users) + len(self._limits) > COLUMNS_KEPT:
             self._drop_columns()
 
     def _drop_columns(self) -> None:
-        self._levels, self._flags, self._groups = {}, {}, {}
+        self._levels, self._flags, self._groups, self._users, self._limits = {}, {}, {}, {}, {}
 
     def _bump(self, row: int) -> None:
         self.latest_version += 1
         self.version[row] = self.latest_version
+
+
+def _limit(spec: AgentSpec, use: Use) -> int:
+    kind, name = use
+    return dict(LIMITS[kind](spec)).get(name, UNBOUNDED)
 
 
 _ARRAYS: Final = (

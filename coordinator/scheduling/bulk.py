@@ -254,7 +254,7 @@ class Places:
             snapshot.feasible.rows(needs_of(one.profile), snapshot.agents).take(
                 rows, out=can[at], mode="clip"
             )
-            for predicate in fitting(one.profile):
+            for predicate in fitting(one.profile, snapshot.agents):
                 if predicate.fixed:
                     can[at] &= predicate.holds(one.profile, 0.0, ledger)[rows]
         amounts = np.array([demand_of(one.profile).vector for one in wanted])

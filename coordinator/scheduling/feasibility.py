@@ -23,7 +23,9 @@ from coordinator.scheduling.agents import (
     BoolRow,
     FloatRow,
     IntRow,
+    Use,
     resource_vector,
+    uses_of,
 )
 from coordinator.scheduling.ledger import Ledger
 
@@ -57,12 +59,12 @@ class Standing(NamedTuple):
 
 
 class Passing(NamedTuple):
-    """A predicate on what is free, for the profiles that it `concerns`. `task_s`, the expected duration,
-    decides on the room in queues. Nothing that is booked changes what is `fixed`; of all else `Ledger.fits`
-    says the same for one agent."""
+    """A predicate on what is free, for the profiles that it `concerns`, given which of the tools and models
+    that they use some agent bounds. `task_s`, the expected duration, decides on the room in queues. Nothing
+    that is booked changes what is `fixed`; of all else `Ledger.fits` says the same for one agent."""
 
     reason: str
-    concerns: Callable[[TaskProfile], bool]
+    concerns: Callable[[TaskProfile, tuple[Use, ...]], bool]
     holds: Callable[[TaskProfile, float, Ledger], BoolRow]
     detail: Callable[[TaskProfile, Ledger, IntRow], str]
     fixed: bool = False
@@ -120,10 +122,14 @@ def could_take(needs: Needs, agents: AgentTable, rows: Rows) -> BoolRow:
     return result
 
 
-@lru_cache(maxsize=KINDS_KEPT)
-def fitting(profile: TaskProfile) -> tuple[Passing, ...]:
+def fitting(profile: TaskProfile, agents: AgentTable) -> tuple[Passing, ...]:
     """The predicates of `FITTING` that concern a profile; for most there are none."""
-    return tuple(predicate for predicate in FITTING if predicate.concerns(profile))
+    return _fitting(profile, agents.bounded(uses_of(profile)))
+
+
+@lru_cache(maxsize=KINDS_KEPT)
+def _fitting(profile: TaskProfile, bounded: tuple[Use, ...]) -> tuple[Passing, ...]:
+    return tuple(predicate for predicate in FITTING if predicate.concerns(profile, bounded))
 
 
 def blocked_by(profile: TaskProfile, task_s: float, ledger: Ledger, rows: BoolRow) -> str:
@@ -131,7 +137,7 @@ def blocked_by(profile: TaskProfile, task_s: float, ledger: Ledger, rows: BoolRo
     after which none are left, `IMPOSSIBLE` where there were none to begin with, "" where one can."""
     if not rows.any():
         return IMPOSSIBLE
-    for predicate in (*ROOM, *fitting(profile)):
+    for predicate in (*ROOM, *fitting(profile, ledger.agents)):
         rows = rows & predicate.holds(profile, task_s, ledger)
         if not rows.any():
             return predicate.reason
@@ -242,6 +248,29 @@ def _least_latency(profile: TaskProfile, ledger: Ledger, refused: IntRow) -> str
     return f"needs a latency <= {wanted} ms, the best measured {ledger.latency_ms[refused].min():.1f} ms"
 
 
+def _bounded(kind: str) -> Passing:
+    """The agent takes one more task of the tool or model that this one uses."""
+
+    def use_of(profile: TaskProfile) -> Use:
+        needs = profile.requirements.needs
+        return kind, needs.tool if kind == "tool" else needs.model
+
+    def concerns(profile: TaskProfile, bounded: tuple[Use, ...]) -> bool:
+        return use_of(profile) in bounded
+
+    def holds(profile: TaskProfile, task_s: float, ledger: Ledger) -> BoolRow:
+        has_place: BoolRow = ledger.places(use_of(profile)) > 0
+        return has_place
+
+    def detail(profile: TaskProfile, ledger: Ledger, refused: IntRow) -> str:
+        use, agents = use_of(profile), ledger.agents
+        row = int(refused[np.argmin(agents.users(use)[refused])])
+        held, most = agents.users(use)[row], agents.limits(use)[row]
+        return f"{agents.agent_id(row)}: {held} of at most {most} tasks of the {kind} {use[1]} at once"
+
+    return Passing(f"{kind}_limit", concerns, holds, detail)
+
+
 def _fits(wanted: Resources, offered: IntRow) -> BoolRow:
     """What is not wanted may be overdrawn."""
     needed = resource_vector(wanted)
@@ -280,27 +309,32 @@ STANDING: Final = (
 """Together they decide whether an agent could ever take a task."""
 
 ROOM: Final = (
-    Passing("accepting", lambda profile: True, _accepts, _refusals),
-    Passing("capacity", lambda profile: True, _has_room, _least_busy),
+    Passing("accepting", lambda profile, bounded: True, _accepts, _refusals),
+    Passing("capacity", lambda profile, bounded: True, _has_room, _least_busy),
 )
 """Whether an agent takes anything at all now: what `Ledger.slot_free` and `Ledger.queue_free` say."""
 
 FITTING: Final = (
     Passing(
         "latency",
-        lambda profile: profile.requirements.needs.max_latency_ms > 0,
+        lambda profile, bounded: profile.requirements.needs.max_latency_ms > 0,
         _answers_in_time,
         _least_latency,
         fixed=True,
     ),
     Passing(
         "free_resources",
-        lambda profile: profile.requirements.resources != NO_RESOURCES,
+        lambda profile, bounded: profile.requirements.resources != NO_RESOURCES,
         _fits_now,
         _largest_free,
     ),
+    _bounded("tool"),
+    _bounded("model"),
     Passing(
-        "anti_affinity", lambda profile: bool(profile.requirements.anti_affinity), _is_apart, _groups_held
+        "anti_affinity",
+        lambda profile, bounded: bool(profile.requirements.anti_affinity),
+        _is_apart,
+        _groups_held,
     ),
 )
 """Whether this task fits beside what the agent holds."""

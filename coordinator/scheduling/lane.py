@@ -43,7 +43,7 @@ class Lane:
         self.capable = snapshot.feasible.rows(needs_of(profile), snapshot.agents)
         self._family_price = prices.per_second(policy, profile.family)
         self._price: FloatRow | None = None
-        self._passing = fitting(profile)
+        self._passing = fitting(profile, snapshot.agents)
         self._listed = len(self._family_price) > _ALL_ROWS
         self._rows: NDArray[np.intp] = _NO_ROWS
         self._short_price: FloatRow = self._family_price[:0]
@@ -98,6 +98,8 @@ class Lane:
         times: FloatRow = np.full(len(self._family_price), 1.0 if self.demand.groups else np.inf)
         for column, amount in self.demand.amounts:
             times = np.minimum(times, ledger.free[:, column] // amount)
+        for use in ledger.bounded(self.demand):
+            times = np.minimum(times, ledger.places(use))
         return times
 
     def _priced(self) -> FloatRow:

@@ -240,7 +240,7 @@ class Racing:
         # Who is set free may take nothing new, and what it has to stop counts until it has.
         if not ledger.accepting.item(row) or ledger.held.item(row) >= ledger.credit.item(row):
             return False
-        if not all(one.holds(profile, 0.0, ledger).item(row) for one in fitting(profile)):
+        if not all(one.holds(profile, 0.0, ledger).item(row) for one in fitting(profile, snapshot.agents)):
             return False
         if len(race.live) < most:
             return True
