@@ -127,7 +127,9 @@ class RetryPolicy(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class TaskProfile(msgspec.Struct, frozen=True, array_like=True, cache_hash=True):
-    """What many tasks of a DAG share. Hashable; tasks of one profile are alike to the scheduler."""
+    """What many tasks of a DAG share. Hashable; tasks of one profile are alike to the scheduler.
+    `family_name` is the family of a plug-in, "" for one of the six; then `family` is the one that it is
+    like."""
 
     type: str
     family: TaskFamily = TaskFamily.UNSPECIFIED
@@ -137,6 +139,7 @@ class TaskProfile(msgspec.Struct, frozen=True, array_like=True, cache_hash=True)
     retry: RetryPolicy = RetryPolicy()
     deadline_ms: int = 0
     preemptible: bool = False
+    family_name: str = ""
 
 
 class DataItem(msgspec.Struct, frozen=True, array_like=True):

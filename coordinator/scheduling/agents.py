@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.core.model import AgentLoad, AgentSpec, Resources, TaskProfile
+from coordinator.families.registry import Families
 
 RESOURCE_FIELDS: Final = Resources.__struct_fields__
 """The order of the columns of `total` and `free`."""
@@ -32,6 +33,7 @@ NAMES: Final[Mapping[str, Callable[[AgentSpec], Collection[object]]]] = {
     "permission": lambda spec: spec.permissions,
     "environment": lambda spec: spec.environments,
     "protocol": lambda spec: spec.protocols,
+    "model": lambda spec: spec.cached_models,
     "data": lambda spec: (*spec.data, spec.agent_id, spec.zone),
 }
 """Kinds of names that an agent has; a label is a pair."""
@@ -53,6 +55,7 @@ _FIRST_ROWS: Final = 64
 BoolRow = NDArray[np.bool_]
 IntRow = NDArray[np.int64]
 FloatRow = NDArray[np.float64]
+Rows = NDArray[np.intp] | slice
 
 
 def resource_vector(resources: Resources) -> IntRow:
@@ -86,7 +89,8 @@ class AgentTable:
     agent takes nothing new, "" where it does. `free` and `total` have a column for each of
     `RESOURCE_FIELDS`."""
 
-    def __init__(self) -> None:
+    def __init__(self, families: Families | None = None) -> None:
+        self.families = families or Families()
         self.rows: dict[str, int] = {}
         self.specs: list[AgentSpec | None] = []
         self.ids: list[str] = []
@@ -97,6 +101,9 @@ class AgentTable:
         self.load_version = 0
         """Changes with any agent's measured load."""
         self.version: IntRow = np.zeros(_FIRST_ROWS, np.int64)
+        self.latest_touch = 0
+        self.touched: IntRow = np.zeros(_FIRST_ROWS, np.int64)
+        """Per row the latest change of anything that families see, numbered as they happen."""
         self.present: BoolRow = np.zeros(_FIRST_ROWS, np.bool_)
         self.accepting: BoolRow = np.zeros(_FIRST_ROWS, np.bool_)
         self.epochs: IntRow = np.zeros(_FIRST_ROWS, np.int64)
@@ -198,6 +205,7 @@ class AgentTable:
         self.load_version += 1
         self.load[row] = load_score(load)
         self.latency_ms[row] = load.latency_ms if load.latency_ms >= 0 else 0.0
+        self._touch(row)
 
     def levels(self, capability: str) -> IntRow:
         """Per row the level of this capability, -1 without it."""
@@ -277,9 +285,12 @@ class AgentTable:
         for group in requirements.anti_affinity:
             if group in self._groups:
                 self._groups[group][row] += sign
-        for use in uses_of(profile):
+        uses = uses_of(profile)
+        for use in uses:
             if use in self._users:
                 self._users[use][row] += sign
+        if uses:
+            self._touch(row)
 
     def _new_row(self, agent_id: str) -> int:
         if self._vacant:
@@ -326,6 +337,11 @@ class AgentTable:
     def _bump(self, row: int) -> None:
         self.latest_version += 1
         self.version[row] = self.latest_version
+        self._touch(row)
+
+    def _touch(self, row: int) -> None:
+        self.latest_touch += 1
+        self.touched[row] = self.latest_touch
 
 
 def _limit(spec: AgentSpec, use: Use) -> int:
@@ -334,6 +350,6 @@ def _limit(spec: AgentSpec, use: Use) -> int:
 
 
 _ARRAYS: Final = (
-    "version", "present", "accepting", "epochs", "slots", "credit", "held", "held_s", "speed", "busy_watts",
-    "load", "latency_ms", "total", "free",
+    "version", "touched", "present", "accepting", "epochs", "slots", "credit", "held", "held_s", "speed",
+    "busy_watts", "load", "latency_ms", "total", "free",
 )  # fmt: skip

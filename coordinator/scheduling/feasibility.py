@@ -13,7 +13,6 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from coordinator.core.model import Requirements, Resources, TaskProfile
 from coordinator.scheduling.agents import (
@@ -23,11 +22,13 @@ from coordinator.scheduling.agents import (
     BoolRow,
     FloatRow,
     IntRow,
+    Rows,
     Use,
     resource_vector,
     uses_of,
 )
 from coordinator.scheduling.ledger import Ledger
+from coordinator.scheduling.offers import Offered
 
 KINDS_KEPT: Final = 10_000
 """Kinds of tasks whose feasible agents are remembered; beyond them all are forgotten and found again."""
@@ -38,15 +39,16 @@ REASONS_SHOWN: Final = 5
 IMPOSSIBLE: Final = "impossible"
 """The reason where no agent that is known could ever take a task."""
 
-Rows = NDArray[np.intp] | slice
 _NOBODY: Final[FloatRow] = np.zeros(0)
 
 
 class Needs(NamedTuple):
-    """What decides who may ever take a task: profiles that differ in nothing else share it."""
+    """What decides who may ever take a task: profiles that differ in nothing else share it. `family` is that
+    of a plug-in, "" for one of the six: they have no hard constraints but those that all tasks have."""
 
     type: str
     requirements: Requirements
+    family: str = ""
 
 
 class Standing(NamedTuple):
@@ -73,7 +75,7 @@ class Passing(NamedTuple):
 @lru_cache(maxsize=KINDS_KEPT)
 def needs_of(profile: TaskProfile) -> Needs:
     """The part of a profile that standing predicates look at."""
-    return Needs(profile.type, profile.requirements)
+    return Needs(profile.type, profile.requirements, profile.family_name)
 
 
 class FeasibilityCache:
@@ -193,6 +195,13 @@ def _named(kind: str, wanted: Callable[[Requirements], tuple[Any, ...]]) -> Stan
     return Standing(kind, holds, detail)
 
 
+def _family_takes(needs: Needs, agents: AgentTable, rows: Rows) -> BoolRow:
+    like = agents.present[rows]
+    if not needs.family:
+        return np.ones_like(like)
+    return agents.families.takes(needs.family, needs.requirements, Offered(agents, rows), like)
+
+
 def _optional(name: str) -> tuple[str, ...]:
     return (name,) if name else ()
 
@@ -305,6 +314,7 @@ STANDING: Final = (
     _named("permission", lambda wanted: wanted.needs.permissions),
     _named("environment", lambda wanted: _optional(wanted.needs.environment)),
     _named("protocol", lambda wanted: _optional(wanted.needs.protocol)),
+    Standing("family", _family_takes, lambda needs, agents, refused: agents.families.refusal(needs.family)),
 )
 """Together they decide whether an agent could ever take a task."""
 

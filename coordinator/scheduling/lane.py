@@ -43,6 +43,9 @@ class Lane:
         self.capable = snapshot.feasible.rows(needs_of(profile), snapshot.agents)
         self._family_price = prices.per_second(policy, profile.family)
         self._price: FloatRow | None = None
+        setup = snapshot.affinity.setup_s(profile)
+        self._setup = None if setup is None else policy.weights.time * setup
+        """By row, what comes to the price of the work; None where that is the same everywhere."""
         self._passing = fitting(profile, snapshot.agents)
         self._listed = len(self._family_price) > _ALL_ROWS
         self._rows: NDArray[np.intp] = _NO_ROWS
@@ -85,8 +88,7 @@ class Lane:
     def queue_costs(self, work_s: float) -> FloatRow:
         """By row, what a brief task of so much work costs, infinite where it cannot be given now."""
         around = self._round
-        costs: FloatRow = self._priced() * work_s
-        costs += around.base
+        costs = self._costs(work_s, AT_ONCE)
         costs[~around.open] = np.inf
         for predicate in self._passing:
             costs[~predicate.holds(self.profile, 0.0, around.ledger)] = np.inf
@@ -116,6 +118,8 @@ class Lane:
     def _costs(self, work_s: float, arrivals: Arrivals) -> FloatRow:
         costs: FloatRow = self._priced() * work_s
         costs += self._round.base
+        if self._setup is not None:
+            costs += self._setup
         if arrivals is AT_ONCE:
             return costs
         time, communication = self._weights.time, self._weights.communication
@@ -133,14 +137,15 @@ class Lane:
         while True:
             costs = self._short_price * work_s
             costs += self._round.base.take(self._rows)
+            if self._setup is not None:
+                costs += self._setup.take(self._rows)
             at = int(costs.argmin()) if len(costs) else NOWHERE
             if at != NOWHERE and costs.item(at) <= self._bound * min(1.0, work_s / self._bound_work_s):
                 return self._rows.item(at) if costs.item(at) < np.inf else NOWHERE
             self._make_shortlist(work_s)
 
     def _make_shortlist(self, work_s: float) -> None:
-        costs = self._priced() * work_s
-        costs += self._round.base
+        costs = self._costs(work_s, AT_ONCE)
         order = np.argpartition(costs, self._shortlist)
         self._rows = order[: self._shortlist]
         self._bound = costs.item(order.item(self._shortlist))
