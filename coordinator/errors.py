@@ -227,7 +227,7 @@ class ConfigError(CoordinatorError):
     reason = "CONFIG"
 
 
-class PluginFailed(ConfigError):
+class PluginFailed(CoordinatorError):
     """A plug-in cannot be loaded, is not what its entry point says, or failed when it was asked; the message
     names it."""
 

@@ -32,6 +32,7 @@ class Families:
             if family.name in self._by_name:
                 raise PluginFailed(f"there are two families named {family.name!r}", name=family.name)
             self._by_name[family.name] = family
+        self._of_six = {family: self._by_name.get(family.name.lower()) for family in TaskFamily}
         self.faults: dict[str, str] = {}
         """By family, what went wrong when it was last asked."""
 
@@ -53,7 +54,8 @@ class Families:
 
     def of(self, profile: TaskProfile) -> Family | None:
         """That of a task; None if this node does not know it."""
-        return self._by_name.get(profile.family_name or profile.family.name.lower())
+        name = profile.family_name
+        return self._by_name.get(name) if name else self._of_six[profile.family]
 
     def check(self, family: Family, requirements: Requirements) -> str:
         """What the family has against these requirements, "" if nothing. Raises PluginFailed."""

@@ -19,7 +19,7 @@ from coordinator.scheduling.offers import Offered
 MODEL_LOAD_S: Final = 10.0
 """What loading a model of unknown size takes where the operator does not say."""
 
-_EQUAL_S: Final = 1e-6
+_EQUAL_S: Final = 2e-3
 """Costs that differ by less tell agents not apart."""
 
 KINDS_KEPT: Final = 10_000
