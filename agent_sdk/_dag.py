@@ -11,7 +11,6 @@ from typing import Any, Literal
 Priority = Literal["low", "medium", "high", "urgent"]
 FailurePolicy = Literal["continue", "fail_fast"]
 Backoff = Literal["fixed", "linear", "exponential"]
-Family = Literal["model", "tool", "compute", "io", "communication", "hybrid"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,8 +112,10 @@ class Task:
 
     `payload` reaches the handler as bytes: text as UTF-8, anything else but bytes as JSON, None as nothing.
     `timeout_s` bounds one attempt from its start (None: the server's default, 300 s). `expected_s` is an
-    estimate of one attempt, which placement uses until it has measured its own. `family` is by default that
-    of the needs in `requires`; `priority` by default that of the DAG. A `deadline` needs a time zone.
+    estimate of one attempt, which placement uses until it has measured its own. `family` is model, tool,
+    compute, io, communication, hybrid, or what a plug-in of the server adds, by default that of the needs in
+    `requires`; `retry` by default that of the family, `priority` that of the DAG. A `deadline` needs a time
+    zone.
     """
 
     id: str
@@ -125,13 +126,13 @@ class Task:
     outputs: Sequence[str | Data] = ()
     priority: Priority | None = None
     timeout_s: float | None = None
-    retry: Retry = Retry()
+    retry: Retry | None = None
     requires: Requires = Requires()
     expected_s: float = 0.0
     deadline: datetime | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
-    family: Family | None = None
+    family: str | None = None
     parent_id: str = ""
     preemptible: bool = False
 

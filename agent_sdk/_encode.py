@@ -44,7 +44,6 @@ _DAG_STATES = {
     name.removeprefix("DAG_STATE_"): number for name, number in common_pb2.DagState.items() if number
 }
 
-_NO_RETRY = Retry()
 _NO_REQUIREMENTS = Requires()
 _NO_RESOURCES = Resources()
 
@@ -76,10 +75,12 @@ def task_spec(task: Task) -> common_pb2.TaskSpec:
 
 
 def _task_spec(task: Task) -> common_pb2.TaskSpec:
+    family = _family(task)
     return common_pb2.TaskSpec(
         id=task.id,
         type=task.type,
-        family=_family(task),
+        family=_FAMILIES.get(family, common_pb2.TASK_FAMILY_UNSPECIFIED),
+        family_name="" if family in _FAMILIES else family,
         payload=to_bytes(task.payload, "payload"),
         depends_on=task.depends_on,
         inputs=[_data_item(item) for item in task.inputs],
@@ -92,7 +93,7 @@ def _task_spec(task: Task) -> common_pb2.TaskSpec:
         ),
         deadline_ms=_deadline_ms(task.deadline),
         timeout_ms=_ms(task.timeout_s or 0.0, "timeout_s"),
-        retry=None if task.retry == _NO_RETRY else _retry(task.retry),
+        retry=None if task.retry is None else _retry(task.retry),
         expected_ms=_ms(task.expected_s, "expected_s"),
         labels=task.labels,
         metadata=task.metadata,
@@ -183,15 +184,16 @@ def _requirements(requires: Requires) -> common_pb2.Requirements:
     return wire
 
 
-def _family(task: Task) -> common_pb2.TaskFamily.ValueType:
+def _family(task: Task) -> str:
+    """As stated, which the server judges: a plug-in may have brought it; else that of the needs, if any."""
     if task.family is not None:
-        return _choice(_FAMILIES, task.family, "family")
+        return task.family
     if task.requires is _NO_REQUIREMENTS:
-        return common_pb2.TASK_FAMILY_UNSPECIFIED
-    needed = [family for name, family in _FAMILIES.items() if getattr(task.requires, name, None) is not None]
+        return ""
+    needed = [name for name in _FAMILIES if getattr(task.requires, name, None) is not None]
     if len(needed) > 1:
-        return common_pb2.TASK_FAMILY_HYBRID
-    return needed[0] if needed else common_pb2.TASK_FAMILY_UNSPECIFIED
+        return "hybrid"
+    return needed[0] if needed else ""
 
 
 def _data_item(item: str | Data) -> common_pb2.DataItem:

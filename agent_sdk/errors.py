@@ -184,6 +184,12 @@ class OutOfSpace(QuorumflowError):
     default_reason = "OUT_OF_SPACE"
 
 
+class PluginFailed(QuorumflowError):
+    """The family of a task is that of a plug-in, which failed to check it on the coordinator."""
+
+    default_reason = "PLUGIN_FAILED"
+
+
 class DeadlineExceeded(QuorumflowError):
     """The time that the caller gave is over. A write may or may not have been carried out: the same request
     id tells."""

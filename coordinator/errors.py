@@ -227,6 +227,13 @@ class ConfigError(CoordinatorError):
     reason = "CONFIG"
 
 
+class PluginFailed(CoordinatorError):
+    """A plug-in cannot be loaded, is not what its entry point says, or failed when it was asked; the message
+    names it."""
+
+    reason = "PLUGIN_FAILED"
+
+
 class StartFailed(CoordinatorError):
     """A port, directory or lock that the process needs cannot be had."""
 

@@ -23,7 +23,10 @@ FUNCTION_LINES = 50
 CODE = ("coordinator", "agent_sdk", "chaos", "bench", "tools", "examples", "tests")
 DOCUMENTED = ("coordinator", "agent_sdk", "chaos")
 MAY_PRINT = ("coordinator/cli", "bench", "tools", "examples", "tests")
-PURE = ("coordinator/core", "coordinator/dag", "coordinator/scheduling", "coordinator/forecast")
+PURE = (
+    "coordinator/core", "coordinator/families", "coordinator/dag", "coordinator/scheduling",
+    "coordinator/forecast",
+)  # fmt: skip
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "misc", "common"}
 IMPURE_MODULES = {
     "asyncio", "concurrent", "contextvars", "ctypes", "datetime", "fcntl", "glob", "grpc", "http",

@@ -276,7 +276,10 @@ class _Stream:
         if dag is None:
             raise errors.StaleFence("the DAG of the attempt that adds tasks has ended", key=spawn.parent.key)
         drafts = [convert.task_from_proto(task) for task in spawn.tasks]
-        return build_additions(drafts, dag.record.header, len(dag.tasks), self._node.config.limits)
+        node = self._node
+        return build_additions(
+            drafts, dag.record.header, len(dag.tasks), node.config.limits, node.plugins.families
+        )
 
     def _background(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

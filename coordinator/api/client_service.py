@@ -189,7 +189,7 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         return await self._node.propose(last, Submitted)
 
     def _build(self, header: DagHeader, specs: list[common_pb2.TaskSpec]) -> BuiltDag:
-        return build(convert.draft_from_proto(header, specs), self._limits)
+        return build(convert.draft_from_proto(header, specs), self._limits, self._node.plugins.families)
 
     def _page_size(self, asked: int) -> int:
         return min(asked or self._limits.page_size, self._limits.page_size)

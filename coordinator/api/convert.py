@@ -78,12 +78,13 @@ def task_from_proto(spec: common_pb2.TaskSpec) -> TaskDraft:
         priority=spec.priority,
         deadline_ms=spec.deadline_ms,
         timeout_ms=spec.timeout_ms,
-        retry=_retry(spec.retry) if spec.HasField("retry") else RetryPolicy(),
+        retry=_retry(spec.retry) if spec.HasField("retry") else None,
         expected_ms=spec.expected_ms,
         labels=pairs(spec.labels),
         metadata=pairs(spec.metadata),
         parent_id=spec.parent_id,
         preemptible=spec.preemptible,
+        family_name=spec.family_name,
     )
 
 
@@ -116,17 +117,13 @@ def _task_to_proto(task: TaskDraft) -> common_pb2.TaskSpec:
         priority=common_pb2.Priority.ValueType(task.priority),
         deadline_ms=task.deadline_ms,
         timeout_ms=task.timeout_ms,
-        retry=common_pb2.RetryPolicy(
-            max_attempts=task.retry.max_attempts,
-            backoff=common_pb2.Backoff.ValueType(task.retry.backoff),
-            delay_ms=task.retry.delay_ms,
-            max_delay_ms=task.retry.max_delay_ms,
-        ),
+        retry=None if task.retry is None else _retry_to_proto(task.retry),
         expected_ms=task.expected_ms,
         labels=dict(task.labels),
         metadata=dict(task.metadata),
         parent_id=task.parent_id,
         preemptible=task.preemptible,
+        family_name=task.family_name,
     )
 
 
@@ -150,6 +147,15 @@ def _retry(policy: common_pb2.RetryPolicy) -> RetryPolicy:
         backoff=known(Backoff, policy.backoff or Backoff.FIXED),
         delay_ms=policy.delay_ms,
         max_delay_ms=policy.max_delay_ms or defaults.max_delay_ms,
+    )
+
+
+def _retry_to_proto(retry: RetryPolicy) -> common_pb2.RetryPolicy:
+    return common_pb2.RetryPolicy(
+        max_attempts=retry.max_attempts,
+        backoff=common_pb2.Backoff.ValueType(retry.backoff),
+        delay_ms=retry.delay_ms,
+        max_delay_ms=retry.max_delay_ms,
     )
 
 
@@ -355,6 +361,7 @@ def work_to_proto(work: Work) -> agent_pb2.Assignment:
         timeout_ms=profile.timeout_ms,
         expected_ms=task.expected_ms,
         family=common_pb2.TaskFamily.ValueType(profile.family),
+        family_name=profile.family_name,
     )
     if work.checkpoint:
         message.checkpoint = work.checkpoint

@@ -33,6 +33,7 @@ class Exit(IntEnum):
 _EXITS: Final[dict[type[Exception], Exit]] = {
     errors.InvalidRequest: Exit.INVALID,
     errors.ConfigError: Exit.INVALID,
+    errors.PluginFailed: Exit.INVALID,
     errors.LimitExceeded: Exit.REFUSED,
     errors.NotFound: Exit.NOT_FOUND,
     errors.AlreadyExists: Exit.REFUSED,

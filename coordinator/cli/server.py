@@ -20,6 +20,7 @@ from coordinator.cli.output import print_rows
 from coordinator.cli.program import Program
 from coordinator.config import DEFAULT, Given, load, settings
 from coordinator.errors import ConfigError, CoordinatorError
+from coordinator.plugins import wanted
 
 _FLAGS: Final = (
     "node_id", "cluster_id", "cluster_nodes", "data_dir", "listen_host", "advertise_host", "grpc_port",
@@ -84,7 +85,8 @@ def serve(file: Path | None, assignments: tuple[str, ...], **flags: str | None) 
 @config_options
 def config(file: Path | None, assignments: tuple[str, ...], **flags: str | None) -> None:
     """Check the configuration, and print every setting with its value and where it came from."""
-    _, given = load(file, os.environ, _given(assignments, flags))
+    checked, given = load(file, os.environ, _given(assignments, flags))
+    wanted(checked.scheduling)
     rows = []
     for key, setting in settings().items():
         value, source = given.get(key, Given(setting.default, DEFAULT))

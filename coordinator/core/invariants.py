@@ -7,13 +7,13 @@ failure explains itself.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 
 from coordinator.core.lifecycle import HELD, TERMINAL
 from coordinator.core.limits import LIVE_ATTEMPTS, UNANSWERED_WRITES
 from coordinator.core.model import (
-    NO_RESOURCES,
     Agent,
     AgentSpec,
     AgentState,
@@ -25,6 +25,7 @@ from coordinator.core.model import (
     Task,
     TaskState,
 )
+from coordinator.core.requirements import NOTHING_TAKEN, Taken, taken_by
 
 _BAD_ENDS = (TaskState.FAILED, TaskState.CANCELLED)
 
@@ -123,6 +124,9 @@ def _agent(state: State, agent: Agent) -> Iterator[str]:
     for field, counted in zip(Resources.__struct_fields__, agent.taken, strict=True):
         if counted != sum(getattr(one, field) for one in taken):
             yield f"{name}: {counted} {field} counted as taken, of which its attempts know nothing"
+    for kind, counts in (("tool", agent.tools), ("model", agent.models)):
+        if counts != Counter(used for one in taken if (used := getattr(one, kind))):
+            yield f"{name}: counts {counts} by {kind}, of which its attempts know nothing"
     if record.state in (AgentState.LOST, AgentState.STOPPED) and (agent.held or record.stopping):
         yield f"{name}: {record.state.name} and holds {len(agent.held) + len(record.stopping)} attempts"
 
@@ -205,8 +209,15 @@ class Watch:
             offered = getattr(record.spec.resources, field)
             if used > offered and any(getattr(one, field) for one in gained):
                 yield f"agent {name}: given {used} of {offered} {field}"
+        for kind, counts, limits in (
+            ("tool", agent.tools, record.spec.tool_limits),
+            ("model", agent.models, record.spec.model_limits),
+        ):
+            for of, most in limits:
+                if counts.get(of, 0) > most and any(getattr(one, kind) == of for one in gained):
+                    yield f"agent {name}: given {counts[of]} tasks of the {kind} {of}, at most {most}"
 
 
-def _needs(state: State, key: int) -> Resources:
+def _needs(state: State, key: int) -> Taken:
     task = state.task(key)
-    return NO_RESOURCES if task is None else task.profile.requirements.resources
+    return NOTHING_TAKEN if task is None else taken_by(task.profile.requirements)

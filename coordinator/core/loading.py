@@ -24,6 +24,7 @@ from coordinator.core.model import (
     TaskRecord,
     TaskState,
 )
+from coordinator.core.requirements import taken_by
 
 _REBUILT_AT_ONCE: Final = 1_000
 """Tasks brought up to date in one step."""
@@ -100,14 +101,14 @@ def rebuild_state(
     for writer in sorted(writers, key=lambda one: one.used):
         state.kv.writers[writer.writer] = writer
     for agent in state.agents.values():
-        for resources in agent.record.stopping.values():
-            agent.take(resources)
+        for taken in agent.record.stopping.values():
+            agent.take(taken)
     for dag in state.dags.values():
         for task in dag.tasks:
             for attempt in task.live:
                 agent = state.agents[attempt.agent]
                 agent.held[task.key] = attempt.number
-                agent.take(task.profile.requirements.resources)
+                agent.take(taken_by(task.profile.requirements))
     return state
 
 

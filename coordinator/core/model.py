@@ -16,6 +16,10 @@ import msgspec
 
 from coordinator.core.answers import RequestRecord
 from coordinator.core.keyspace import KeySpace
+from coordinator.core.requirements import NO_RESOURCES, NOTHING_TAKEN, Taken, has_place
+from coordinator.core.requirements import FamilyNeeds as FamilyNeeds
+from coordinator.core.requirements import Requirements as Requirements
+from coordinator.core.requirements import Resources as Resources
 
 INDEX_BITS: Final = 24
 INDEX_MASK: Final = (1 << INDEX_BITS) - 1
@@ -125,46 +129,10 @@ class RetryPolicy(msgspec.Struct, frozen=True, array_like=True, gc=False):
     max_delay_ms: int = 60_000
 
 
-class Resources(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What a task takes while an agent holds it, or an agent has in all."""
-
-    milli_cores: int = 0
-    memory_bytes: int = 0
-    gpu_memory_bytes: int = 0
-    disk_bytes: int = 0
-    bandwidth_bps: int = 0
-
-
-NO_RESOURCES: Final = Resources()
-
-
-class FamilyNeeds(msgspec.Struct, frozen=True, array_like=True):
-    """Requirements by task family, B1; empty or zero means no need."""
-
-    model: str = ""
-    model_version: str = ""
-    batchable: bool = False
-    tool: str = ""
-    permissions: tuple[str, ...] = ()
-    environment: str = ""
-    data_location: str = ""
-    max_latency_ms: int = 0
-    protocol: str = ""
-
-
-class Requirements(msgspec.Struct, frozen=True, array_like=True, cache_hash=True):
-    """Hard constraints on the agent. `capabilities` are (name, least level) pairs, `labels` (name, value)
-    pairs, both sorted."""
-
-    resources: Resources = Resources()
-    capabilities: tuple[tuple[str, int], ...] = ()
-    labels: tuple[tuple[str, str], ...] = ()
-    anti_affinity: tuple[str, ...] = ()
-    needs: FamilyNeeds = FamilyNeeds()
-
-
 class TaskProfile(msgspec.Struct, frozen=True, array_like=True, cache_hash=True):
-    """What many tasks of a DAG share. Hashable; tasks of one profile are alike to the scheduler."""
+    """What many tasks of a DAG share. Hashable; tasks of one profile are alike to the scheduler.
+    `family_name` is the family of a plug-in, "" for one of the six; then `family` is the one that it is
+    like."""
 
     type: str
     family: TaskFamily = TaskFamily.UNSPECIFIED
@@ -174,6 +142,7 @@ class TaskProfile(msgspec.Struct, frozen=True, array_like=True, cache_hash=True)
     retry: RetryPolicy = RetryPolicy()
     deadline_ms: int = 0
     preemptible: bool = False
+    family_name: str = ""
 
 
 class DataItem(msgspec.Struct, frozen=True, array_like=True):
@@ -403,14 +372,14 @@ class AgentRecord(msgspec.Struct, array_like=True):
     """What is stored of an agent. `epoch` is its latest session, numbered higher than every session before
     it, also those of agents that were forgotten; `since_ms` is when it came into its state. `stopping` are
     the attempts, as (key, number), that were taken from it and whose end it has not yet reported: they still
-    take their resources."""
+    take what they took."""
 
     spec: AgentSpec
     epoch: int
     state: AgentState
     since_ms: int
     drain: Drain = Drain.NONE
-    stopping: dict[tuple[int, int], Resources] = {}
+    stopping: dict[tuple[int, int], Taken] = {}
 
 
 class AgentStats(msgspec.Struct, array_like=True, gc=False):
@@ -421,28 +390,42 @@ class AgentStats(msgspec.Struct, array_like=True, gc=False):
 
 
 class Agent(msgspec.Struct):
-    """An agent in memory. `held` maps the keys of its live attempts to their numbers, and `taken` is the sum
-    of what those and the stopping ones take, in the order of `Resources`; both follow from the tasks."""
+    """An agent in memory. `held` maps the keys of its live attempts to their numbers. `taken` is the sum of
+    the resources that those and the stopping ones take, in the order of `Resources`; `tools` and `models`
+    count those of them that use each. All of it follows from the tasks."""
 
     record: AgentRecord
     held: dict[int, int] = {}
     taken: list[int] = msgspec.field(default_factory=lambda: [0] * len(NO_RESOURCES.__struct_fields__))
+    tools: dict[str, int] = {}
+    models: dict[str, int] = {}
     stats: AgentStats = msgspec.field(default_factory=AgentStats)
     load: AgentLoad = AgentLoad()
 
-    def take(self, needed: Resources, times: int = 1) -> None:
+    def take(self, needed: Taken, times: int = 1) -> None:
         """Count what an attempt takes; with `times` -1, takes no more."""
-        if needed != NO_RESOURCES:
-            for at, amount in enumerate(msgspec.structs.astuple(needed)):
-                self.taken[at] += times * amount
+        if needed == NOTHING_TAKEN:
+            return
+        for at, name in enumerate(NO_RESOURCES.__struct_fields__):
+            self.taken[at] += times * getattr(needed, name)
+        for name, users in ((needed.tool, self.tools), (needed.model, self.models)):
+            if name:
+                users[name] = users.get(name, 0) + times
+                if not users[name]:
+                    del users[name]
 
-    def has_room_for(self, needed: Resources) -> bool:
+    def has_room_for(self, needed: Taken) -> bool:
         """Whether one more attempt fits beside what is taken."""
-        if needed == NO_RESOURCES:
+        if needed == NOTHING_TAKEN:
             return True
-        offered = msgspec.structs.astuple(self.record.spec.resources)
-        amounts = zip(msgspec.structs.astuple(needed), self.taken, offered, strict=True)
-        return all(not amount or amount + taken <= most for amount, taken, most in amounts)
+        spec = self.record.spec
+        for at, name in enumerate(NO_RESOURCES.__struct_fields__):
+            amount = getattr(needed, name)
+            if amount and amount + self.taken[at] > getattr(spec.resources, name):
+                return False
+        return has_place(self.tools, needed.tool, spec.tool_limits) and has_place(
+            self.models, needed.model, spec.model_limits
+        )
 
 
 class FinishedDag(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -24,6 +24,7 @@ from coordinator.core.model import (
     TaskState,
 )
 from coordinator.core.outcome import AgentEvent, DagEvent, Effects, Event, KvEvent, Table, TaskEvent, Write
+from coordinator.core.requirements import taken_by
 
 _WASTED = frozenset({AttemptOutcome.LOST, AttemptOutcome.REJECTED})
 _TAKEN_AWAY = frozenset({AttemptOutcome.RESCHEDULED, AttemptOutcome.PREEMPTED})
@@ -121,7 +122,7 @@ class Transaction:
         alone = task.state is TaskState.READY or not task.live
         task.attempts = (*_remembered(task.attempts), attempt)
         agent.held[task.key] = task.attempt
-        agent.take(task.profile.requirements.resources)
+        agent.take(taken_by(task.profile.requirements))
         if alone:
             task.progress = 0.0
             self.move(task, TaskState.ASSIGNED)
@@ -243,7 +244,7 @@ class Transaction:
         attempt.reason = reason[:REASON_CHARS]
         agent = self.state.agents[attempt.agent]
         del agent.held[task.key]
-        agent.take(task.profile.requirements.resources, -1)
+        agent.take(taken_by(task.profile.requirements), -1)
         if outcome is AttemptOutcome.COMPLETED:
             agent.stats.completed += 1
         elif outcome in (AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT):
@@ -254,9 +255,9 @@ class Transaction:
         """End a live attempt that its agent may be at: it is told to stop."""
         self._close(task, attempt, outcome, reason)
         agent = self.state.agents[attempt.agent]
-        resources = task.profile.requirements.resources
-        agent.record.stopping[task.key, attempt.number] = resources
-        agent.take(resources)
+        taken = taken_by(task.profile.requirements)
+        agent.record.stopping[task.key, attempt.number] = taken
+        agent.take(taken)
         self.touch_agent(agent)
         self.effects.halt.append((attempt.agent, task.key, attempt.number, reason))
 
@@ -300,9 +301,9 @@ class Transaction:
 
     def stopped(self, agent: Agent, key: int, number: int) -> None:
         """The agent is rid of an attempt that was taken from it, if this is one."""
-        resources = agent.record.stopping.pop((key, number), None)
-        if resources is not None:
-            agent.take(resources, -1)
+        taken = agent.record.stopping.pop((key, number), None)
+        if taken is not None:
+            agent.take(taken, -1)
             self.touch_agent(agent)
 
     # --- DAGs -----------------------------------------------------------------------------------------------

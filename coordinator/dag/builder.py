@@ -20,6 +20,10 @@ from coordinator.dag.edges import find_predecessors, order_tasks
 from coordinator.dag.limits import DagLimits
 from coordinator.dag.profiles import ProfileTable
 from coordinator.errors import InvalidRequest
+from coordinator.families.registry import Families
+
+OWN_FAMILIES: Final = Families()
+"""Those that every node knows."""
 
 _TASK_OVERHEAD: Final = 32
 """Bytes that a task takes in an encoded block beside its texts, payload and dependencies, rounded up."""
@@ -36,19 +40,19 @@ class BuiltDag(msgspec.Struct, frozen=True):
     block: TaskBlock
 
 
-def build(draft: DagDraft, limits: DagLimits) -> BuiltDag:
+def build(draft: DagDraft, limits: DagLimits, families: Families = OWN_FAMILIES) -> BuiltDag:
     """Check the draft and put it into its final form. The same draft gives the same result.
 
     Raises:
-        InvalidRequest: an empty DAG, id or type, or a value out of its range.
-        DagCycle, UnknownDependency, DuplicateTaskId, DuplicateProducer, LimitExceeded
+        InvalidRequest: an empty DAG, id or type, a value out of its range, or what its family refuses.
+        DagCycle, UnknownDependency, DuplicateTaskId, DuplicateProducer, LimitExceeded, PluginFailed
     """
     check_header(draft.header, limits)
     tasks = draft.tasks
     if not tasks:
         raise InvalidRequest(f"the DAG {draft.header.dag_id!r} has no tasks: give it at least one")
     _check_tasks(tasks, limits)
-    table = ProfileTable(draft.header, limits)
+    table = ProfileTable(draft.header, limits, families)
     positions = [table.position(task) for task in tasks]
     predecessors = find_predecessors(tasks, limits)
     order = order_tasks(tasks, predecessors)
@@ -57,7 +61,11 @@ def build(draft: DagDraft, limits: DagLimits) -> BuiltDag:
 
 
 def build_additions(
-    drafts: Sequence[TaskDraft], header: DagHeader, present: int, limits: DagLimits
+    drafts: Sequence[TaskDraft],
+    header: DagHeader,
+    present: int,
+    limits: DagLimits,
+    families: Families = OWN_FAMILIES,
 ) -> list[NewTask]:
     """Tasks that a running one adds to its DAG of this `header`, which has `present` tasks; in topological
     order.
@@ -66,12 +74,12 @@ def build_additions(
     applied. An input makes an edge only to a task of the list.
 
     Raises:
-        InvalidRequest, DagCycle, DuplicateTaskId, DuplicateProducer, LimitExceeded
+        InvalidRequest, DagCycle, DuplicateTaskId, DuplicateProducer, LimitExceeded, PluginFailed
     """
     if not drafts:
         raise InvalidRequest("no tasks to add: give at least one")
     _check_tasks(drafts, limits, present)
-    table = ProfileTable(header, limits)
+    table = ProfileTable(header, limits, families)
     positions = [table.position(task) for task in drafts]
     predecessors = find_predecessors(drafts, limits, closed=False)
     profiles = table.profiles

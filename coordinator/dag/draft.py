@@ -8,10 +8,12 @@ from coordinator.core.model import DagHeader, DataItem, Requirements, RetryPolic
 
 
 class TaskDraft(msgspec.Struct, frozen=True):
-    """One task. Durations in ms, sizes in bytes, `deadline_ms` a Unix time.
+    """One task. Durations in ms, sizes in bytes, `deadline_ms` a Unix time. `family_name` names the family of
+    a plug-in in place of one of the six.
 
     Zero stands for: the DAG's (`priority`, `deadline_ms`), the default (`timeout_ms`), no estimate
-    (`expected_ms`). `depends_on` are task ids; an input that another task outputs is a dependency too.
+    (`expected_ms`); None for the family's (`retry`). `depends_on` are task ids; an input that another task
+    outputs is a dependency too.
     """
 
     id: str
@@ -25,12 +27,13 @@ class TaskDraft(msgspec.Struct, frozen=True):
     priority: int = 0
     deadline_ms: int = 0
     timeout_ms: int = 0
-    retry: RetryPolicy = RetryPolicy()
+    retry: RetryPolicy | None = None
     expected_ms: int = 0
     labels: tuple[tuple[str, str], ...] = ()
     metadata: tuple[tuple[str, str], ...] = ()
     parent_id: str = ""
     preemptible: bool = False
+    family_name: str = ""
 
 
 class DagDraft(msgspec.Struct, frozen=True):

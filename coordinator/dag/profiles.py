@@ -6,10 +6,20 @@ from typing import Final
 
 import msgspec
 
-from coordinator.core.model import DagHeader, Priority, Requirements, Resources, RetryPolicy, TaskProfile
+from coordinator.core.model import (
+    DagHeader,
+    Priority,
+    Requirements,
+    Resources,
+    RetryPolicy,
+    TaskFamily,
+    TaskProfile,
+)
 from coordinator.dag.draft import TaskDraft
 from coordinator.dag.limits import DagLimits
 from coordinator.errors import InvalidRequest
+from coordinator.families.family import Family
+from coordinator.families.registry import Families
 
 _LARGEST: Final = (1 << 63) - 1
 """Amounts are added up in 64 bits by the scheduler."""
@@ -18,14 +28,16 @@ _LARGEST: Final = (1 << 63) - 1
 class ProfileTable:
     """The profiles of one DAG, in the order in which they were first met."""
 
-    def __init__(self, header: DagHeader, limits: DagLimits) -> None:
+    def __init__(self, header: DagHeader, limits: DagLimits, families: Families) -> None:
         self._header = header
         self._limits = limits
+        self._families = families
         self._positions: dict[TaskProfile, int] = {}
         self._met: dict[tuple[object, ...], int] = {}
 
     def position(self, task: TaskDraft) -> int:
-        """Where the task's profile stands in `profiles`. Raises InvalidRequest or LimitExceeded."""
+        """Where the task's profile stands in `profiles`. Raises InvalidRequest, LimitExceeded,
+        PluginFailed."""
         asked = (
             task.type,
             task.family,
@@ -35,6 +47,7 @@ class ProfileTable:
             task.retry,
             task.deadline_ms,
             task.preemptible,
+            task.family_name,
         )
         position = self._met.get(asked)
         if position is None:
@@ -62,20 +75,31 @@ class ProfileTable:
                 task, f"its timeout of {task.timeout_ms} or deadline of {task.deadline_ms} ms is negative"
             )
         limits.check("max_timeout_ms", task.timeout_ms, "its timeout in ms", task.id)
+        family = self._family(task)
+        requirements = _checked_requirements(task, limits)
+        if complaint := self._families.check(family, requirements):
+            raise _refused(task, f"it is of the family {family.name}, and {complaint}")
         return TaskProfile(
             type=task.type,
-            family=task.family,
-            requirements=_checked_requirements(task, limits),
+            family=family.like,
+            requirements=requirements,
             priority=Priority(task.priority or self._header.priority),
             timeout_ms=task.timeout_ms or limits.default_timeout_ms,
-            retry=_checked_retry(task, limits),
+            retry=family.retry if task.retry is None else _checked_retry(task, task.retry, limits),
             deadline_ms=task.deadline_ms or self._header.deadline_ms,
             preemptible=task.preemptible,
+            family_name="" if family.name == family.like.name.lower() else family.name,
         )
 
+    def _family(self, task: TaskDraft) -> Family:
+        given = task.family.name.lower()
+        family = self._families.named(task.family_name or given)
+        if task.family is not TaskFamily.UNSPECIFIED and task.family is not family.like:
+            raise _refused(task, f"it is of the family {family.name}, which is not like {given}: name one")
+        return family
 
-def _checked_retry(task: TaskDraft, limits: DagLimits) -> RetryPolicy:
-    retry = task.retry
+
+def _checked_retry(task: TaskDraft, retry: RetryPolicy, limits: DagLimits) -> RetryPolicy:
     if retry.max_attempts < 1:
         raise _refused(
             task, f"it may make {retry.max_attempts} attempts: the first one counts, so give at least 1"

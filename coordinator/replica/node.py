@@ -58,6 +58,7 @@ class Node:
         self.config = config
         self._clock = TermClock(around.wall_ms)
         self._slow_models = around.slow_models
+        self.plugins = around.plugins
         self.draining = False
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -259,7 +260,8 @@ class Node:
             self._clock.now_ms,
             look_ahead_ms=self.config.agents.look_ahead_ms,
             opened_after=self.applier.state.machine.sequence,
-            policy_name=self.config.scheduling.policy,
+            scheduling=self.config.scheduling,
+            plugins=self.plugins,
             load=self.config.load,
         )
         return Leader(

@@ -11,20 +11,26 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
+import structlog
+
 from coordinator.core.commands import Assign, Choice, Command
 from coordinator.core.model import AgentLoad, State, Task, TaskState
 from coordinator.core.outcome import Done, Effects, Reply
 from coordinator.errors import CoordinatorError, QueueFull
+from coordinator.plugins import Plugins
 from coordinator.scheduling.explain import Explanation, explain
 from coordinator.scheduling.graphs import Expected
 from coordinator.scheduling.load_settings import LoadSettings
 from coordinator.scheduling.lookahead import LookAhead
 from coordinator.scheduling.mirror import GONE, Mirror
 from coordinator.scheduling.overload import LoadView
-from coordinator.scheduling.policies import DEFAULT, policy
+from coordinator.scheduling.policies import policy
 from coordinator.scheduling.scheduler import Scheduler
+from coordinator.scheduling.settings import SchedulingSettings
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.solver import PlanLimits
+
+_log = structlog.get_logger(__name__)
 
 _ROUNDS_IN_FLIGHT: Final = 4
 _LIMITS: Final = PlanLimits(max_choices=2_000)
@@ -48,15 +54,21 @@ class Placement:
         *,
         look_ahead_ms: int,
         opened_after: int,
-        policy_name: str = DEFAULT,
+        scheduling: SchedulingSettings | None = None,
+        plugins: Plugins | None = None,
         load: LoadSettings | None = None,
     ) -> None:
+        scheduling, plugins = scheduling or SchedulingSettings(), plugins or Plugins()
         self._state = state
         self._submit = submit
         self._now_ms = now_ms
-        self._snapshot = Snapshot(LookAhead(seconds=look_ahead_ms / 1000))
+        self._snapshot = Snapshot(
+            LookAhead(seconds=look_ahead_ms / 1000), plugins.families, scheduling.model_load_s
+        )
         self._mirror = Mirror(state, self._snapshot, opened_after=opened_after, load=load)
-        self._scheduler = Scheduler(self._snapshot, policy(policy_name), _LIMITS)
+        self._scheduler = Scheduler(self._snapshot, policy(scheduling.policy, plugins.policies), _LIMITS)
+        self._families = plugins.families
+        self._faults_told: dict[str, str] = {}
         self._kept: dict[int, Expected] = {}
         self._rounds = 0
         self._scheduled = False
@@ -138,6 +150,7 @@ class Placement:
         if self._stopped or self._rounds >= _ROUNDS_IN_FLIGHT:
             return
         decision = self._scheduler.decide(self._now_s())
+        self._tell_faults()
         self._kept = decision.plan.kept
         self._snapshot.turn = decision.plan.turn
         self._snapshot.waiting.discard([choice.key for choice in decision.choices if not choice.rival])
@@ -149,6 +162,16 @@ class Placement:
             self._schedule()
         else:
             self._look_later()
+
+    def _tell_faults(self) -> None:
+        """Each fault once."""
+        faults = self._families.faults
+        if faults == self._faults_told:
+            return
+        for family, fault in faults.items():
+            if self._faults_told.get(family) != fault:
+                _log.warning("a family of a plug-in fails", family=family, fault=fault)
+        self._faults_told = dict(faults)
 
     def _still_wanted(self, choice: Choice) -> bool:
         task = self._state().task(choice.key)

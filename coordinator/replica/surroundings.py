@@ -20,6 +20,7 @@ from coordinator.consensus.tls import AnyPeer, Certificates, NoPeer, Trust, iden
 from coordinator.consensus.transport import WireTransport
 from coordinator.consensus.worker import ThreadWorker, Worker
 from coordinator.forecast.settings import ForecastSettings
+from coordinator.plugins import Plugins, wanted
 from coordinator.replica.clock import wall_ms
 from coordinator.replica.slow_models import ModelProcess, SlowModels, check_installed
 from coordinator.storage.engine import Engine, RocksEngine
@@ -29,7 +30,7 @@ from coordinator.storage.state_home import FolderHome, StateHome
 class Surroundings(NamedTuple):
     """`now` gives monotonic seconds, `wall_ms` Unix time in milliseconds; `worker` makes a worker by its name
     and what is brief to it; `free_bytes` says how much more the disks take; `slow_models` runs the models
-    that `forecast.extras` names."""
+    that `forecast.extras` names; `plugins` are the families and policies that are known."""
 
     open_log: Callable[[], Engine]
     open_home: Callable[[], StateHome]
@@ -40,11 +41,12 @@ class Surroundings(NamedTuple):
     rng: random.Random
     free_bytes: Callable[[], int]
     slow_models: SlowModels | None = None
+    plugins: Plugins = Plugins()
 
 
 def this_machine(config: NodeConfig) -> Surroundings:
     """RocksDB below the data folder, TCP, threads, and the system's clocks. Raises ConfigError if this node's
-    certificate is of no use, or a model's library is not there."""
+    certificate is of no use, a model's library is not there, or a plug-in is broken."""
     data = Path(config.data_dir)
     rng = random.Random()  # noqa: S311 - jitter, not a secret
     return Surroundings(
@@ -66,6 +68,7 @@ def this_machine(config: NodeConfig) -> Surroundings:
         rng=rng,
         free_bytes=lambda: _free_bytes(data),
         slow_models=_slow_models(config.forecast),
+        plugins=wanted(config.scheduling),
     )
 
 

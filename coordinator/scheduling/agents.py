@@ -8,6 +8,7 @@ and maintained from then on.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from heapq import heappop, heappush
 from typing import Final
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.core.model import AgentLoad, AgentSpec, Resources, TaskProfile
+from coordinator.families.registry import Families
 
 RESOURCE_FIELDS: Final = Resources.__struct_fields__
 """The order of the columns of `total` and `free`."""
@@ -31,9 +33,21 @@ NAMES: Final[Mapping[str, Callable[[AgentSpec], Collection[object]]]] = {
     "permission": lambda spec: spec.permissions,
     "environment": lambda spec: spec.environments,
     "protocol": lambda spec: spec.protocols,
+    "model": lambda spec: spec.cached_models,
     "data": lambda spec: (*spec.data, spec.agent_id, spec.zone),
 }
 """Kinds of names that an agent has; a label is a pair."""
+
+LIMITS: Final[Mapping[str, Callable[[AgentSpec], tuple[tuple[str, int], ...]]]] = {
+    "tool": lambda spec: spec.tool_limits,
+    "model": lambda spec: spec.model_limits,
+}
+"""Kinds of names that an agent may bound the tasks of."""
+
+Use = tuple[str, str]
+"""A tool or model: a key of `LIMITS`, and a name."""
+
+UNBOUNDED: Final = 1 << 62
 
 NO_RESOURCES: Final = Resources()
 _FIRST_ROWS: Final = 64
@@ -41,11 +55,20 @@ _FIRST_ROWS: Final = 64
 BoolRow = NDArray[np.bool_]
 IntRow = NDArray[np.int64]
 FloatRow = NDArray[np.float64]
+Rows = NDArray[np.intp] | slice
 
 
 def resource_vector(resources: Resources) -> IntRow:
     """In the order of `RESOURCE_FIELDS`."""
     return np.array(msgspec.structs.astuple(resources), np.int64)
+
+
+def uses_of(profile: TaskProfile) -> tuple[Use, ...]:
+    """The tool and the model that a task of this profile uses."""
+    needs = profile.requirements.needs
+    if not needs.tool and not needs.model:
+        return ()
+    return tuple((kind, name) for kind, name in (("tool", needs.tool), ("model", needs.model)) if name)
 
 
 def load_score(load: AgentLoad) -> float:
@@ -66,7 +89,8 @@ class AgentTable:
     agent takes nothing new, "" where it does. `free` and `total` have a column for each of
     `RESOURCE_FIELDS`."""
 
-    def __init__(self) -> None:
+    def __init__(self, families: Families | None = None) -> None:
+        self.families = families or Families()
         self.rows: dict[str, int] = {}
         self.specs: list[AgentSpec | None] = []
         self.ids: list[str] = []
@@ -77,6 +101,9 @@ class AgentTable:
         self.load_version = 0
         """Changes with any agent's measured load."""
         self.version: IntRow = np.zeros(_FIRST_ROWS, np.int64)
+        self.latest_touch = 0
+        self.touched: IntRow = np.zeros(_FIRST_ROWS, np.int64)
+        """Per row the latest change of anything that families see, numbered as they happen."""
         self.present: BoolRow = np.zeros(_FIRST_ROWS, np.bool_)
         self.accepting: BoolRow = np.zeros(_FIRST_ROWS, np.bool_)
         self.epochs: IntRow = np.zeros(_FIRST_ROWS, np.int64)
@@ -94,6 +121,10 @@ class AgentTable:
         self._levels: dict[str, IntRow] = {}
         self._flags: dict[tuple[str, object], BoolRow] = {}
         self._groups: dict[str, IntRow] = {}
+        self._users: dict[Use, IntRow] = {}
+        self._limits: dict[Use, IntRow] = {}
+        self._bounding: Counter[Use] = Counter()
+        """How many agents bound the tasks of each tool and model."""
 
     @property
     def size(self) -> int:
@@ -114,7 +145,9 @@ class AgentTable:
         self.accepting[row] = not refusing
         if spec == self.specs[row]:
             return
+        self._count_limits(row, -1)
         self.specs[row] = spec
+        self._count_limits(row, 1)
         self.slots[row] = max(1, spec.slots)
         self.credit[row] = spec.credit
         self.speed[row] = spec.speed
@@ -130,6 +163,7 @@ class AgentTable:
         row = self.rows.pop(agent_id, None)
         if row is None:
             return
+        self._count_limits(row, -1)
         self.specs[row] = None
         self.ids[row] = ""
         self.refusing[row] = ""
@@ -138,7 +172,7 @@ class AgentTable:
         self.held[row] = 0
         for array in (self.held_s, self.load, self.latency_ms, self.total, self.free):
             array[row] = 0
-        for column in self._groups.values():
+        for column in (*self._groups.values(), *self._users.values()):
             column[row] = 0
         heappush(self._vacant, row)
         self._bump(row)
@@ -171,6 +205,7 @@ class AgentTable:
         self.load_version += 1
         self.load[row] = load_score(load)
         self.latency_ms[row] = load.latency_ms if load.latency_ms >= 0 else 0.0
+        self._touch(row)
 
     def levels(self, capability: str) -> IntRow:
         """Per row the level of this capability, -1 without it."""
@@ -203,6 +238,42 @@ class AgentTable:
             self._bound_columns()
         return column
 
+    def users(self, use: Use) -> IntRow:
+        """Per row the attempts held that use this tool or model."""
+        column = self._users.get(use)
+        if column is None:
+            column = self._users[use] = np.zeros(len(self.version), np.int64)
+            for row in self.rows.values():
+                attempts = self.held_attempts[row].values()
+                column[row] = sum(use in uses_of(held.profile) for held in attempts)
+            self._bound_columns()
+        return column
+
+    def limits(self, use: Use) -> IntRow:
+        """Per row how many attempts that use this tool or model the agent takes, `UNBOUNDED` where it does
+        not say."""
+        column = self._limits.get(use)
+        if column is None:
+            column = self._limits[use] = np.full(len(self.version), UNBOUNDED, np.int64)
+            for row, spec in self._known():
+                column[row] = _limit(spec, use)
+            self._bound_columns()
+        return column
+
+    def bounded(self, uses: tuple[Use, ...]) -> tuple[Use, ...]:
+        """Those of the tools and models that any agent bounds."""
+        return tuple(use for use in uses if use in self._bounding) if self._bounding else ()
+
+    def _count_limits(self, row: int, sign: int) -> None:
+        spec = self.specs[row]
+        if spec is None or not (spec.tool_limits or spec.model_limits):
+            return
+        for kind, limits in LIMITS.items():
+            for name, _ in limits(spec):
+                self._bounding[kind, name] += sign
+                if not self._bounding[kind, name]:
+                    del self._bounding[kind, name]
+
     def _known(self) -> list[tuple[int, AgentSpec]]:
         return [(row, spec) for row, spec in enumerate(self.specs) if spec is not None]
 
@@ -214,6 +285,12 @@ class AgentTable:
         for group in requirements.anti_affinity:
             if group in self._groups:
                 self._groups[group][row] += sign
+        uses = uses_of(profile)
+        for use in uses:
+            if use in self._users:
+                self._users[use][row] += sign
+        if uses:
+            self._touch(row)
 
     def _new_row(self, agent_id: str) -> int:
         if self._vacant:
@@ -246,20 +323,33 @@ class AgentTable:
             level_column[row] = levels.get(capability, -1)
         for (kind, name), flag_column in self._flags.items():
             flag_column[row] = name in NAMES[kind](spec)
+        for use, limit_column in self._limits.items():
+            limit_column[row] = _limit(spec, use)
 
     def _bound_columns(self) -> None:
-        if len(self._levels) + len(self._flags) + len(self._groups) > COLUMNS_KEPT:
+        by_name = len(self._levels) + len(self._flags) + len(self._groups)
+        if by_name + len(self._users) + len(self._limits) > COLUMNS_KEPT:
             self._drop_columns()
 
     def _drop_columns(self) -> None:
-        self._levels, self._flags, self._groups = {}, {}, {}
+        self._levels, self._flags, self._groups, self._users, self._limits = {}, {}, {}, {}, {}
 
     def _bump(self, row: int) -> None:
         self.latest_version += 1
         self.version[row] = self.latest_version
+        self._touch(row)
+
+    def _touch(self, row: int) -> None:
+        self.latest_touch += 1
+        self.touched[row] = self.latest_touch
+
+
+def _limit(spec: AgentSpec, use: Use) -> int:
+    kind, name = use
+    return dict(LIMITS[kind](spec)).get(name, UNBOUNDED)
 
 
 _ARRAYS: Final = (
-    "version", "present", "accepting", "epochs", "slots", "credit", "held", "held_s", "speed", "busy_watts",
-    "load", "latency_ms", "total", "free",
+    "version", "touched", "present", "accepting", "epochs", "slots", "credit", "held", "held_s", "speed",
+    "busy_watts", "load", "latency_ms", "total", "free",
 )  # fmt: skip

@@ -120,6 +120,14 @@ def _choices(snapshot: Snapshot, tasks: Sequence[WaitingTask], rows: list[int]) 
     ]
 
 
+class _Alike(NamedTuple):
+    """Classes that see places in one order: all of a family, or one class whose tasks cost something beside
+    their work."""
+
+    family: TaskFamily
+    own: TaskProfile | None
+
+
 class Places:
     """The free slots of a round, each of which takes one task. `typical_s` is the work of a task in it: of
     tasks that last longer or less long than others the order of agents may be another one.
@@ -136,18 +144,20 @@ class Places:
         self._row: NDArray[np.intp] = np.zeros(0, np.intp)
         self._base: FloatRow = np.zeros(0)
         self._unused: BoolRow = np.zeros(0, np.bool_)
-        self._orders: dict[TaskFamily, NDArray[np.intp]] = {}
+        self._orders: dict[_Alike, NDArray[np.intp]] = {}
         self._booked: list[tuple[NDArray[np.intp], FloatRow]] = []
         self._open = False
 
     def place(self, wanted: Sequence[Wanted]) -> list[Choice]:
         """Agents for tasks of these classes, none of which has data to wait for: for as many as there are."""
-        families: dict[TaskFamily, list[Wanted]] = {}
+        affinity = self._around.snapshot.affinity
+        alike: dict[_Alike, list[Wanted]] = {}
         for one in wanted:
-            families.setdefault(one.profile.family, []).append(one)
+            own = None if affinity.setup_s(one.profile) is None else one.profile
+            alike.setdefault(_Alike(one.profile.family, own), []).append(one)
         choices: list[Choice] = []
-        for family, some in families.items():
-            self._place_family(family, some, choices)
+        for kind, some in alike.items():
+            self._place_alike(kind, some, choices)
         return choices
 
     def close(self) -> None:
@@ -175,30 +185,34 @@ class Places:
         self._unused = np.ones(len(self._row), np.bool_)
         self._orders, self._open = {}, True
 
-    def _order(self, family: TaskFamily) -> NDArray[np.intp]:
-        order = self._orders.get(family)
+    def _order(self, kind: _Alike) -> NDArray[np.intp]:
+        order = self._orders.get(kind)
         if order is not None:
-            order = self._orders[family] = order[self._unused[order]]
+            order = self._orders[kind] = order[self._unused[order]]
         else:
-            costs = self._prices.per_second(self._policy, family)[self._row] * self._typical_s + self._base
+            price = self._prices.per_second(self._policy, kind.family)
+            costs = price[self._row] * self._typical_s + self._base
+            setup = None if kind.own is None else self._around.snapshot.affinity.setup_s(kind.own)
+            if setup is not None:
+                costs += self._policy.weights.time * setup[self._row]
             kept = _POOL * self._most
             pool = np.argpartition(costs, kept) if kept < len(costs) else np.arange(len(costs))
-            order = self._orders[family] = np.concatenate(
+            order = self._orders[kind] = np.concatenate(
                 [pool[:kept][costs[pool[:kept]].argsort(kind="stable")], pool[kept:]]
             )
         return order
 
     # --- who takes which ------------------------------------------------------------------------------------
 
-    def _place_family(self, family: TaskFamily, wanted: list[Wanted], choices: list[Choice]) -> None:
+    def _place_alike(self, kind: _Alike, wanted: list[Wanted], choices: list[Choice]) -> None:
         if not self._open:
             self._look()
         length = _SPARE_PLACES + _WINDOW * sum(len(one.tasks) for one in wanted)
         for _ in range(_PASSES):
-            order, made = self._order(family), len(choices)
+            order, made = self._order(kind), len(choices)
             if not len(order):
                 return
-            wanted = self._take(family, order[:length], wanted, choices)
+            wanted = self._take(kind.family, order[:length], wanted, choices)
             if not wanted or (length >= len(order) and len(choices) == made):
                 return
             length *= 4
@@ -254,7 +268,7 @@ class Places:
             snapshot.feasible.rows(needs_of(one.profile), snapshot.agents).take(
                 rows, out=can[at], mode="clip"
             )
-            for predicate in fitting(one.profile):
+            for predicate in fitting(one.profile, snapshot.agents):
                 if predicate.fixed:
                     can[at] &= predicate.holds(one.profile, 0.0, ledger)[rows]
         amounts = np.array([demand_of(one.profile).vector for one in wanted])

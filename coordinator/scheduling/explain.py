@@ -62,7 +62,7 @@ def explain(
     ]
     passing = [
         _Verdict(one.reason, one.holds(profile, task_s, ledger), partial(one.detail, profile, ledger))
-        for one in (*ROOM, *fitting(profile))
+        for one in (*ROOM, *fitting(profile, agents))
     ]
     capable = _accepted(known, standing)
     feasible = _accepted(capable, passing)

@@ -13,7 +13,6 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from coordinator.core.model import Requirements, Resources, TaskProfile
 from coordinator.scheduling.agents import (
@@ -23,9 +22,13 @@ from coordinator.scheduling.agents import (
     BoolRow,
     FloatRow,
     IntRow,
+    Rows,
+    Use,
     resource_vector,
+    uses_of,
 )
 from coordinator.scheduling.ledger import Ledger
+from coordinator.scheduling.offers import Offered
 
 KINDS_KEPT: Final = 10_000
 """Kinds of tasks whose feasible agents are remembered; beyond them all are forgotten and found again."""
@@ -36,15 +39,16 @@ REASONS_SHOWN: Final = 5
 IMPOSSIBLE: Final = "impossible"
 """The reason where no agent that is known could ever take a task."""
 
-Rows = NDArray[np.intp] | slice
 _NOBODY: Final[FloatRow] = np.zeros(0)
 
 
 class Needs(NamedTuple):
-    """What decides who may ever take a task: profiles that differ in nothing else share it."""
+    """What decides who may ever take a task: profiles that differ in nothing else share it. `family` is that
+    of a plug-in, "" for one of the six: they have no hard constraints but those that all tasks have."""
 
     type: str
     requirements: Requirements
+    family: str = ""
 
 
 class Standing(NamedTuple):
@@ -57,12 +61,12 @@ class Standing(NamedTuple):
 
 
 class Passing(NamedTuple):
-    """A predicate on what is free, for the profiles that it `concerns`. `task_s`, the expected duration,
-    decides on the room in queues. Nothing that is booked changes what is `fixed`; of all else `Ledger.fits`
-    says the same for one agent."""
+    """A predicate on what is free, for the profiles that it `concerns`, given which of the tools and models
+    that they use some agent bounds. `task_s`, the expected duration, decides on the room in queues. Nothing
+    that is booked changes what is `fixed`; of all else `Ledger.fits` says the same for one agent."""
 
     reason: str
-    concerns: Callable[[TaskProfile], bool]
+    concerns: Callable[[TaskProfile, tuple[Use, ...]], bool]
     holds: Callable[[TaskProfile, float, Ledger], BoolRow]
     detail: Callable[[TaskProfile, Ledger, IntRow], str]
     fixed: bool = False
@@ -71,7 +75,7 @@ class Passing(NamedTuple):
 @lru_cache(maxsize=KINDS_KEPT)
 def needs_of(profile: TaskProfile) -> Needs:
     """The part of a profile that standing predicates look at."""
-    return Needs(profile.type, profile.requirements)
+    return Needs(profile.type, profile.requirements, profile.family_name)
 
 
 class FeasibilityCache:
@@ -120,10 +124,14 @@ def could_take(needs: Needs, agents: AgentTable, rows: Rows) -> BoolRow:
     return result
 
 
-@lru_cache(maxsize=KINDS_KEPT)
-def fitting(profile: TaskProfile) -> tuple[Passing, ...]:
+def fitting(profile: TaskProfile, agents: AgentTable) -> tuple[Passing, ...]:
     """The predicates of `FITTING` that concern a profile; for most there are none."""
-    return tuple(predicate for predicate in FITTING if predicate.concerns(profile))
+    return _fitting(profile, agents.bounded(uses_of(profile)))
+
+
+@lru_cache(maxsize=KINDS_KEPT)
+def _fitting(profile: TaskProfile, bounded: tuple[Use, ...]) -> tuple[Passing, ...]:
+    return tuple(predicate for predicate in FITTING if predicate.concerns(profile, bounded))
 
 
 def blocked_by(profile: TaskProfile, task_s: float, ledger: Ledger, rows: BoolRow) -> str:
@@ -131,7 +139,7 @@ def blocked_by(profile: TaskProfile, task_s: float, ledger: Ledger, rows: BoolRo
     after which none are left, `IMPOSSIBLE` where there were none to begin with, "" where one can."""
     if not rows.any():
         return IMPOSSIBLE
-    for predicate in (*ROOM, *fitting(profile)):
+    for predicate in (*ROOM, *fitting(profile, ledger.agents)):
         rows = rows & predicate.holds(profile, task_s, ledger)
         if not rows.any():
             return predicate.reason
@@ -185,6 +193,13 @@ def _named(kind: str, wanted: Callable[[Requirements], tuple[Any, ...]]) -> Stan
         return f"needs the {kind} {shown}"
 
     return Standing(kind, holds, detail)
+
+
+def _family_takes(needs: Needs, agents: AgentTable, rows: Rows) -> BoolRow:
+    like = agents.present[rows]
+    if not needs.family:
+        return np.ones_like(like)
+    return agents.families.takes(needs.family, needs.requirements, Offered(agents, rows), like)
 
 
 def _optional(name: str) -> tuple[str, ...]:
@@ -242,6 +257,29 @@ def _least_latency(profile: TaskProfile, ledger: Ledger, refused: IntRow) -> str
     return f"needs a latency <= {wanted} ms, the best measured {ledger.latency_ms[refused].min():.1f} ms"
 
 
+def _bounded(kind: str) -> Passing:
+    """The agent takes one more task of the tool or model that this one uses."""
+
+    def use_of(profile: TaskProfile) -> Use:
+        needs = profile.requirements.needs
+        return kind, needs.tool if kind == "tool" else needs.model
+
+    def concerns(profile: TaskProfile, bounded: tuple[Use, ...]) -> bool:
+        return use_of(profile) in bounded
+
+    def holds(profile: TaskProfile, task_s: float, ledger: Ledger) -> BoolRow:
+        has_place: BoolRow = ledger.places(use_of(profile)) > 0
+        return has_place
+
+    def detail(profile: TaskProfile, ledger: Ledger, refused: IntRow) -> str:
+        use, agents = use_of(profile), ledger.agents
+        row = int(refused[np.argmin(agents.users(use)[refused])])
+        held, most = agents.users(use)[row], agents.limits(use)[row]
+        return f"{agents.agent_id(row)}: {held} of at most {most} tasks of the {kind} {use[1]} at once"
+
+    return Passing(f"{kind}_limit", concerns, holds, detail)
+
+
 def _fits(wanted: Resources, offered: IntRow) -> BoolRow:
     """What is not wanted may be overdrawn."""
     needed = resource_vector(wanted)
@@ -276,31 +314,37 @@ STANDING: Final = (
     _named("permission", lambda wanted: wanted.needs.permissions),
     _named("environment", lambda wanted: _optional(wanted.needs.environment)),
     _named("protocol", lambda wanted: _optional(wanted.needs.protocol)),
+    Standing("family", _family_takes, lambda needs, agents, refused: agents.families.refusal(needs.family)),
 )
 """Together they decide whether an agent could ever take a task."""
 
 ROOM: Final = (
-    Passing("accepting", lambda profile: True, _accepts, _refusals),
-    Passing("capacity", lambda profile: True, _has_room, _least_busy),
+    Passing("accepting", lambda profile, bounded: True, _accepts, _refusals),
+    Passing("capacity", lambda profile, bounded: True, _has_room, _least_busy),
 )
 """Whether an agent takes anything at all now: what `Ledger.slot_free` and `Ledger.queue_free` say."""
 
 FITTING: Final = (
     Passing(
         "latency",
-        lambda profile: profile.requirements.needs.max_latency_ms > 0,
+        lambda profile, bounded: profile.requirements.needs.max_latency_ms > 0,
         _answers_in_time,
         _least_latency,
         fixed=True,
     ),
     Passing(
         "free_resources",
-        lambda profile: profile.requirements.resources != NO_RESOURCES,
+        lambda profile, bounded: profile.requirements.resources != NO_RESOURCES,
         _fits_now,
         _largest_free,
     ),
+    _bounded("tool"),
+    _bounded("model"),
     Passing(
-        "anti_affinity", lambda profile: bool(profile.requirements.anti_affinity), _is_apart, _groups_held
+        "anti_affinity",
+        lambda profile, bounded: bool(profile.requirements.anti_affinity),
+        _is_apart,
+        _groups_held,
     ),
 )
 """Whether this task fits beside what the agent holds."""

@@ -43,7 +43,10 @@ class Lane:
         self.capable = snapshot.feasible.rows(needs_of(profile), snapshot.agents)
         self._family_price = prices.per_second(policy, profile.family)
         self._price: FloatRow | None = None
-        self._passing = fitting(profile)
+        setup = snapshot.affinity.setup_s(profile)
+        self._setup = None if setup is None else policy.weights.time * setup
+        """By row, what comes to the price of the work; None where that is the same everywhere."""
+        self._passing = fitting(profile, snapshot.agents)
         self._listed = len(self._family_price) > _ALL_ROWS
         self._rows: NDArray[np.intp] = _NO_ROWS
         self._short_price: FloatRow = self._family_price[:0]
@@ -83,8 +86,7 @@ class Lane:
     def queue_costs(self, work_s: float) -> FloatRow:
         """By row, what a brief task of so much work costs, infinite where it cannot be given now."""
         around = self._round
-        costs: FloatRow = self._priced() * work_s
-        costs += around.base
+        costs = self._costs(work_s, AT_ONCE, NOWHERE)
         costs[~around.open] = np.inf
         for predicate in self._passing:
             costs[~predicate.holds(self.profile, 0.0, around.ledger)] = np.inf
@@ -96,6 +98,8 @@ class Lane:
         times: FloatRow = np.full(len(self._family_price), 1.0 if self.demand.groups else np.inf)
         for column, amount in self.demand.amounts:
             times = np.minimum(times, ledger.free[:, column] // amount)
+        for use in ledger.bounded(self.demand):
+            times = np.minimum(times, ledger.places(use))
         return times
 
     def _priced(self) -> FloatRow:
@@ -112,6 +116,8 @@ class Lane:
     def _costs(self, work_s: float, arrivals: Arrivals, previous: int) -> FloatRow:
         costs: FloatRow = self._priced() * work_s
         costs += self._round.base
+        if self._setup is not None:
+            costs += self._setup
         if previous != NOWHERE:
             costs[previous] += _PREVIOUS_S * work_s * self.inverse_speed[previous]
         if arrivals is AT_ONCE:
@@ -131,14 +137,15 @@ class Lane:
         while True:
             costs = self._short_price * work_s
             costs += self._round.base.take(self._rows)
+            if self._setup is not None:
+                costs += self._setup.take(self._rows)
             at = int(costs.argmin()) if len(costs) else NOWHERE
             if at != NOWHERE and costs.item(at) <= self._bound * min(1.0, work_s / self._bound_work_s):
                 return self._rows.item(at) if costs.item(at) < np.inf else NOWHERE
             self._make_shortlist(work_s)
 
     def _make_shortlist(self, work_s: float) -> None:
-        costs = self._priced() * work_s
-        costs += self._round.base
+        costs = self._costs(work_s, AT_ONCE, NOWHERE)
         length = min(self._shortlist, len(costs) - 1)
         order = np.argpartition(costs, length)
         self._rows = order[:length]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.core.model import TaskProfile
-from coordinator.scheduling.agents import AgentTable, BoolRow, FloatRow, IntRow
+from coordinator.scheduling.agents import AgentTable, BoolRow, FloatRow, IntRow, Use, uses_of
 from coordinator.scheduling.lookahead import LookAhead, may_queue
 
 KINDS_KEPT: Final = 10_000
@@ -19,14 +19,15 @@ KINDS_KEPT: Final = 10_000
 
 class Demand:
     """What one task of a profile takes, made ready for booking: (column of `free`, amount) of the resources
-    that it needs, and its anti-affinity groups."""
+    that it needs, its anti-affinity groups, and the tool and model that it uses."""
 
-    __slots__ = ("amounts", "groups", "vector")
+    __slots__ = ("amounts", "groups", "uses", "vector")
 
     def __init__(self, profile: TaskProfile) -> None:
         self.vector: tuple[int, ...] = msgspec.structs.astuple(profile.requirements.resources)
         self.amounts = tuple((column, amount) for column, amount in enumerate(self.vector) if amount)
         self.groups = profile.requirements.anti_affinity
+        self.uses = uses_of(profile)
 
 
 @lru_cache(maxsize=KINDS_KEPT)
@@ -58,6 +59,7 @@ class Ledger:
         self.slot_free: BoolRow = self.open & (self.held < self.slots)
         """Rows of agents that would start one more attempt at once."""
         self._groups: dict[str, IntRow] = {}
+        self._places: dict[Use, IntRow] = {}
 
     def free_slots(self) -> int:
         """Attempts that all agents together would start at once."""
@@ -68,6 +70,18 @@ class Ledger:
         column = self._groups.get(name)
         if column is None:
             column = self._groups[name] = self.agents.groups(name)[: self.agents.size].copy()
+        return column
+
+    def bounded(self, demand: Demand) -> tuple[Use, ...]:
+        """What such a task uses, as far as any agent bounds it."""
+        return self.agents.bounded(demand.uses) if demand.uses else ()
+
+    def places(self, use: Use) -> IntRow:
+        """Per row, how many more tasks of this tool or model the agent takes at once."""
+        column = self._places.get(use)
+        if column is None:
+            size, agents = self.agents.size, self.agents
+            column = self._places[use] = agents.limits(use)[:size] - agents.users(use)[:size]
         return column
 
     def room(self, task_s: float) -> BoolRow:
@@ -98,7 +112,9 @@ class Ledger:
         for column, amount in demand.amounts:
             if amount > self.free.item(row, column):
                 return False
-        return not (demand.groups and any(self.groups(group)[row] for group in demand.groups))
+        if demand.groups and any(self.groups(group)[row] for group in demand.groups):
+            return False
+        return all(self.places(use)[row] > 0 for use in self.bounded(demand))
 
     def book(self, row: int, demand: Demand, task_s: float) -> None:
         """The agent takes one such task, which lasts `task_s` expected seconds."""
@@ -117,6 +133,8 @@ class Ledger:
             self.free[row, column] -= amount
         for group in demand.groups:
             self.groups(group)[row] += 1
+        for use in self.bounded(demand):
+            self.places(use)[row] -= 1
 
     def take_each(self, rows: NDArray[np.intp], demand: Demand, times: NDArray[np.int64] | int = 1) -> None:
         """`take` on each of these rows, so many times."""
@@ -124,3 +142,5 @@ class Ledger:
             self.free[rows, column] -= amount * times
         for group in demand.groups:
             self.groups(group)[rows] += times
+        for use in self.bounded(demand):
+            self.places(use)[rows] -= times

@@ -15,6 +15,7 @@ from coordinator.core.model import (
     Dag,
     DagState,
     Drain,
+    FamilyNeeds,
     Requirements,
     State,
     Task,
@@ -107,7 +108,8 @@ class Mirror:
                 self.hold(agent_id, key, attempt, now_s)
             elif (taken := record.stopping.get((key, attempt))) is not None:
                 # Of a DAG that is gone: nothing but what it takes is known.
-                profile = TaskProfile("", requirements=Requirements(resources=taken))
+                needs = FamilyNeeds(tool=taken.tool, model=taken.model)
+                profile = TaskProfile("", requirements=Requirements(resources=taken.resources, needs=needs))
                 self.snapshot.hold(agent_id, key, attempt, profile, 0, now_s)
 
     def record_load(self, agent_id: str, load: AgentLoad) -> None:

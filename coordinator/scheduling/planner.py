@@ -21,6 +21,7 @@ from coordinator.scheduling.bulk import MANY, Places, blocks, place_brief, split
 from coordinator.scheduling.feasibility import blocked_by
 from coordinator.scheduling.graphs import AT_ONCE, Arrivals, Expected
 from coordinator.scheduling.lane import NOWHERE, Lane
+from coordinator.scheduling.ledger import demand_of
 from coordinator.scheduling.order import Place, Some, most_urgent, place_in_line
 from coordinator.scheduling.round import Round
 from coordinator.scheduling.snapshot import Snapshot
@@ -133,7 +134,7 @@ class _Planner:
         alike: list[Some] = []
         heads: list[_Head] = []
         for members, tasks in urgent:
-            apart = bool(members.profile.requirements.anti_affinity)
+            apart = self._is_apart(members.profile)
             others = [one for one in tasks if apart or one.previous or one.key >> INDEX_BITS in moved]
             if not others:
                 alike.append((members, tasks))
@@ -147,6 +148,11 @@ class _Planner:
         heapify(heads)
         self._place_each(heads, min(MANY, self._limits.max_choices))
         return alike
+
+    def _is_apart(self, profile: TaskProfile) -> bool:
+        """Whether what an agent has free does not say how many such tasks it can take."""
+        bounded = self._round.ledger.bounded(demand_of(profile))
+        return bool(profile.requirements.anti_affinity or bounded)
 
     def _is_brief(self, members: TaskClass) -> bool:
         first = members.tasks[0]

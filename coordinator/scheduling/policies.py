@@ -1,5 +1,5 @@
 """Placement policies by name: those that weigh costs (`weights`), and the simple ones, which see nothing of
-what tasks last and are the baselines. To add one: its line here."""
+what tasks last and are the baselines. Others come as plug-ins (`coordinator/plugins.py`)."""
 
 from __future__ import annotations
 
@@ -14,18 +14,22 @@ from coordinator.scheduling.weights import BUILT_IN, Policy
 Simple = Callable[[Ledger, int], Objective]
 """Makes the objective of one round, given its ledger and the row whose turn it is."""
 
+Policies = Mapping[str, Policy | Simple]
+
 DEFAULT: Final = "balanced"
 
 SIMPLE: Final[Mapping[str, Simple]] = {"least-loaded": LeastLoaded, "round-robin": RoundRobin}
 
-NAMES: Final = (*BUILT_IN, *SIMPLE)
+ALL: Final[Policies] = {**BUILT_IN, **SIMPLE}
+
+NAMES: Final = tuple(ALL)
 
 
-def policy(name: str) -> Policy | Simple:
+def policy(name: str, known: Policies = ALL) -> Policy | Simple:
     """Raises InvalidRequest for a name that is not known."""
-    found = BUILT_IN.get(name) or SIMPLE.get(name)
+    found = known.get(name)
     if found is None:
         raise InvalidRequest(
-            f"there is no placement policy {name!r}: give one of {', '.join(NAMES)}", value=name
+            f"there is no placement policy {name!r}: give one of {', '.join(known)}", value=name
         )
     return found

@@ -16,7 +16,7 @@ import numpy as np
 from coordinator.core.commands import Choice
 from coordinator.core.lifecycle import HELD
 from coordinator.core.limits import ATTEMPTS_KEPT, LIVE_ATTEMPTS
-from coordinator.core.model import Task, TaskFamily
+from coordinator.core.model import Task
 from coordinator.scheduling.agents import FloatRow
 from coordinator.scheduling.chance import below, quantile
 from coordinator.scheduling.estimates import Expectation
@@ -35,10 +35,6 @@ TASKS_LOOKED_AT: Final = 64
 
 AGENTS_LOOKED_AT: Final = 64
 ATTEMPTS_LOOKED_AT: Final = 5_000
-
-REPEATABLE: Final = frozenset({TaskFamily.MODEL, TaskFamily.COMPUTE})
-"""Families whose tasks may run twice at once: what they do is to give a result. Tools, transfers and messages
-act on the world."""
 
 LEAST_S: Final = 1.0
 """A task that is expected to end sooner is left alone."""
@@ -112,9 +108,11 @@ class Racing:
     def _races(self) -> list[_Race]:
         """The tasks that might have another attempt, those first that are expected to hold up their DAGs
         most."""
+        families = self._snapshot.agents.families
         by_task: dict[int, list[tuple[int, Live]]] = {}
         for (key, attempt), live in islice(self._snapshot.running.items(), ATTEMPTS_LOOKED_AT):
-            if live.profile.family not in REPEATABLE:
+            family = families.of(live.profile)
+            if family is None or not family.repeatable:
                 continue
             by_task.setdefault(key, []).append((attempt, live))
         late: list[tuple[float, int]] = []
@@ -240,7 +238,7 @@ class Racing:
         # Who is set free may take nothing new, and what it has to stop counts until it has.
         if not ledger.accepting.item(row) or ledger.held.item(row) >= ledger.credit.item(row):
             return False
-        if not all(one.holds(profile, 0.0, ledger).item(row) for one in fitting(profile)):
+        if not all(one.holds(profile, 0.0, ledger).item(row) for one in fitting(profile, snapshot.agents)):
             return False
         if len(race.live) < most:
             return True

@@ -11,6 +11,8 @@ from typing import Final
 import msgspec
 
 from coordinator.core.model import INDEX_BITS, INDEX_MASK, Dag, Task, TaskProfile
+from coordinator.families.registry import Families
+from coordinator.scheduling.affinity import MODEL_LOAD_S, Affinity
 from coordinator.scheduling.agents import AgentTable
 from coordinator.scheduling.estimates import Estimates, Expectation, kind_of
 from coordinator.scheduling.feasibility import FeasibilityCache
@@ -39,8 +41,13 @@ class Snapshot:
     bound on queues. `turn` is the row at which a policy that takes turns goes on: the leader sets it to
     `Plan.turn` of the last plan that it proposed."""
 
-    def __init__(self, look_ahead: LookAhead | None = None) -> None:
-        self.agents = AgentTable()
+    def __init__(
+        self,
+        look_ahead: LookAhead | None = None,
+        families: Families | None = None,
+        model_load_s: float = MODEL_LOAD_S,
+    ) -> None:
+        self.agents = AgentTable(families)
         self.measured = Measured(self.agents)
         self.waiting = WaitingTable()
         self.estimates = Estimates(self.agents)
@@ -49,6 +56,7 @@ class Snapshot:
         self.foreseen = Foreseen(self.graphs)
         self.look_ahead = look_ahead or LookAhead()
         self.feasible = FeasibilityCache()
+        self.affinity = Affinity(self.agents, self.measured, self.estimates, model_load_s)
         self.prices = Prices(self.agents, self.estimates)
         self.turn = 0
         self._brief: deque[_Brief] = deque()

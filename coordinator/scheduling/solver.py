@@ -105,7 +105,7 @@ class _ClassQueue:
         self._ledger = ledger
         self._objective = objective
         self._demand = demand_of(members.profile)
-        self._fitting = fitting(members.profile)
+        self._fitting = fitting(members.profile, snapshot.agents)
         self._feasible = snapshot.feasible.rows(needs_of(members.profile), snapshot.agents)
         self._heap: list[tuple[float, int, int]] = []
         self._longest = shortlist

@@ -45,6 +45,8 @@ def portrait(state: model.State) -> dict[str, bytes]:
             agent.record,
             sorted(agent.held.items()),
             str(agent.taken),
+            sorted(agent.tools.items()),
+            sorted(agent.models.items()),
             agent.stats,
             agent.load,
         )
@@ -247,10 +249,14 @@ class Driver:
 
     @staticmethod
     def profile(**fields: Any) -> model.TaskProfile:
-        """A profile of type "noop"; fields of the retry policy and of resources go where they belong."""
+        """A profile of type "noop"; fields of the retry policy, of resources and of the families' needs go
+        where they belong."""
         retry = {name: fields.pop(name) for name in model.RetryPolicy.__struct_fields__ if name in fields}
         needs = {name: fields.pop(name) for name in model.Resources.__struct_fields__ if name in fields}
-        requirements = model.Requirements(resources=model.Resources(**needs))
+        named = {name: fields.pop(name) for name in model.FamilyNeeds.__struct_fields__ if name in fields}
+        requirements = model.Requirements(
+            resources=model.Resources(**needs), needs=model.FamilyNeeds(**named)
+        )
         return model.TaskProfile(
             "noop", retry=model.RetryPolicy(**retry), requirements=requirements, **fields
         )

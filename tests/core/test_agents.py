@@ -206,6 +206,41 @@ def test_no_resource_is_exceeded(node: Driver, name: str) -> None:
     assert node.assign("w", "d", "c") == Done(1)
 
 
+@pytest.mark.parametrize("kind", ["tool", "model"])
+def test_no_more_tasks_of_a_tool_or_model_at_once_than_the_agent_allows(node: Driver, kind: str) -> None:
+    """D8: stopping attempts count, those of the other kind do not; others have no bound."""
+    node.join("w", credit=10, **{f"{kind}_limits": (("drill", 2), ("zoom", 1))})
+    for dag_id, named in (("d", {kind: "drill"}), ("e", {kind: "saw"})):
+        node.submit(dag_id, {"a": [], "b": [], "c": []}, node.profile(**named))
+    other = {"tool": "model", "model": "tool"}[kind]
+    node.submit("f", {"a": [], "b": [], "c": []}, node.profile(**{other: "drill"}))
+    assert node.assign("w", "d", "a", "b", "c") == Done(2)
+    assert node.assign("w", "e", "a", "b", "c") == Done(3)
+    assert node.assign("w", "f", "a", "b", "c") == Done(3)
+    node.do(c.CancelTask("", "d", "a"))
+    assert node.assign("w", "d", "c") == Done(0)
+    node.do(node.said("w", "d", "a"))
+    assert node.assign("w", "d", "c") == Done(1)
+
+
+def test_the_bounds_on_tools_hold_for_rivals_and_moves_and_may_change(node: Driver) -> None:
+    """D1, D8: what is held stays, and nothing is added until there are fewer than the new bound."""
+    limits = {"tool_limits": (("drill", 1),)}
+    node.join("v")
+    node.join("w", **limits)
+    node.submit("d", {"a": [], "b": [], "c": []}, node.profile(tool="drill", max_attempts=2))
+    node.assign("v", "d", "a", "b")
+    assert node.assign("w", "d", "c") == Done(1)
+    assert node.do(c.Assign([node.choice("w", "d", "a", rival=True)])) == Done(0)
+    assert node.do(c.Recall([c.Move(1, node.choice("w", "d", "b"))], "sooner")) == Done(0)
+    node.do(c.ChangeAgent(node.spec("w", tool_limits=(("drill", 2),)), node.epoch("w")))
+    assert node.do(c.Recall([c.Move(1, node.choice("w", "d", "b"))], "sooner")) == Done(1)
+    node.do(c.ChangeAgent(node.spec("w", **limits), node.epoch("w")))
+    assert len(node.state.agents["w"].held) == 2
+    node.do(node.said("w", "d", "c"))
+    assert node.do(c.Assign([node.choice("w", "d", "a", rival=True)])) == Done(0)
+
+
 def test_a_choice_for_a_session_or_attempt_that_is_over_is_dropped(busy: Driver) -> None:
     """F3: the planner saw an older state."""
     choice = busy.choice("w", "d", "x")

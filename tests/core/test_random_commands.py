@@ -91,6 +91,8 @@ class Chaos(RuleBasedStateMachine):
             node.profile(max_attempts=4, backoff=Backoff.EXPONENTIAL, delay_ms=100),
             node.profile(timeout_ms=10, max_attempts=2, milli_cores=5, memory_bytes=3),
             node.profile(max_attempts=2, preemptible=True),
+            node.profile(max_attempts=2, tool="saw", preemptible=True),
+            node.profile(max_attempts=2, tool="drill", model="vision"),
             node.profile(timeout_ms=-1, max_attempts=-3, delay_ms=-(2**63), max_delay_ms=-1),
             node.profile(timeout_ms=2**64 - 1, max_attempts=2**63, delay_ms=2**64 - 1, milli_cores=1),
         )
@@ -311,7 +313,10 @@ class Chaos(RuleBasedStateMachine):
 
     def _spec(self, dice: Dice, name: str) -> AgentSpec:
         room = dice.number(12)
-        fields = {"credit": dice.number(6) - 1, "milli_cores": room, "memory_bytes": room}
+        fields: dict[str, Any] = {"credit": dice.number(6) - 1, "milli_cores": room, "memory_bytes": room}
+        bounded = dice.one(((), ("drill",), ("drill", "saw")))
+        fields["tool_limits"] = tuple((tool, dice.number(2)) for tool in bounded)
+        fields["model_limits"] = (("vision", 1),) if dice.number(1) else ()
         return self.node.spec(name, instance_id=f"i{dice.number(1)}", **fields)
 
     def close_session(self, dice: Dice) -> c.Command:

@@ -18,6 +18,8 @@ PLAIN = TaskProfile("t")
 HEAVY = TaskProfile(
     "t", requirements=Requirements(resources=Resources(memory_bytes=10), anti_affinity=("g",))
 )
+SAW = TaskProfile("t", requirements=Requirements(needs=FamilyNeeds(tool="saw", model="bert")))
+USES = [("tool", "saw"), ("model", "bert"), ("tool", "bert")]
 NEEDS = [
     Needs("t", Requirements()),
     Needs("u", Requirements(capabilities=(("weld", 2),))),
@@ -92,17 +94,31 @@ SPECS = st.builds(
     labels=st.sampled_from([(), (("zone", "a"),), (("zone", "b"),)]),
     tools=st.sampled_from([(), ("saw",)]),
     permissions=st.sampled_from([(), ("p", "q")]),
+    tool_limits=st.sampled_from([(), (("saw", 2),), (("drill", 1), ("saw", 1))]),
+    model_limits=st.sampled_from([(), (("bert", 3),)]),
 )
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("put"), SPECS),
         st.tuples(st.just("remove"), st.integers(0, 4)),
-        st.tuples(st.just("hold"), st.integers(0, 4), st.integers(1, 6), st.sampled_from([PLAIN, HEAVY])),
+        st.tuples(
+            st.just("hold"), st.integers(0, 4), st.integers(1, 6), st.sampled_from([PLAIN, HEAVY, SAW])
+        ),
         st.tuples(st.just("release"), st.integers(0, 4), st.integers(1, 6)),
         st.tuples(st.just("ask")),
     ),
     max_size=40,
 )
+
+
+def ask(table: AgentTable, cache: FeasibilityCache) -> None:
+    """For everything that is kept once it was asked for."""
+    table.groups("g")
+    for use in USES:
+        table.users(use)
+        table.limits(use)
+    for needs in NEEDS:
+        cache.rows(needs, table)
 
 
 @given(STEPS)
@@ -119,9 +135,7 @@ def test_a_maintained_table_is_that_made_from_nothing(steps: list[tuple[Any, ...
             case ("release", at, key):
                 table.release(f"a{at}", key, 1)
             case _:
-                table.groups("g")
-                for needs in NEEDS:
-                    cache.rows(needs, table)
+                ask(table, cache)
 
     fresh = AgentTable()
     for agent_id, row in table.rows.items():
@@ -136,6 +150,10 @@ def test_a_maintained_table_is_that_made_from_nothing(steps: list[tuple[Any, ...
         assert (getattr(table, name)[mine] == getattr(fresh, name)[theirs]).all(), name
     assert np.allclose(table.held_s[mine], fresh.held_s[theirs])
     assert (table.groups("g")[mine] == fresh.groups("g")[theirs]).all()
+    for use in USES:
+        assert (table.users(use)[mine] == fresh.users(use)[theirs]).all()
+        assert (table.limits(use)[mine] == fresh.limits(use)[theirs]).all()
+    assert table.bounded(tuple(USES)) == fresh.bounded(tuple(USES))
     for needs in NEEDS:
         cached = cache.rows(needs, table)
         assert (cached[mine] == could_take(needs, fresh, slice(0, fresh.size))[theirs]).all()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coordinator.core.model import AgentSpec, Priority, Requirements, Resources, TaskProfile
+from coordinator.core.model import AgentSpec, FamilyNeeds, Priority, Requirements, Resources, TaskProfile
 from coordinator.scheduling.bulk import MANY, _fill
 from coordinator.scheduling.order import most_urgent, place_in_line
 from coordinator.scheduling.planner import plan_by_cost
@@ -27,9 +27,10 @@ GREEDY = Policy("greedy", foresight=0)
 FEW = settings(max_examples=max(15, settings().max_examples // 4))
 MEMORY = TaskProfile("t", requirements=Requirements(resources=Resources(memory_bytes=40)))
 WELD = TaskProfile("t", requirements=Requirements(capabilities=(("weld", 2),)))
+MODEL = TaskProfile("t", requirements=Requirements(needs=FamilyNeeds(model="bert")))
 APART = TaskProfile("t", priority=Priority.URGENT, requirements=Requirements(anti_affinity=("g",)))
 profiles = st.sampled_from(
-    [TaskProfile("t"), TaskProfile("t", priority=Priority.HIGH), TaskProfile("u"), MEMORY, WELD]
+    [TaskProfile("t"), TaskProfile("t", priority=Priority.HIGH), TaskProfile("u"), MEMORY, WELD, MODEL]
 )
 
 
@@ -46,6 +47,7 @@ def crowds(draw: st.DrawFn, *, lasting: tuple[int, ...] = (3_000, 3_000, 9_000))
             capabilities=draw(st.sampled_from([(), (("weld", 2),)])),
             resources=Resources(memory_bytes=draw(st.sampled_from([0, 100, 400]))),
             speed=draw(st.sampled_from([0.5, 1.0, 3.0])),
+            model_limits=draw(st.sampled_from([(), (), (("bert", 4),)])),
         )
         snapshot.agents.put(spec, at + 1, draw(st.sampled_from(["", "", "", "draining"])))
         for number in range(draw(st.integers(0, 3))):

@@ -144,6 +144,27 @@ def test_resources_that_others_have_taken(crew: Crew) -> None:
     )
 
 
+def test_a_tool_and_a_model_that_as_many_use_as_the_agent_allows(crew: Crew) -> None:
+    """D8, E10: whoever has no bound, or does not use what is bounded, is not told of it."""
+    profile = TaskProfile("t", requirements=needing(tool="saw", model="bert"))
+    snapshot = crew(
+        a={"slots": 9, "tools": ("saw",), "tool_limits": (("saw", 2),)},
+        b={"slots": 9, "tools": ("saw",), "model_limits": (("bert", 1), ("gpt", 9))},
+        c={"slots": 9, "tools": ("saw",)},
+    )
+    for agent_id, held in (("a", 2), ("b", 1), ("c", 5)):
+        for key in range(held):
+            snapshot.agents.hold(agent_id, key, 1, profile, 0.0)
+    found = explain(profile, snapshot)
+    assert (found.capable, found.feasible) == (3, 1)
+    assert found.refusals == [
+        Refusal("tool_limit", 1, "a", "a: 2 of at most 2 tasks of the tool saw at once"),
+        Refusal("model_limit", 1, "b", "b: 1 of at most 1 tasks of the model bert at once"),
+    ]
+    assert explain(TaskProfile("t"), snapshot).refusals == []
+    assert explain(TaskProfile("t", requirements=needing(model="gpt")), snapshot).refusals == []
+
+
 def test_the_example_is_a_near_miss_where_there_is_one(crew: Crew) -> None:
     requirements = Requirements(capabilities=(("weld", 4),), labels=(("zone", "a"),))
     snapshot = crew(

@@ -16,6 +16,7 @@ from coordinator.core.model import (
     AgentLoad,
     AgentSpec,
     DataItem,
+    FamilyNeeds,
     Priority,
     Requirements,
     Resources,
@@ -44,6 +45,7 @@ NEEDS = [
     Requirements(capabilities=(("weld", 2),)),
     Requirements(resources=Resources(memory_bytes=40)),
     Requirements(anti_affinity=("g",)),
+    Requirements(needs=FamilyNeeds(model="bert")),
 ]
 FEW = settings(max_examples=max(20, settings().max_examples // 3))
 policies = st.sampled_from([GREEDY, FAST, BALANCED, GREEN])
@@ -64,6 +66,7 @@ def snapshots(draw: st.DrawFn, most: int = 25, agents: int = 7) -> Snapshot:
             resources=Resources(memory_bytes=draw(st.sampled_from([0, 40, 100]))),
             speed=draw(st.sampled_from([0.5, 1.0, 1.0, 3.0])),
             busy_watts=draw(st.sampled_from([0.0, 50.0, 200.0])),
+            model_limits=draw(st.sampled_from([(), (), (("bert", 1),), (("bert", 2),)])),
         )
         snapshot.agents.put(spec, at + 1, draw(st.sampled_from(["", "", "", "draining"])))
         snapshot.agents.set_load(f"a{at}", AgentLoad(cpu=draw(st.sampled_from([0.0, 0.5, 1.0]))))
@@ -127,12 +130,15 @@ class Books:
         assert spec is not None
         memory = wanted.resources.memory_bytes
         taken = sum(one.requirements.resources.memory_bytes for one in held)
+        model = wanted.needs.model
+        users = sum(one.requirements.needs.model == model for one in held)
         return (
             not self.agents.refusing[row]
             and ("*" in spec.task_types or profile.type in spec.task_types)
             and all(dict(spec.capabilities).get(name, -1) >= level for name, level in wanted.capabilities)
             and (not memory or taken + memory <= spec.resources.memory_bytes)
             and not (wanted.anti_affinity and any(one.requirements.anti_affinity for one in held))
+            and (not model or users < dict(spec.model_limits).get(model, math.inf))
             and len(held) < spec.credit
         )
 

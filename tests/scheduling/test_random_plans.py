@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.core.commands import Choice
-from coordinator.core.model import AgentLoad, AgentSpec, Priority, Requirements, Resources, TaskProfile
+from coordinator.core.model import (
+    AgentLoad,
+    AgentSpec,
+    FamilyNeeds,
+    Priority,
+    Requirements,
+    Resources,
+    TaskProfile,
+)
 from coordinator.scheduling.estimates import kind_of
 from coordinator.scheduling.explain import explain
 from coordinator.scheduling.objectives import LOAD_WEIGHT, PREVIOUS_PENALTY
@@ -28,6 +36,7 @@ REQUIREMENTS = [
     Requirements(capabilities=(("weld", 2),)),
     Requirements(resources=Resources(memory_bytes=40)),
     Requirements(anti_affinity=("g",)),
+    Requirements(needs=FamilyNeeds(tool="saw")),
 ]
 PROFILES = [
     TaskProfile(task_type, requirements=requirements, priority=priority, deadline_ms=deadline_ms)
@@ -51,6 +60,8 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
             task_types=draw(st.sampled_from([("*",), ("tiny",)])),
             capabilities=draw(st.sampled_from([(), (("weld", 1),), (("weld", 2),)])),
             resources=Resources(memory_bytes=draw(st.sampled_from([0, 40, 100]))),
+            tools=("saw",),
+            tool_limits=draw(st.sampled_from([(), (), (("saw", 1),), (("saw", 2),)])),
         )
         snapshot.agents.put(spec, at, draw(st.sampled_from(["", "", "", "draining"])))
         snapshot.agents.set_load(f"a{at}", AgentLoad(cpu=draw(st.sampled_from([0.0, 0.5, 1.0]))))
@@ -83,12 +94,14 @@ class Cluster:
         spec, held, wanted = self.spec(row), self.profiles[row], profile.requirements
         taken = sum(other.requirements.resources.memory_bytes for other in held)
         memory = wanted.resources.memory_bytes
+        sawing = sum(other.requirements.needs.tool == "saw" for other in held)
         return (
             self.agents.refusing[row] == ""
             and ("*" in spec.task_types or profile.type in spec.task_types)
             and all(dict(spec.capabilities).get(name, -1) >= level for name, level in wanted.capabilities)
             and (not memory or taken + memory <= spec.resources.memory_bytes)
             and not (wanted.anti_affinity and any(other.requirements.anti_affinity for other in held))
+            and (not wanted.needs.tool or sawing < dict(spec.tool_limits).get("saw", math.inf))
             and len(held) < spec.credit
             and (len(held) < spec.slots or self.may_queue(row, SECONDS[profile.type]))
         )

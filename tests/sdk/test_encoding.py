@@ -82,6 +82,18 @@ def test_everything_about_a_task_arrives() -> None:
     )
 
 
+@pytest.mark.parametrize("family", ["weld-cell", "Model", "unspecified", ""])
+def test_a_family_that_only_the_server_may_know_is_left_to_it(family: str) -> None:
+    spec = encode.task_spec(Task("a", "x", family=family, requires=Requires(tool=ToolNeeds(tool="t"))))
+    assert (spec.family, spec.family_name) == (common_pb2.TASK_FAMILY_UNSPECIFIED, family)
+
+
+def test_one_attempt_and_no_word_of_it_are_told_apart() -> None:
+    """B4: the family decides where the task does not."""
+    assert not encode.task_spec(Task("a", "x")).HasField("retry")
+    assert encode.task_spec(Task("a", "x", retry=Retry())).retry.max_attempts == 1
+
+
 @pytest.mark.parametrize(
     ("requires", "family"),
     [
@@ -153,7 +165,6 @@ BAD: Any = "bad"
         (Task("a", "x", payload={1, 2}), "the payload is a set"),
         (Task("a", "x", priority=BAD), "priority is 'bad'; it must be one of low, medium, high, urgent"),
         (Task("a", "x", retry=Retry(backoff=BAD)), "backoff is 'bad'; it must be one of fixed, linear"),
-        (Task("a", "x", family=BAD), "family is 'bad'; it must be one of model"),
         (Task("a", "x", timeout_s=-1), "timeout_s is -1; it must be from 0"),
         (Task("a", "x", expected_s=float("nan")), "expected_s is nan"),
         (Task("a", "x", deadline=NOON.replace(tzinfo=None)), "no time zone"),

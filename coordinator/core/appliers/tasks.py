@@ -38,6 +38,7 @@ from coordinator.core.model import (
 )
 from coordinator.core.outcome import Done, Refusal, Reply, Table, TaskChanged
 from coordinator.core.refusals import duplicate_task, not_found, stale_session, wrong_task_state
+from coordinator.core.requirements import taken_by
 from coordinator.core.transaction import Transaction, number_key
 
 _SESSION_STATES = frozenset({AgentState.CONNECTED, AgentState.DISCONNECTED})
@@ -86,7 +87,7 @@ def _still_holds(choice: Choice, task: Task, agent: Agent) -> bool:
         and record.state is AgentState.CONNECTED
         and record.drain is Drain.NONE
         and len(agent.held) + len(record.stopping) < record.spec.credit
-        and agent.has_room_for(task.profile.requirements.resources)
+        and agent.has_room_for(taken_by(task.profile.requirements))
     )
 
 

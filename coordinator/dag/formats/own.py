@@ -56,7 +56,17 @@ def read(document: dict[str, Any], name: str) -> DagDraft:
 
 def _overlay(base: TaskDraft, value: object, place: str, table: Table) -> TaskDraft:
     """The task of `base`, with what the value says in place of what it said."""
-    return msgspec.structs.replace(base, **fields(value, place, table))
+    found = fields(value, place, table)
+    if "family" in found:
+        found["family"], found["family_name"] = found["family"]
+    return msgspec.structs.replace(base, **found)
+
+
+def _family(value: object, place: str) -> tuple[TaskFamily, str]:
+    """One of the six, or the name of another one, which a plug-in may have brought."""
+    name = text(value, place)
+    six = {family.name.lower(): family for family in TaskFamily}
+    return (six[name], "") if name in six else (TaskFamily.UNSPECIFIED, name)
 
 
 def _milli_cores(value: object, place: str) -> int:
@@ -137,7 +147,7 @@ _DATA_ITEM: Final[Table] = {
 }
 _SHARED: Final[Table] = {
     "type": ("type", text),
-    "family": ("family", choice(TaskFamily)),
+    "family": ("family", _family),
     "payload": ("payload", json_bytes),
     "requires": ("requirements", _requirements),
     "priority": ("priority", choice(Priority)),
