@@ -19,6 +19,7 @@ from agent_sdk import (
     Task,
     TaskContext,
     TaskEvent,
+    ToolNeeds,
     errors,
 )
 from coordinator.cli.local_cluster import LocalCluster
@@ -288,3 +289,23 @@ async def test_an_agent_that_learns_a_skill_is_given_what_waits_for_it(
     (seen,) = [one async for one in client.agents() if one.agent_id == "apprentice"]
     assert (seen.session_epoch, dict(seen.capabilities), seen.speed) == (before, {"weld": 2}, 1.5)
     assert (dict(seen.tool_limits), seen.data, seen.busy_watts) == ({"torch": 1}, ("maps",), 0.0)
+
+
+async def test_an_agent_runs_no_more_tasks_of_a_tool_at_once_than_it_says(
+    client: AsyncClient, cluster: LocalCluster, run_agent: RunAgent
+) -> None:
+    """D8, E10: with slots to spare; `explain` says what stands in the way, and more is taken as soon as the
+    agent allows it."""
+    agent, gate = Agent(cluster.endpoints, "bench", slots=4, tools=["saw"], tool_limits={"saw": 1}), Gate()
+    agent.handler("cut")(gate)
+    await run_agent(agent)
+    cuts = [Task(id=name, type="cut", requires=Requires(tool=ToolNeeds(tool="saw"))) for name in "ab"]
+    dag_id = await client.submit(Dag(tasks=cuts))
+    first = (await soon(gate.begun)).task_id
+    (second,) = {"a", "b"} - {first}
+    refusals = {one.reason: one for one in (await client.explain(dag_id, second)).refusals}
+    assert refusals["tool_limit"].detail == "bench: 1 of at most 1 tasks of the tool saw at once"
+    agent.update(tool_limits={"saw": 2})
+    assert (await soon(gate.begun)).task_id == second
+    gate.open.set()
+    assert (await client.wait(dag_id, WAIT_S)).state == "COMPLETED"
