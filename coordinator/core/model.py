@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from coordinator.core.answers import RequestRecord
+from coordinator.core.history import History
 from coordinator.core.keyspace import KeySpace
 from coordinator.core.requirements import NO_RESOURCES, NOTHING_TAKEN, Taken, has_place
 from coordinator.core.requirements import FamilyNeeds as FamilyNeeds
@@ -165,11 +166,8 @@ class TaskExtras(msgspec.Struct, frozen=True, array_like=True):
 
 class TaskBlock(msgspec.Struct, array_like=True):
     """A run of tasks of one DAG by column, as submitted and as stored: indexes `first` ... `first +
-    len(ids) - 1`.
-
-    `profiles` are positions in the DAG's list of profiles; `depends` are task indexes, each lower than
-    the task's own; `extras` is keyed by position in the block.
-    """
+    len(ids) - 1`. `profiles` are positions in the DAG's list of profiles; `depends` are task indexes, each
+    lower than the task's own; `extras` is keyed by position in the block."""
 
     first: int
     ids: list[str]
@@ -449,7 +447,7 @@ class MachineRecord(msgspec.Struct, array_like=True, gc=False):
 class State:
     """All of it. Mutated by `machine.apply` alone."""
 
-    __slots__ = ("agents", "dags", "finished", "kv", "machine", "numbers", "requests")
+    __slots__ = ("agents", "dags", "finished", "history", "kv", "machine", "numbers", "requests")
 
     def __init__(self) -> None:
         self.machine = MachineRecord()
@@ -464,6 +462,7 @@ class State:
         self.requests: OrderedDict[str, RequestRecord] = OrderedDict()
         """In the order in which they were made. A plain dict would find the oldest ever later."""
         self.kv = KeySpace()
+        self.history = History()
 
     def dag(self, dag_id: str) -> Dag | None:
         """The unfinished DAG with this id."""
