@@ -19,8 +19,8 @@ TOOK_S = {"long": 100.0, "brief": 0.001}
 
 
 class ByHand:
-    """An agent of one slot for one type, whose sessions are spoken by hand: it completes tasks at once, and says
-    what it likes of how long they took."""
+    """An agent of one slot for one type, whose sessions are spoken by hand: it completes tasks at once, and
+    says what it likes of how long they took."""
 
     def __init__(self, task_type: str) -> None:
         self._hello = agent_pb2.Hello(
