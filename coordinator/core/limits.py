@@ -62,7 +62,7 @@ LOAD_STEP_BYTES: Final = 1 << 20
 
 HISTORY_KEPT: Final = 65_536
 """Pairs of an agent and a kind of task whose ends are remembered; the one longest without an end goes first.
-Memory holds about 400 bytes for each."""
+Memory holds about 300 bytes for each."""
 
 HISTORY_WINDOW: Final = 256
 """Older ends of a pair lose weight so that no more than these count."""

@@ -206,8 +206,7 @@ class Attempt(msgspec.Struct, array_like=True, gc=False):
 
 
 class TaskRecord(msgspec.Struct, array_like=True, gc=False):
-    """The stored, changing part of a task. A task without one is as its block and its predecessors' ends make
-    it."""
+    """The stored, changing part of a task. Without one it is as its block and its predecessors' ends say."""
 
     state: TaskState
     attempt: int = 0
@@ -285,9 +284,8 @@ class Task(msgspec.Struct, gc=False):
 
 class DagRecord(msgspec.Struct, array_like=True):
     """What is stored of a DAG. `ending` is the state that it is being driven to, every unfinished task being
-    cancelled; `sweep_from` the index from which tasks may have to be cancelled, -1 if none; `revision`
-    the log index of its last change of state; `counts` of tasks, by TaskState as index, of a finished
-    one."""
+    cancelled; `sweep_from` the index from which tasks may have to be cancelled, -1 if none; `revision` the
+    log index of its last change of state; `counts` of tasks by state, of a finished one."""
 
     number: int
     header: DagHeader

@@ -52,7 +52,7 @@ _FARTHEST: Final = 5.0
 _LONGEST_S: Final = 1e9
 _RENEWED_AT_ONCE: Final = 64
 """Kinds, and agents, that one renewal brings up to date: what is left follows with the next."""
-_SETTLED_AFTER: Final = 8
+_SETTLED_AFTER: Final = 4
 """Times that kinds and agents are brought up to date in turn until what they say of each other is at rest."""
 
 

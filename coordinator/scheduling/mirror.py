@@ -55,7 +55,7 @@ class Mirror:
         self.overload = Overload(snapshot.agents, snapshot.measured, load or LoadSettings())
         self.proposed: set[tuple[str, int, int]] = set()
 
-    def recall(self) -> None:
+    def remember(self) -> None:
         """Take over all that the state knows of ends, before any other call: what follows goes on top."""
         state = self._state()
         for agent in state.agents.values():

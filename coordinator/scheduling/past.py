@@ -21,30 +21,28 @@ _FARTHEST: Final = 5.0
 def remember(history: History, snapshot: Snapshot) -> None:
     """Give the estimates what is known of agents that are in the table, and of those that are gone for
     good."""
-    known: dict[Kind, list[tuple[int, Ends]]] = {}
+    known: dict[Kind, list[tuple[int, ...]]] = {}
     gone: dict[Kind, Ends] = {}
     rows, estimates = snapshot.agents.rows, snapshot.estimates
-    for (agent_id, kind), ends in history.rows.items():
-        # The kinds seen last come last: they are kept longest.
-        pairs = known[kind] = known.pop(kind, [])
-        if not agent_id:
+    for (agent_id, kind), ends in reversed(history.rows.items()):
+        if (row := rows.get(agent_id)) is not None:
+            known.setdefault(kind, []).append((row, ends.count, ends.total, ends.squares, ends.failed))
+        elif not agent_id:
+            known.setdefault(kind, [])
             gone[kind] = ends
-        elif (row := rows.get(agent_id)) is not None:
-            pairs.append((row, ends))
-    for kind, pairs in known.items():
+    # The kinds seen last come last: they are kept longest.
+    for kind, pairs in reversed(known.items()):
         if (one := gone.get(kind)) is not None:
             estimates.remember_gone(kind, one.count, one.total * _UNIT, one.squares * _UNIT * _UNIT)
         if pairs:
-            at = np.array([row for row, _ in pairs], np.int64)
-            sums = np.array([(ends.count, ends.total, ends.squares) for _, ends in pairs], np.float64).T
-            failed = np.array([ends.failed for _, ends in pairs], np.float64) / FAILED_ONE
-            estimates.remember(kind, at, _believed(sums), failed)
+            at, count, total, squares, failed = np.array(pairs, np.float64).T
+            sums = _believed(count, total * _UNIT, squares * _UNIT * _UNIT)
+            estimates.remember(kind, at.astype(np.int64), sums, failed / FAILED_ONE)
     estimates.settle()
 
 
-def _believed(sums: FloatRow) -> FloatRow:
-    """In natural logarithms, and without claims that are out of all proportion to those of most agents."""
-    count, total, squares = sums * np.array([[1.0], [_UNIT], [_UNIT * _UNIT]])
+def _believed(count: FloatRow, total: FloatRow, squares: FloatRow) -> FloatRow:
+    """Without claims that are out of all proportion to those of most agents."""
     mean = total / np.maximum(count, 1.0)
     middle = np.median(mean[count > 0]) if count.any() else 0.0
     near = np.clip(mean, middle - _FARTHEST, middle + _FARTHEST)

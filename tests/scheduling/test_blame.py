@@ -12,7 +12,7 @@ from coordinator.core.model import TaskFamily
 from coordinator.scheduling.blame import Blame
 
 KIND = Kind("t", "", TaskFamily.UNSPECIFIED, False)
-OTHER = KIND._replace(type="u")
+OTHER = Kind("u", "", TaskFamily.UNSPECIFIED, False)
 ROWS = 5
 
 

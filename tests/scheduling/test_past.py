@@ -128,7 +128,7 @@ def test_a_new_leader_expects_what_the_old_one_did() -> None:
 def test_what_follows_goes_on_top_and_nothing_counts_twice() -> None:
     busy = lived()
     busy.second = Followed(busy.state)
-    busy.second.mirror.recall()
+    busy.second.mirror.remember()
     before = counted(busy.second.snapshot)
     assert before == counted(busy.snapshot)
     assert before[kind_of(MODEL, 0), "a"] == 30
