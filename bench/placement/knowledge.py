@@ -11,7 +11,8 @@ import numpy as np
 from bench.placement.instances import Instance
 from bench.placement.platform import Platform, Reality
 from bench.placement.workload import profile_of
-from coordinator.scheduling.estimates import Estimates, kind_of
+from coordinator.core.kinds import kind_of
+from coordinator.scheduling.estimates import Estimates
 
 
 class Knowledge(StrEnum):

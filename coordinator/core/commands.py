@@ -22,8 +22,15 @@ from coordinator.core.model import (
     TaskProfile,
 )
 
-FORMAT: Final = 1
-"""Of entries; a node that meets another one stops."""
+FORMAT: Final = 2
+"""Of entries, as they are made now; a node that meets a later one stops."""
+
+FIRST_FORMAT: Final = 1
+"""The oldest that is carried out. Its entries teach nothing: whoever carries them out after an upgrade must
+come to the state of those who did before."""
+
+LEARNING_FORMAT: Final = 2
+"""From here on, ends are counted in the history."""
 
 
 class SubmitDag(msgspec.Struct, tag=1, array_like=True):

@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 
+from coordinator.core.history import FAILED_ONE
 from coordinator.core.lifecycle import HELD, TERMINAL
-from coordinator.core.limits import LIVE_ATTEMPTS, UNANSWERED_WRITES
+from coordinator.core.limits import HISTORY_KEPT, HISTORY_WINDOW, LIVE_ATTEMPTS, UNANSWERED_WRITES
 from coordinator.core.model import (
     Agent,
     AgentSpec,
@@ -40,6 +41,7 @@ def violations(state: State) -> list[str]:
     for agent in state.agents.values():
         found += _agent(state, agent)
     found += _kv(state)
+    found += _history(state)
     return found
 
 
@@ -148,6 +150,23 @@ def _kv(state: State) -> Iterator[str]:
             number < writer.answered for number in writer.replies
         ):
             yield f"writer {writer.writer}: keeps {list(writer.replies)}, answered below {writer.answered}"
+
+
+def _history(state: State) -> Iterator[str]:
+    rows = state.history.rows
+    if len(rows) > HISTORY_KEPT:
+        yield f"history: {len(rows)} pairs, {HISTORY_KEPT} allowed"
+    used = [ends.used for ends in rows.values()]
+    if any(later <= earlier for earlier, later in pairwise(used)) or used[-1:] > [state.machine.sequence]:
+        yield f"history: pairs out of the order of their last ends: {used}"
+    for (agent, kind), ends in rows.items():
+        name = f"history of {agent} and {kind}"
+        if agent and agent not in state.agents:
+            yield f"{name}: its agent is forgotten"
+        if not 0 <= ends.count <= HISTORY_WINDOW or not 0 <= ends.failed <= HISTORY_WINDOW * FAILED_ONE:
+            yield f"{name}: {ends}, of {HISTORY_WINDOW} at most"
+        if not ends.count and (ends.total or ends.squares or not ends.failed):
+            yield f"{name}: {ends} of nothing"
 
 
 class Watch:

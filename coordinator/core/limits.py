@@ -60,6 +60,16 @@ LOAD_STEPS: Final = 384
 LOAD_STEP_BYTES: Final = 1 << 20
 """One step, with the loads of all agents, as the leader packs it."""
 
+HISTORY_KEPT: Final = 65_536
+"""Pairs of an agent and a kind of task whose ends are remembered; the one longest without an end goes first.
+Memory holds about 300 bytes for each."""
+
+HISTORY_WINDOW: Final = 256
+"""Older ends of a pair lose weight so that no more than these count."""
+
+HISTORY_GONE_ENDS: Final = 32
+"""What agents that are forgotten have taught of a kind counts for at most so many ends."""
+
 MAX_DELAY_MS: Final = 86_400_000
 """Longest delay between two attempts."""
 

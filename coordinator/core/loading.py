@@ -3,12 +3,14 @@ finished DAG."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Final
+from collections.abc import Iterable, Iterator, MutableMapping
+from typing import Any, Final
 
 from coordinator.core.answers import RequestRecord
 from coordinator.core.appliers.dags import append_tasks
+from coordinator.core.history import Ends
 from coordinator.core.keyspace import KvEntry, KvRecord, WriterRecord
+from coordinator.core.kinds import decode_pair
 from coordinator.core.model import (
     STATES,
     Agent,
@@ -81,9 +83,10 @@ def rebuild_state(
     requests: Iterable[RequestRecord],
     keys: Iterable[tuple[bytes, KvRecord]],
     writers: Iterable[WriterRecord],
+    ends: Iterable[tuple[bytes, Ends]],
 ) -> State:
     """The whole state. `finished` and `requests` come in the order of their sequence, `keys` with their
-    names in UTF-8."""
+    names in UTF-8, `ends` with their pairs encoded."""
     state = State()
     state.machine = machine
     for dag in dags:
@@ -100,6 +103,8 @@ def rebuild_state(
         state.kv.set(name.decode(), KvEntry(record.version, record.created, size))
     for writer in sorted(writers, key=lambda one: one.used):
         state.kv.writers[writer.writer] = writer
+    for pair, row in sorted(ends, key=lambda one: one[1].used):
+        state.history.rows[decode_pair(pair)] = row
     for agent in state.agents.values():
         for taken in agent.record.stopping.values():
             agent.take(taken)
@@ -119,6 +124,14 @@ def forget(state: State) -> None:
         _, dag = state.dags.popitem()
         while dag.tasks:
             del dag.tasks[-_FORGOTTEN_AT_ONCE:]
-    for named in (state.finished, state.requests, state.numbers, state.kv.entries, state.kv.writers):
+    named: MutableMapping[Any, Any]
+    for named in (
+        state.finished,
+        state.requests,
+        state.numbers,
+        state.kv.entries,
+        state.kv.writers,
+        state.history.rows,
+    ):
         while named:
             named.popitem()

@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from coordinator.core.answers import RequestRecord
+from coordinator.core.history import History
 from coordinator.core.keyspace import KeySpace
 from coordinator.core.requirements import NO_RESOURCES, NOTHING_TAKEN, Taken, has_place
 from coordinator.core.requirements import FamilyNeeds as FamilyNeeds
@@ -165,11 +166,8 @@ class TaskExtras(msgspec.Struct, frozen=True, array_like=True):
 
 class TaskBlock(msgspec.Struct, array_like=True):
     """A run of tasks of one DAG by column, as submitted and as stored: indexes `first` ... `first +
-    len(ids) - 1`.
-
-    `profiles` are positions in the DAG's list of profiles; `depends` are task indexes, each lower than
-    the task's own; `extras` is keyed by position in the block.
-    """
+    len(ids) - 1`. `profiles` are positions in the DAG's list of profiles; `depends` are task indexes, each
+    lower than the task's own; `extras` is keyed by position in the block."""
 
     first: int
     ids: list[str]
@@ -208,8 +206,7 @@ class Attempt(msgspec.Struct, array_like=True, gc=False):
 
 
 class TaskRecord(msgspec.Struct, array_like=True, gc=False):
-    """The stored, changing part of a task. A task without one is as its block and its predecessors' ends make
-    it."""
+    """The stored, changing part of a task. Without one it is as its block and its predecessors' ends say."""
 
     state: TaskState
     attempt: int = 0
@@ -287,9 +284,8 @@ class Task(msgspec.Struct, gc=False):
 
 class DagRecord(msgspec.Struct, array_like=True):
     """What is stored of a DAG. `ending` is the state that it is being driven to, every unfinished task being
-    cancelled; `sweep_from` the index from which tasks may have to be cancelled, -1 if none; `revision`
-    the log index of its last change of state; `counts` of tasks, by TaskState as index, of a finished
-    one."""
+    cancelled; `sweep_from` the index from which tasks may have to be cancelled, -1 if none; `revision` the
+    log index of its last change of state; `counts` of tasks by state, of a finished one."""
 
     number: int
     header: DagHeader
@@ -449,7 +445,7 @@ class MachineRecord(msgspec.Struct, array_like=True, gc=False):
 class State:
     """All of it. Mutated by `machine.apply` alone."""
 
-    __slots__ = ("agents", "dags", "finished", "kv", "machine", "numbers", "requests")
+    __slots__ = ("agents", "dags", "finished", "history", "kv", "machine", "numbers", "requests")
 
     def __init__(self) -> None:
         self.machine = MachineRecord()
@@ -464,6 +460,7 @@ class State:
         self.requests: OrderedDict[str, RequestRecord] = OrderedDict()
         """In the order in which they were made. A plain dict would find the oldest ever later."""
         self.kv = KeySpace()
+        self.history = History()
 
     def dag(self, dag_id: str) -> Dag | None:
         """The unfinished DAG with this id."""

@@ -109,6 +109,7 @@ class Table(StrEnum):
     AGENT_STATS = "agent_stats"
     AGENT_LOAD = "agent_load"
     LOAD_STEP = "load_step"
+    ENDS = "ends"
     REQUEST = "request"
     KV = "kv"
     KV_WRITER = "kv_writer"
@@ -170,7 +171,7 @@ class Effects(msgspec.Struct):
     attempt's timeout. `sweep`: numbers of DAGs with a sweep unfinished. `acked`: (agent, key, attempt) of
     ends that are recorded or stale. `sessions`: agents whose session, state or capacity changed. `gone`:
     numbers of DAGs that left memory. `ended`: (key, attempt, agent, duration in us) of attempts that
-    completed, for estimates."""
+    completed, `failed`: (key, agent) of those that failed by their agent's fault, for estimates."""
 
     ready: list[int] = []
     dispatch: list[tuple[str, int, int]] = []
@@ -182,6 +183,7 @@ class Effects(msgspec.Struct):
     sessions: list[str] = []
     gone: list[int] = []
     ended: list[tuple[int, int, str, int]] = []
+    failed: list[tuple[int, str]] = []
 
 
 class Outcome(msgspec.Struct):

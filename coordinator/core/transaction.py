@@ -3,8 +3,12 @@ told and done because of it cannot be forgotten."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 
+from coordinator.core.history import LONGEST_US, Ends, work_log2
+from coordinator.core.kinds import Pair, encode_pair, kind_of
 from coordinator.core.lifecycle import TERMINAL, TRANSITIONS, retry_delay_ms
 from coordinator.core.limits import ATTEMPTS_KEPT, LOST_ATTEMPTS, MAX_TIME_MS, REASON_CHARS, SWEEP_STEP
 from coordinator.core.model import (
@@ -33,9 +37,9 @@ _BAD_ENDS = frozenset({TaskState.FAILED, TaskState.CANCELLED})
 
 class Transaction:
     """The changes of one entry at log index `index`. `now_ms` is the entry's time, never before an earlier
-    entry's."""
+    entry's. `learns`: ends are counted in the history."""
 
-    def __init__(self, state: State, index: int, at_ms: int) -> None:
+    def __init__(self, state: State, index: int, at_ms: int, *, learns: bool = True) -> None:
         self.state = state
         self.index = index
         state.machine.now_ms = max(state.machine.now_ms, min(at_ms, MAX_TIME_MS))
@@ -50,6 +54,8 @@ class Transaction:
         self._agents: dict[str, None] = {}
         self._stats: dict[str, None] = {}
         self._loads: dict[str, None] = {}
+        self._learns = learns
+        self._ends: dict[Pair, Ends | None] = {}
         self._writers: dict[str, None] = {}
         self._unsettled: dict[int, Dag] = {}
 
@@ -165,10 +171,13 @@ class Transaction:
         *,
         retryable: bool,
         halt: bool,
+        blamed: bool = False,
     ) -> None:
         """The attempt came to nothing. If another one is live, the task goes on with that, and nothing counts
         as a failure; otherwise try again, later or at once, or fail the task. `halt`: its agent may still
-        be at it."""
+        be at it. `blamed`: if it had begun, its agent is held to have failed."""
+        if blamed and attempt.started_ms:
+            self._blame(task, attempt)
         if halt:
             self._withdraw(task, attempt, outcome, reason)
         else:
@@ -183,6 +192,22 @@ class Transaction:
             self._try_elsewhere(task, attempt, reason)
         else:
             self._try_again(task, attempt, reason, retryable=retryable)
+
+    def learn(self, task: Task, attempt: Attempt, duration_us: int) -> None:
+        """The attempt has completed, after so long by its agent's measure."""
+        self.effects.ended.append((task.key, attempt.number, attempt.agent, duration_us))
+        if self._learns and 0 <= duration_us < LONGEST_US:
+            pair = attempt.agent, kind_of(task.profile, task.expected_ms)
+            ends = self._ends[pair] = self.state.history.row(pair)
+            speed = self.state.agents[attempt.agent].record.spec.speed
+            ends.complete(work_log2(duration_us, speed, task.expected_ms))
+
+    def _blame(self, task: Task, attempt: Attempt) -> None:
+        self.effects.failed.append((task.key, attempt.agent))
+        if self._learns:
+            pair = attempt.agent, kind_of(task.profile, task.expected_ms)
+            ends = self._ends[pair] = self.state.history.row(pair)
+            ends.fail()
 
     def take_back(self, task: Task, outcome: AttemptOutcome, reason: str) -> None:
         """Nobody shall hold the task any more: its agents are told to stop, and it is READY again."""
@@ -270,10 +295,13 @@ class Transaction:
         self._touch_all(agent)
         return agent
 
-    def remove_agent(self, agent: Agent) -> None:
-        """Nothing is kept of an agent that holds nothing."""
-        del self.state.agents[agent.record.spec.agent_id]
-        self._touch_all(agent)
+    def remove_agents(self, agents: Collection[Agent]) -> None:
+        """Nothing is kept of agents that hold nothing, but what they have taught of tasks."""
+        for agent in agents:
+            del self.state.agents[agent.record.spec.agent_id]
+            self._touch_all(agent)
+        names = {agent.record.spec.agent_id for agent in agents}
+        self._ends |= self.state.history.forget(names)
 
     def _touch_all(self, agent: Agent) -> None:
         self.touch_agent(agent)
@@ -287,15 +315,16 @@ class Transaction:
         self.touch_agent(agent)
         self.events.append(AgentEvent(agent.record.spec.agent_id, state))
 
-    def strip(self, agent: Agent, reason: str) -> None:
-        """Everything that the agent holds is lost with it."""
+    def strip(self, agent: Agent, reason: str, *, blamed: bool) -> None:
+        """Everything that the agent holds is lost with it, by its fault or not."""
         # Sorted: the order of `held` is not the same on a node that was restarted.
         for key in sorted(agent.held):
             task = self.state.task(key)
             assert task is not None
             attempt = task.live_attempt(agent.held[key])
             assert attempt is not None
-            self.miss(task, attempt, AttemptOutcome.LOST, reason, retryable=True, halt=False)
+            outcome = AttemptOutcome.LOST
+            self.miss(task, attempt, outcome, reason, retryable=True, halt=False, blamed=blamed)
         for key, number in list(agent.record.stopping):
             self.stopped(agent, key, number)
 
@@ -408,10 +437,21 @@ class Transaction:
         ]
         writes += [Write(Table.AGENT_LOAD, name.encode(), (a := of(name)) and a.load) for name in self._loads]
         writes += self.writes
+        writes += self._learned()
         known = self.state.kv.writers.get
         writes += [Write(Table.KV_WRITER, name.encode(), known(name)) for name in self._writers]
         writes.append(Write(Table.META, b"machine", self.state.machine))
         return writes
+
+    def _learned(self) -> list[Write]:
+        """Of each pair of an agent and a kind one record, however many of its attempts have ended."""
+        history = self.state.history
+        for pair, ends in self._ends.items():
+            if ends is not None:
+                ends.used = self.next_sequence()
+                history.rows.move_to_end(pair)
+        self._ends |= dict.fromkeys(history.shrink())
+        return [Write(Table.ENDS, encode_pair(pair), ends) for pair, ends in self._ends.items()]
 
 
 def _remembered(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:

@@ -21,7 +21,7 @@ import msgspec
 
 from coordinator.consensus.port import Committed, Role, SnapshotMeta, SnapshotReader
 from coordinator.core import machine
-from coordinator.core.commands import FORMAT, Entry
+from coordinator.core.commands import FIRST_FORMAT, FORMAT, Entry
 from coordinator.core.digest import RecentDigests, roll
 from coordinator.core.loading import forget
 from coordinator.core.model import State
@@ -292,9 +292,10 @@ def _read(entry: Committed) -> Entry:
             f"entry {entry.index} of term {entry.term} cannot be read by this version: {error}; upgrade it",
             index=entry.index,
         ) from error
-    if decoded.format != FORMAT:
+    if not FIRST_FORMAT <= decoded.format <= FORMAT:
         raise UnknownFormat(
-            f"entry {entry.index} has format {decoded.format}, this program knows {FORMAT}; upgrade it",
+            f"entry {entry.index} has format {decoded.format}, this program knows those from {FIRST_FORMAT} "
+            f"to {FORMAT}; upgrade it",
             index=entry.index,
             found=decoded.format,
             known=FORMAT,

@@ -115,6 +115,7 @@ class Leader:
         for agent_id, agent in list(self._state.agents.items()):
             if agent.record.state not in _GONE:
                 self._timers.lose_at(grace, agent_id, agent.record.epoch)
+        self.placement.remember()
         self.placement.add_agents(list(self._state.agents))
         for number in list(self._state.dags):
             dag = self._state.dags.get(number)

@@ -80,6 +80,11 @@ class Placement:
         self._mirror.note(effects, self._now_s())
         self.add_ready(effects.ready)
 
+    def remember(self) -> None:
+        """Begin with what ends have taught before: once, when all effects have been noted and nothing else
+        has been done."""
+        self._mirror.remember()
+
     def add_agents(self, agent_ids: Iterable[str]) -> None:
         """Look at these agents anew, and at the load that the leader before has recorded of them."""
         for agent_id in agent_ids:

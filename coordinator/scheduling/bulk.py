@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.core.commands import Choice
+from coordinator.core.kinds import kind_of
 from coordinator.core.model import INDEX_BITS, TaskFamily, TaskProfile
 from coordinator.scheduling.agents import BoolRow, FloatRow
-from coordinator.scheduling.estimates import kind_of
 from coordinator.scheduling.feasibility import fitting, needs_of
 from coordinator.scheduling.lane import Lane
 from coordinator.scheduling.ledger import demand_of

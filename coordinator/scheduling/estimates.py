@@ -11,14 +11,16 @@ beside at most `PRIOR_ENDS` of theirs."""
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from typing import Final
 
 import msgspec
 import numpy as np
 
-from coordinator.core.model import TaskFamily, TaskProfile
-from coordinator.scheduling.agents import AgentTable, FloatRow
+from coordinator.core.kinds import Kind
+from coordinator.core.limits import HISTORY_GONE_ENDS, HISTORY_WINDOW
+from coordinator.core.model import TaskFamily
+from coordinator.scheduling.agents import AgentTable, FloatRow, IntRow
+from coordinator.scheduling.blame import Blame
 
 UNKNOWN_S: Final = 1.0
 """What a task is taken to last as long as nothing at all is known."""
@@ -29,10 +31,10 @@ KINDS_KEPT: Final = 2_048
 PRIOR_ENDS: Final = 3.0
 """What is known of a kind from elsewhere counts for at most so many ends of the DAG at hand."""
 
-WINDOW_ENDS: Final = 256.0
+WINDOW_ENDS: Final = float(HISTORY_WINDOW)
 """Older ends of a kind on an agent lose weight so that no more than these count."""
 
-_ENDS_KEPT: Final = 32.0
+_ENDS_KEPT: Final = float(HISTORY_GONE_ENDS)
 """What agents that have left have taught of a kind counts for at most so many ends."""
 
 _PRIOR_SPREAD: Final = 0.3
@@ -50,16 +52,8 @@ _FARTHEST: Final = 5.0
 _LONGEST_S: Final = 1e9
 _RENEWED_AT_ONCE: Final = 64
 """Kinds, and agents, that one renewal brings up to date: what is left follows with the next."""
-
-
-class Kind(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
-    """Tasks that are expected to last equally long, in multiples of what their clients expect where they say
-    so (`stated`)."""
-
-    type: str
-    variant: str
-    family: TaskFamily
-    stated: bool
+_SETTLED_AFTER: Final = 4
+"""Times that kinds and agents are brought up to date in turn until what they say of each other is at rest."""
 
 
 class Expectation(msgspec.Struct, frozen=True, gc=False):
@@ -80,19 +74,6 @@ class Expectation(msgspec.Struct, frozen=True, gc=False):
     def quantile(self, deviations: float) -> float:
         """Seconds that are not passed by all but the tail beyond so many standard deviations."""
         return math.exp(self.log_mean + deviations * self.sigma)
-
-
-def kind_of(profile: TaskProfile, expected_ms: int) -> Kind:
-    """The kind of a task: its type and the model or tool that it needs."""
-    return _kinds(profile)[expected_ms > 0]
-
-
-@lru_cache(maxsize=KINDS_KEPT)
-def _kinds(profile: TaskProfile) -> tuple[Kind, Kind]:
-    """Of tasks whose clients do not say what they take, and of those whose clients do."""
-    needs = profile.requirements.needs
-    name = needs.model or needs.tool
-    return Kind(profile.type, name, profile.family, False), Kind(profile.type, name, profile.family, True)
 
 
 class _Ends:
@@ -122,13 +103,18 @@ class _Ends:
     def keep(self, row: int, factor: float) -> None:
         """The agent in this row leaves; what it has taught stays, as if unknown ones had."""
         count, total, squares = self.sums[:, row].tolist()
+        squared = squares + 2 * total * factor + count * factor * factor
+        self.absorb(count, total + count * factor, squared)
+        self.sums[:, row] = 0
+
+    def absorb(self, count: float, total: float, squares: float) -> None:
+        """Ends of agents that are not here."""
         weight, mean, variance = self.prior
         all_ends = weight + count
-        middle = (weight * mean + total + count * factor) / all_ends
-        squared = squares + 2 * total * factor + count * factor * factor + weight * (variance + mean * mean)
+        middle = (weight * mean + total) / all_ends
+        squared = squares + weight * (variance + mean * mean)
         spread = max(squared / all_ends - middle * middle, _LEAST_SPREAD**2)
         self.prior = min(all_ends, _ENDS_KEPT), middle, spread
-        self.sums[:, row] = 0
 
 
 class Estimates:
@@ -144,7 +130,7 @@ class Estimates:
         self._factor: FloatRow = np.zeros(0)
         self._weight: FloatRow = np.zeros(0)
         self._by_family: dict[TaskFamily, FloatRow] = {}
-        self._failed: FloatRow = np.zeros((2, 0))
+        self._blame = Blame()
         self._expected: dict[tuple[int, Kind], Expectation] = {}
         self._speeds: dict[TaskFamily, tuple[tuple[int, int], FloatRow]] = {}
         self._mean_inverse = ((-1, -1), 1.0)
@@ -161,8 +147,8 @@ class Estimates:
         self._fit_to_agents()
         basis = expected_ms / 1_000 if kind.stated else 1.0
         value = math.log(max(seconds, 1e-6) * self._agents.speed.item(row) / basis)
-        ends = self._kinds.pop(kind, None) or self._new_kind(kind)
-        self._kinds[kind] = ends
+        ends = self._seen(kind)
+        self._blame.completed(kind, row, ends.sums.item(0, row))
         factor = self._total_factor(ends.family, row)
         if ends.settled and ends.known >= PRIOR_ENDS:
             value = min(max(value, ends.log_mean - factor - _FARTHEST), ends.log_mean - factor + _FARTHEST)
@@ -178,19 +164,35 @@ class Estimates:
         """What is known of a kind from agents that are not here: the logarithms of `count` durations at speed
         1, over their basis."""
         self._fit_to_agents()
-        ends = self._kinds.get(kind) or self._new_kind(kind)
+        ends = self._seen(kind)
         ends.prior = (float(count), log_mean, max(variance, _LEAST_SPREAD**2))
         ends.log_mean, ends.variance = log_mean, ends.prior[2]
-        self._kinds[kind] = ends
         self._changed_kinds[kind] = None
 
-    def failed(self, agent_id: str) -> None:
-        """An attempt on this agent came to nothing."""
-        self._count_end(agent_id, 1)
+    def failed(self, kind: Kind, agent_id: str) -> None:
+        """A task of this kind has come to nothing on this agent, which may be to blame."""
+        row = self._agents.rows.get(agent_id)
+        if row is None:
+            return
+        self._fit_to_agents()
+        self._blame.failed(kind, row, self._seen(kind).sums.item(0, row))
+        self._changed_kinds[kind] = None
 
-    def succeeded(self, agent_id: str) -> None:
-        """An attempt on this agent did what it should."""
-        self._count_end(agent_id, 0)
+    def remember(self, kind: Kind, rows: IntRow, sums: FloatRow, failed: FloatRow) -> None:
+        """What the agents in these rows have shown before any end is observed: how many ended, the sums of
+        the logarithms of durations at the advertised speed over their basis and of those squared; how many
+        failed."""
+        self._fit_to_agents()
+        self._seen(kind).sums[:, rows] = sums
+        self._blame.remember(kind, rows, sums[0], failed)
+        self._changed_kinds[kind] = None
+        self._changed_rows |= dict.fromkeys(rows[sums[0] > 0].tolist())
+
+    def remember_gone(self, kind: Kind, count: float, total: float, squares: float) -> None:
+        """The same of agents that are gone for good, all together."""
+        self._fit_to_agents()
+        self._seen(kind).absorb(count, total, squares)
+        self._changed_kinds[kind] = None
 
     def forget_dag(self, dag: int) -> None:
         """The DAG has ended; what its kinds have taught stays."""
@@ -206,18 +208,25 @@ class Estimates:
                 ends.keep(row, self._total_factor(ends.family, row))
         for factors in (self._factor, self._weight, *self._by_family.values()):
             factors[row] = 0
-        self._failed[:, row] = 0
+        self._blame.forget_row(row)
 
     # --- asking ---------------------------------------------------------------------------------------------
 
     def renew(self) -> bool:
         """Take in what was observed since, a bounded part of it at once; returns whether anything changed."""
+        return self._take_in(_RENEWED_AT_ONCE, 2)
+
+    def settle(self) -> None:
+        """Take in all that is remembered: as if it had been observed end by end."""
+        self._take_in(None, _SETTLED_AFTER)
+
+    def _take_in(self, at_once: int | None, times: int) -> bool:
         if not (self._changed_kinds or self._changed_rows):
             return False
         self._fit_to_agents()
-        kinds = list(self._changed_kinds)[:_RENEWED_AT_ONCE]
-        rows = np.array(list(self._changed_rows)[:_RENEWED_AT_ONCE], np.intp)
-        for _ in range(2):
+        kinds = list(self._changed_kinds)[:at_once]
+        rows = np.array(list(self._changed_rows)[:at_once], np.intp)
+        for _ in range(times):
             for kind in kinds:
                 self._renew_kind(kind)
             if len(rows):
@@ -225,6 +234,7 @@ class Estimates:
         for kind in kinds:
             del self._changed_kinds[kind]
             ends = self._kinds[kind]
+            self._blame.renew(kind, ends.sums[0])
             if abs(ends.log_mean - ends.told) > _LITTLE:
                 ends.told = ends.log_mean
                 self.epoch += 1
@@ -292,11 +302,10 @@ class Estimates:
         return sigma
 
     def failure_shares(self) -> FloatRow:
-        """By row, the share of attempts that come to nothing, 0 to below 1, shrunk towards none."""
+        """By row, the share of attempts that come to nothing by the agent's fault, 0 to below 1, shrunk
+        towards none."""
         self._fit_to_agents()
-        failed, ended = self._failed[:, : self._agents.size]
-        share: FloatRow = failed / (ended + PRIOR_ENDS)
-        return share
+        return self._blame.shares(self._agents.size)
 
     # --- the model ------------------------------------------------------------------------------------------
 
@@ -314,7 +323,11 @@ class Estimates:
         are believed."""
         if kind.stated:
             return Expectation.of(0.0, _PRIOR_SPREAD)
-        known = [(one, ends) for one, ends in self._kinds.items() if not one.stated]
+        known = [
+            (one, ends)
+            for one, ends in self._kinds.items()
+            if (ends.settled or ends.prior[0]) and not one.stated
+        ]
         near = [pair for pair in known if pair[0].type == kind.type] or known
         if not near:
             return _guess(UNKNOWN_S)
@@ -323,6 +336,8 @@ class Estimates:
 
     def _renew_kind(self, kind: Kind) -> None:
         ends = self._kinds[kind]
+        if not ends.known:
+            return
         count, total, squares = ends.sums
         factors = self._total_factors(ends.family)
         weight, mean, variance = ends.prior
@@ -373,23 +388,21 @@ class Estimates:
         deviation = self._by_family.get(family)
         return self._factor.item(row) + (0.0 if deviation is None else deviation.item(row))
 
+    def _seen(self, kind: Kind) -> _Ends:
+        """Of a kind that may be new, and that has now been seen last."""
+        ends = self._kinds.pop(kind, None) or self._new_kind(kind)
+        self._kinds[kind] = ends
+        return ends
+
     def _new_kind(self, kind: Kind) -> _Ends:
         if len(self._kinds) >= KINDS_KEPT:
             oldest = next(iter(self._kinds))
             del self._kinds[oldest]
             self._changed_kinds.pop(oldest, None)
+            self._blame.forget_kind(oldest)
         # Clients are believed until they are found wrong.
         weight = PRIOR_ENDS if kind.stated else 0.0
         return _Ends(kind.family, len(self._agents.version), (weight, 0.0, _PRIOR_SPREAD**2))
-
-    def _count_end(self, agent_id: str, failed: int) -> None:
-        row = self._agents.rows.get(agent_id)
-        if row is not None:
-            self._fit_to_agents()
-            if self._failed[1, row] >= WINDOW_ENDS:
-                self._failed[:, row] *= 1 - 1 / WINDOW_ENDS
-            self._failed[:, row] += (failed, 1)
-            self.version += 1
 
     def _fit_to_agents(self) -> None:
         """Rows are added as the table of agents grows."""
@@ -398,7 +411,7 @@ class Estimates:
             return
         self._factor = np.pad(self._factor, (0, lacking))
         self._weight = np.pad(self._weight, (0, lacking))
-        self._failed = np.pad(self._failed, ((0, 0), (0, lacking)))
+        self._blame.fit(len(self._factor))
         self._by_family = {one: np.pad(row, (0, lacking)) for one, row in self._by_family.items()}
         for ends in self._kinds.values():
             ends.sums = np.pad(ends.sums, ((0, 0), (0, lacking)))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from itertools import groupby
 from typing import Final
 
+from coordinator.core.kinds import kind_of
 from coordinator.core.model import (
     INDEX_BITS,
     INDEX_MASK,
@@ -23,9 +24,9 @@ from coordinator.core.model import (
     TaskState,
 )
 from coordinator.core.outcome import Effects
-from coordinator.scheduling.estimates import kind_of
 from coordinator.scheduling.load_settings import LoadSettings
 from coordinator.scheduling.overload import Overload
+from coordinator.scheduling.past import remember
 from coordinator.scheduling.snapshot import Snapshot
 
 GONE: Final = frozenset({AgentState.LOST, AgentState.STOPPED})
@@ -54,6 +55,13 @@ class Mirror:
         self.overload = Overload(snapshot.agents, snapshot.measured, load or LoadSettings())
         self.proposed: set[tuple[str, int, int]] = set()
 
+    def remember(self) -> None:
+        """Take over all that the state knows of ends, before any other call: what follows goes on top."""
+        state = self._state()
+        for agent in state.agents.values():
+            self.snapshot.agents.put(agent.record.spec, agent.record.epoch, self._refusing(agent))
+        remember(state.history, self.snapshot)
+
     def note(self, effects: Effects, now_s: float) -> None:
         """Take over what an applied entry has changed, except for which tasks are ready."""
         snapshot = self.snapshot
@@ -61,6 +69,10 @@ class Mirror:
         for key, attempt, agent_id, duration_us in effects.ended:
             completed.add((key, attempt))
             self._learn(key, agent_id, duration_us / 1e6)
+        for key, agent_id in effects.failed:
+            task = self._known(key)
+            if task is not None:
+                snapshot.estimates.failed(kind_of(task.profile, task.expected_ms), agent_id)
         for given in effects.dispatch:
             if given not in self.proposed:
                 self.hold(*given, now_s)

@@ -15,10 +15,11 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from coordinator.core.kinds import kind_of
 from coordinator.core.model import INDEX_BITS, TaskProfile
 from coordinator.scheduling.agents import AgentTable, BoolRow, FloatRow
 from coordinator.scheduling.chance import remaining
-from coordinator.scheduling.estimates import Estimates, Expectation, kind_of
+from coordinator.scheduling.estimates import Estimates, Expectation
 
 _FIRST_ATTEMPTS: Final = 256
 _NOWHERE: Final = -1

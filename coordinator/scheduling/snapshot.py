@@ -10,11 +10,12 @@ from typing import Final
 
 import msgspec
 
+from coordinator.core.kinds import kind_of
 from coordinator.core.model import INDEX_BITS, INDEX_MASK, Dag, Task, TaskProfile
 from coordinator.families.registry import Families
 from coordinator.scheduling.affinity import MODEL_LOAD_S, Affinity
 from coordinator.scheduling.agents import AgentTable
-from coordinator.scheduling.estimates import Estimates, Expectation, kind_of
+from coordinator.scheduling.estimates import Estimates, Expectation
 from coordinator.scheduling.feasibility import FeasibilityCache
 from coordinator.scheduling.graphs import Foreseen, Graphs
 from coordinator.scheduling.lookahead import LookAhead

@@ -3,7 +3,8 @@ the storage format.
 
 Numbers are keys of eight bytes, big-endian, so that RocksDB's order is theirs: the tasks of a DAG lie
 together, in their topological order, and requests and finished DAGs in the order in which they came. The
-keys of the key-value space are themselves, in UTF-8.
+keys of the key-value space are themselves, in UTF-8; those of ends name an agent and a kind of task
+(`core/kinds.py`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from coordinator.core.answers import RequestRecord, ResultRecord
+from coordinator.core.history import Ends
 from coordinator.core.keyspace import KvRecord, WriterRecord
 from coordinator.core.model import (
     AgentLoad,
@@ -47,6 +49,7 @@ PLACES: Final[dict[Table, Place]] = {
     Table.AGENT: Place("agents", b"a", AgentRecord),
     Table.AGENT_STATS: Place("agents", b"s", AgentStats),
     Table.AGENT_LOAD: Place("agents", b"l", AgentLoad),
+    Table.ENDS: Place("agents", b"e", Ends),
     Table.LOAD_STEP: Place("history", b"l", None),
     Table.DAG: Place("dags", b"d", DagRecord),
     Table.BLOCK: Place("dags", b"b", TaskBlock),

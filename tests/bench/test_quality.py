@@ -17,7 +17,7 @@ from bench.placement.instances import Instance, instance_of, read_folder
 from bench.placement.knowledge import Knowledge, Past, histories, tell
 from bench.placement.quality import Ratios, geometric_mean
 from bench.placement.workload import profile_of
-from coordinator.scheduling.estimates import kind_of
+from coordinator.core.kinds import kind_of
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.weights import FAST
 from tests.bench.graphs import wfformat

@@ -12,6 +12,7 @@ import pytest
 from coordinator.core import commands as c
 from coordinator.core import loading, machine, model
 from coordinator.core.answers import RequestRecord
+from coordinator.core.history import Ends
 from coordinator.core.invariants import Watch, violations
 from coordinator.core.keyspace import KvRecord, WriterRecord
 from coordinator.core.model import DagState, TaskState
@@ -36,6 +37,7 @@ def portrait(state: model.State) -> dict[str, bytes]:
         "keys": sorted(state.kv.entries.items()),
         "bytes in keys": state.kv.bytes,
         "writers": list(state.kv.writers.values()),
+        "history": list(state.history.rows.items()),
     }
     for number, dag in state.dags.items():
         parts[f"dag {number}"] = (dag.record, dag.counts)
@@ -142,6 +144,7 @@ class Store:
             [self.get(Table.REQUEST, key, RequestRecord) for key in self.keys(Table.REQUEST)],
             [(key, self.get(Table.KV, key, KvRecord)) for key in self.keys(Table.KV)],
             [self.get(Table.KV_WRITER, key, WriterRecord) for key in self.keys(Table.KV_WRITER)],
+            [(key, self.get(Table.ENDS, key, Ends)) for key in self.keys(Table.ENDS, end=b"\xff" * 99)],
         )
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from coordinator.core import commands as c
-from coordinator.core import machine, transaction, writers
+from coordinator.core import history, machine, transaction, writers
 from coordinator.core.appliers import kv
 from coordinator.core.limits import MAX_DELAY_MS
 from coordinator.core.model import (
@@ -428,6 +428,9 @@ def test_nothing_that_is_asked_for_breaks_anything(
         monkeypatch.setattr(writers, "UNANSWERED_WRITES", 2)
         monkeypatch.setattr(kv, "KV_KEYS", 2)
         monkeypatch.setattr(kv, "KV_BYTES", 12)
+        monkeypatch.setattr(history, "HISTORY_KEPT", 2)
+        monkeypatch.setattr(history, "HISTORY_WINDOW", 4)
+        monkeypatch.setattr(history, "HISTORY_GONE_ENDS", 2)
 
     class Fresh(Chaos):
         def __init__(self) -> None:

@@ -10,8 +10,27 @@ import msgspec
 import pytest
 
 from coordinator.consensus.port import Committed
-from coordinator.core.commands import FORMAT, Command, Entry, OpenSession, SubmitDag
-from coordinator.core.model import AgentSpec, DagHeader, TaskBlock, TaskProfile
+from coordinator.core.commands import (
+    FORMAT,
+    Assign,
+    AttemptReport,
+    Choice,
+    Command,
+    Entry,
+    OpenSession,
+    Report,
+    ReportKind,
+    SubmitDag,
+)
+from coordinator.core.model import (
+    AgentSpec,
+    AttemptOutcome,
+    DagHeader,
+    State,
+    TaskBlock,
+    TaskProfile,
+    task_key,
+)
 from coordinator.replica.applier import Applier
 from coordinator.storage.state_home import FolderHome
 from coordinator.storage.state_store import StateStore
@@ -25,9 +44,9 @@ class Log:
     def __init__(self) -> None:
         self.entries: list[Committed] = []
 
-    def add(self, *commands: Command, at_ms: int = 1_000) -> Committed:
-        """Append an entry with these commands."""
-        payload = msgspec.msgpack.encode(Entry(FORMAT, at_ms, list(commands)))
+    def add(self, *commands: Command, at_ms: int = 1_000, version: int = FORMAT) -> Committed:
+        """Append an entry with these commands, in this version of the format."""
+        payload = msgspec.msgpack.encode(Entry(version, at_ms, list(commands)))
         self.entries.append(Committed(2 + len(self.entries), 1, payload))
         return self.entries[-1]
 
@@ -46,6 +65,15 @@ class Log:
     def agent(self, agent_id: str) -> Committed:
         """An agent says hello."""
         return self.add(OpenSession(AgentSpec(agent_id, "instance", 2, 8), []))
+
+    def end(self, state: State, agent_id: str, index: int, *, version: int = FORMAT) -> Committed:
+        """The agent is given a task of the first DAG, and completes it after a second."""
+        epoch, key = state.agents[agent_id].record.epoch, task_key(1, index)
+        done = AttemptReport(
+            key, 1, ReportKind.ENDED, outcome=AttemptOutcome.COMPLETED, duration_us=1_000_000
+        )
+        choice = Choice(key, 1, agent_id, epoch)
+        return self.add(Assign([choice]), Report(agent_id, epoch, [done]), version=version)
 
 
 @pytest.fixture

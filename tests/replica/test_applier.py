@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from coordinator.consensus.port import Committed, Role
-from coordinator.core.commands import Entry
+from coordinator.core.commands import FIRST_FORMAT, Entry
 from coordinator.core.model import State
 from coordinator.errors import ApplyFailed, StateCorrupt, StorageFault, UnknownFormat
 from coordinator.replica.applier import Applier
@@ -18,8 +18,9 @@ from coordinator.storage.layout import Stored, pack
 def picture(state: State) -> bytes:
     """The state in memory as bytes, to compare."""
     agents = sorted(state.agents.items())
+    history = list(state.history.rows.items())
     return msgspec.msgpack.encode(
-        (state.machine, list(state.dags.values()), agents, list(state.requests.values()))
+        (state.machine, list(state.dags.values()), agents, list(state.requests.values()), history)
     )
 
 
@@ -30,6 +31,31 @@ async def test_a_reopened_store_holds_the_same_state(log, make_applier):
     again = make_applier("a")
     assert picture(again.state) == before
     assert again.applied == applied
+
+
+async def test_what_ends_have_taught_is_there_after_a_restart_and_in_a_snapshot(log, make_applier):
+    """D5, E5. A node of the version before brings none, and its entries add none."""
+    applier = make_applier("a")
+    applier.apply([log.chain("one"), log.agent("r1"), log.agent("r2")])
+    applier.apply([log.end(applier.state, "r1", 0, version=FIRST_FORMAT)])
+    applier = make_applier("a")
+    assert applier.state.agents["r1"].stats.completed == 1
+    assert not applier.state.history.rows
+    applier.apply([log.end(applier.state, "r2", 1)])
+    applier.apply([log.end(applier.state, "r1", 2)])
+    learned = list(applier.state.history.rows.items())
+    assert [(agent, ends.count) for (agent, _), ends in learned] == [("r2", 1), ("r1", 1)]
+    again = make_applier("a")
+    assert picture(again.state) == picture(applier.state)
+    reader, other = again.read_snapshot(), make_applier("b")
+    incoming = other.write_snapshot(reader.meta)
+    for chunk in reader.chunks():
+        incoming.write(chunk)
+    incoming.prepare()
+    incoming.install()
+    reader.close()
+    assert picture(other.state) == picture(again.state)
+    assert list(other.state.history.rows.items()) == learned
 
 
 async def test_the_digest_does_not_depend_on_how_entries_were_grouped(log, make_applier):

@@ -54,6 +54,7 @@ class Followed:
     def rebuild(self, now_ms: int) -> Snapshot:
         """A snapshot made from the state alone, as a new leader would."""
         other = Followed(self.state, self.brief_s)
+        other.mirror.remember()
         for agent_id in self.state.agents:
             other.mirror.sync_agent(agent_id, now_ms / 1_000)
         other.mirror.ready(task.key for dag in self.state.dags.values() for task in dag.tasks)

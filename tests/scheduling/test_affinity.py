@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coordinator.core.kinds import kind_of
 from coordinator.core.model import (
     AgentLoad,
     AgentSpec,
@@ -111,7 +112,8 @@ def test_communication_goes_over_quick_and_stable_links(crew: Crew) -> None:
     snapshot = crew(a={}, b={}, c={})
     measure(snapshot, "a", AgentLoad(latency_ms=20.0))
     for _ in range(5):
-        snapshot.estimates.failed("c")
+        snapshot.estimates.failed(kind_of(task(TaskFamily.COMMUNICATION), 0), "c")
+    snapshot.estimates.renew()
     measure(snapshot, "c", AgentLoad())
     found = costs(snapshot, task(TaskFamily.COMMUNICATION))
     assert found[:2] == pytest.approx([0.2, 0.0])

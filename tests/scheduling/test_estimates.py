@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coordinator.core.kinds import Kind, kind_of
 from coordinator.core.model import AgentSpec, FamilyNeeds, Requirements, TaskFamily, TaskProfile
+from coordinator.scheduling import blame
 from coordinator.scheduling import estimates as module
 from coordinator.scheduling.agents import AgentTable
-from coordinator.scheduling.estimates import UNKNOWN_S, Estimates, Kind, kind_of
+from coordinator.scheduling.estimates import UNKNOWN_S, Estimates
 
 ANY = TaskFamily.UNSPECIFIED
 KIND = Kind("t", "", ANY, False)
@@ -188,7 +190,7 @@ def test_a_single_odd_end_among_many_misleads_little(odd: float) -> None:
 def test_who_is_not_there_teaches_nothing() -> None:
     learner = Estimates(table(a=1.0))
     teach(learner, [2.0], "gone")
-    learner.failed("gone")
+    learner.failed(KIND, "gone")
     assert not learner.renew()
 
 
@@ -205,9 +207,7 @@ ends = st.tuples(
 
 @given(
     st.lists(
-        st.one_of(
-            ends, st.sampled_from(["renew", "leave", "grow", "fail", "succeed", "forget", "recall", "ask"])
-        ),
+        st.one_of(ends, st.sampled_from(["renew", "leave", "grow", "fail", "forget", "recall", "ask"])),
         max_size=60,
     ),
     st.lists(st.sampled_from([1e-3, 1.0, 100.0]), min_size=4, max_size=4),
@@ -231,8 +231,8 @@ def test_whatever_happens_expectations_and_speeds_are_finite_and_above_0(
             for _ in range(70):
                 grown += 1
                 agents.put(AgentSpec(f"g{grown}", "i", 1, 1), 1)
-        elif event in ("fail", "succeed"):
-            (learner.failed if event == "fail" else learner.succeeded)("a")
+        elif event == "fail":
+            learner.failed(KIND, "a")
         elif event == "forget":
             learner.forget_dag(1)
         elif event == "recall":
@@ -303,6 +303,7 @@ def test_a_renewal_is_bounded_and_the_rest_follows(monkeypatch: pytest.MonkeyPat
 
 def test_old_ends_lose_weight(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WINDOW_ENDS", 16.0)
+    monkeypatch.setattr(blame, "HISTORY_WINDOW", 16)
     learner = Estimates(table(a=1.0))
     teach(learner, [1.0] * 500, dag=1)
     learner.renew()
@@ -312,9 +313,9 @@ def test_old_ends_lose_weight(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = learner.work_s(KIND, 999) / learner.speeds(ANY).item(0)
     assert seconds == pytest.approx(8.0, rel=0.2)
     for _ in range(500):
-        learner.failed("a")
-    for _ in range(100):
-        learner.succeeded("a")
+        learner.failed(KIND, "a")
+    teach(learner, [8.0] * 100)
+    learner.renew()
     assert learner.failure_shares().item(0) < 0.1
 
 
@@ -327,7 +328,7 @@ def test_who_takes_over_a_row_takes_over_nothing_of_what_was_known_of_it() -> No
     teach(learner, [1.0] * 30, "a")
     teach(learner, [50.0] * 30, "slow")
     for _ in range(9):
-        learner.failed("slow")
+        learner.failed(KIND, "slow")
     learner.renew()
     row = agents.rows["slow"]
     assert learner.speeds(ANY).item(row) < 0.2 * learner.speeds(ANY).item(0)

@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from coordinator.core.commands import Choice
+from coordinator.core.kinds import kind_of
 from coordinator.core.model import AgentLoad, Priority, Requirements, Resources, TaskProfile
 from coordinator.errors import InvalidRequest
-from coordinator.scheduling.estimates import kind_of
 from coordinator.scheduling.lookahead import LookAhead, may_queue
 from coordinator.scheduling.policies import NAMES, SIMPLE, policy
 from coordinator.scheduling.settings import SchedulingSettings

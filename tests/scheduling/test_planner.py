@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator.core import commands as c
+from coordinator.core.kinds import kind_of
 from coordinator.core.model import (
     AgentLoad,
     AgentSpec,
@@ -77,7 +78,8 @@ def snapshots(draw: st.DrawFn, most: int = 25, agents: int = 7) -> Snapshot:
             if draw(st.booleans()):
                 snapshot.begin(key, 1, NOW_S - draw(st.sampled_from([0.1, 3.0])))
         for _ in range(draw(st.integers(0, 2))):
-            snapshot.estimates.failed(f"a{at}")
+            snapshot.estimates.failed(kind_of(PLAIN, 0), f"a{at}")
+    snapshot.estimates.renew()
     for key in range(1, 1 + draw(st.integers(1, most))):
         wait(
             snapshot,

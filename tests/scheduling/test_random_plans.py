@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.core.commands import Choice
+from coordinator.core.kinds import kind_of
 from coordinator.core.model import (
     AgentLoad,
     AgentSpec,
@@ -20,7 +21,6 @@ from coordinator.core.model import (
     Resources,
     TaskProfile,
 )
-from coordinator.scheduling.estimates import kind_of
 from coordinator.scheduling.explain import explain
 from coordinator.scheduling.objectives import LOAD_WEIGHT, PREVIOUS_PENALTY
 from coordinator.scheduling.policies import SIMPLE

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coordinator.core.kinds import Kind
 from coordinator.core.model import AgentSpec, TaskFamily, TaskProfile
 from coordinator.scheduling import running as module
 from coordinator.scheduling.agents import AgentTable
 from coordinator.scheduling.chance import remaining
-from coordinator.scheduling.estimates import Estimates, Kind
+from coordinator.scheduling.estimates import Estimates
 from coordinator.scheduling.running import Running
 
 PROFILE = TaskProfile("t")

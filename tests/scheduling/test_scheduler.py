@@ -7,9 +7,9 @@ import pytest
 
 from coordinator.core import commands as c
 from coordinator.core.commands import Assign, Preempt
+from coordinator.core.kinds import Kind
 from coordinator.core.model import Task, TaskFamily, TaskProfile
 from coordinator.scheduling import scheduler as module
-from coordinator.scheduling.estimates import Kind
 from coordinator.scheduling.scheduler import Scheduler
 from coordinator.scheduling.solver import PlanLimits
 from coordinator.scheduling.weights import BALANCED, FAST

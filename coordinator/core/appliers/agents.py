@@ -56,7 +56,7 @@ def _reconcile(tx: Transaction, agent: Agent, held: list[tuple[int, int]]) -> li
         attempt = task.live_attempt(agent.held[key])
         assert attempt is not None
         reason = "its agent came back without it"
-        tx.miss(task, attempt, AttemptOutcome.LOST, reason, retryable=True, halt=False)
+        tx.miss(task, attempt, AttemptOutcome.LOST, reason, retryable=True, halt=False, blamed=True)
     still = set(drop)
     for key, number in [one for one in agent.record.stopping if one not in still]:
         tx.stopped(agent, key, number)
@@ -85,7 +85,7 @@ def close_session(tx: Transaction, command: CloseSession) -> Reply:
     if agent is None or agent.record.epoch != command.epoch or agent.record.state is not AgentState.CONNECTED:
         return stale_session(command.agent, command.epoch, agent.record.epoch if agent else 0)
     if command.goodbye:
-        tx.strip(agent, "its agent said goodbye")
+        tx.strip(agent, "its agent said goodbye", blamed=False)
         tx.set_agent_state(agent, AgentState.STOPPED)
     else:
         tx.set_agent_state(agent, AgentState.DISCONNECTED)
@@ -100,7 +100,7 @@ def lose(tx: Transaction, command: LoseAgents) -> Reply:
         if agent is None or agent.record.epoch != epoch or agent.record.state in _GONE:
             continue
         count += 1
-        tx.strip(agent, command.reason)
+        tx.strip(agent, command.reason, blamed=True)
         tx.set_agent_state(agent, AgentState.LOST)
     return Done(count)
 
@@ -145,11 +145,10 @@ def keep_loads(tx: Transaction, command: KeepLoads) -> Reply:
 
 def forget(tx: Transaction, command: ForgetAgents) -> Reply:
     """Remove agents that have been gone for long."""
-    count = 0
+    gone: dict[str, Agent] = {}
     for name, epoch in command.agents:
         agent = tx.state.agents.get(name)
-        if agent is None or agent.record.epoch != epoch or agent.record.state not in _GONE:
-            continue
-        tx.remove_agent(agent)
-        count += 1
-    return Done(count)
+        if agent is not None and agent.record.epoch == epoch and agent.record.state in _GONE:
+            gone[name] = agent
+    tx.remove_agents(gone.values())
+    return Done(len(gone))

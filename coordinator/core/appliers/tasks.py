@@ -170,7 +170,7 @@ def _end(tx: Transaction, task: Task, attempt: Attempt, one: AttemptReport) -> N
             task.has_result = True
             tx.write(Table.RESULT, number_key(task.key), ResultRecord(one.data, one.reference))
         tx.complete(task, attempt)
-        tx.effects.ended.append((task.key, attempt.number, attempt.agent, one.duration_us))
+        tx.learn(task, attempt, one.duration_us)
     elif one.outcome is AttemptOutcome.REJECTED:
         tx.miss(
             task,
@@ -182,7 +182,9 @@ def _end(tx: Transaction, task: Task, attempt: Attempt, one: AttemptReport) -> N
         )
     else:
         reason = one.text or "the agent gave no reason"
-        tx.miss(task, attempt, AttemptOutcome.FAILED, reason, retryable=one.retryable, halt=False)
+        # One that nobody should try again is the task's own.
+        again = one.retryable
+        tx.miss(task, attempt, AttemptOutcome.FAILED, reason, retryable=again, halt=False, blamed=again)
 
 
 def expire(tx: Transaction, command: ExpireAttempts) -> Reply:
@@ -200,7 +202,7 @@ def expire(tx: Transaction, command: ExpireAttempts) -> Reply:
             continue
         count += 1
         reason = f"ran for longer than its timeout of {task.profile.timeout_ms} ms"
-        tx.miss(task, attempt, AttemptOutcome.TIMED_OUT, reason, retryable=True, halt=True)
+        tx.miss(task, attempt, AttemptOutcome.TIMED_OUT, reason, retryable=True, halt=True, blamed=True)
     return Done(count)
 
 
