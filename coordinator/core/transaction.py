@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import msgspec
 
+from coordinator.core.finished import FinishedDag
 from coordinator.core.lifecycle import TERMINAL, TRANSITIONS, retry_delay_ms
 from coordinator.core.limits import ATTEMPTS_KEPT, LOST_ATTEMPTS, MAX_TIME_MS, REASON_CHARS, SWEEP_STEP
 from coordinator.core.model import (
@@ -18,7 +19,6 @@ from coordinator.core.model import (
     Dag,
     DagState,
     FailurePolicy,
-    FinishedDag,
     State,
     Task,
     TaskState,
@@ -102,6 +102,7 @@ class Transaction:
             task.ready_ms = self.now_ms
             self.effects.ready.append(task.key)
         elif to in TERMINAL:
+            dag.usage.tasks -= 1
             task.ended_ms = self.now_ms
             self._unsettled[dag.record.number] = dag
         if reason or to in TERMINAL:
@@ -123,6 +124,7 @@ class Transaction:
         task.attempts = (*_remembered(task.attempts), attempt)
         agent.held[task.key] = task.attempt
         agent.take(taken_by(task.profile.requirements))
+        self.state.dags[task.key >> INDEX_BITS].usage.take(task.profile.requirements.resources)
         if alone:
             task.progress = 0.0
             self.move(task, TaskState.ASSIGNED)
@@ -245,6 +247,7 @@ class Transaction:
         agent = self.state.agents[attempt.agent]
         del agent.held[task.key]
         agent.take(taken_by(task.profile.requirements), -1)
+        self.state.dags[task.key >> INDEX_BITS].usage.take(task.profile.requirements.resources, -1)
         if outcome is AttemptOutcome.COMPLETED:
             agent.stats.completed += 1
         elif outcome in (AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT):
@@ -392,6 +395,7 @@ class Transaction:
         record = dag.record
         del self.state.dags[record.number]
         del self.state.numbers[record.header.dag_id]
+        self.state.namespaces.leave(record.header.namespace)
         self.write(Table.ACTIVE, number_key(record.number), None)
         self.effects.gone.append(record.number)
 

@@ -89,6 +89,7 @@ class StoredState:
             (request for _, request in self._scan(Table.REQUEST)),
             self._scan(Table.KV),
             (writer for _, writer in self._scan(Table.KV_WRITER)),
+            (record for _, record in self._scan(Table.NAMESPACE)),
         )
 
     def dag_record(self, number: int) -> DagRecord | None:
