@@ -15,6 +15,7 @@ from agent_sdk._dag import Dag
 from agent_sdk._kv import AsyncKv
 from agent_sdk._leader import CALL_TIMEOUT_S, LeaderCalls
 from agent_sdk._members import AsyncMembers
+from agent_sdk._namespaces import AsyncNamespaces
 from agent_sdk._submit import Submission, SubmitSettings
 from agent_sdk._surroundings import Surroundings, this_machine
 from agent_sdk._watch import Watch
@@ -64,6 +65,8 @@ class AsyncClient:
         """The replicated key-value space."""
         self.members = AsyncMembers(self._calls)
         """Who belongs to the cluster."""
+        self.namespaces = AsyncNamespaces(self._calls)
+        """What namespaces may have."""
 
     async def __aenter__(self) -> Self:
         return self

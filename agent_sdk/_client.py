@@ -12,6 +12,7 @@ from agent_sdk._kv import Kv
 from agent_sdk._leader import CALL_TIMEOUT_S
 from agent_sdk._loop_thread import LoopThread
 from agent_sdk._members import Members
+from agent_sdk._namespaces import Namespaces
 from agent_sdk._submit import SubmitSettings
 from agent_sdk.types import (
     AgentStatus,
@@ -44,8 +45,11 @@ class Client:
         self._client = AsyncClient(endpoints, timeout_s=timeout_s, submit_settings=submit_settings)
         self._loop = LoopThread("quorumflow-client")
         self.kv = Kv(self._loop, self._client.kv)
-        self.members = Members(self._loop, self._client.members)
         """The replicated key-value space."""
+        self.members = Members(self._loop, self._client.members)
+        """Who belongs to the cluster."""
+        self.namespaces = Namespaces(self._loop, self._client.namespaces)
+        """What namespaces may have."""
 
     def __enter__(self) -> Self:
         return self

@@ -140,8 +140,8 @@ class Task:
 @dataclass(slots=True, kw_only=True)
 class Dag:
     """Tasks and what they share. `failure_policy` says what a task that failed for good means for the rest:
-    "continue" cancels what depends on it, "fail_fast" cancels all. The server chooses `dag_id` when it is
-    empty."""
+    "continue" cancels what depends on it, "fail_fast" cancels all. `policy` is that of placement, "" the
+    namespace's. The server chooses `dag_id` when it is empty."""
 
     name: str = ""
     namespace: str = "default"
@@ -152,6 +152,7 @@ class Dag:
     labels: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
     dag_id: str = ""
+    policy: str = ""
 
     def add(self, task: Task) -> Dag:
         """Add a task; returns the DAG, so that calls can be chained."""

@@ -60,6 +60,7 @@ def dag_spec(dag: Dag) -> common_pb2.DagSpec:
         failure_policy=_choice(_FAILURE_POLICIES, dag.failure_policy, "failure_policy"),
         priority=_choice(_PRIORITIES, dag.priority, "priority"),
         deadline_ms=_deadline_ms(dag.deadline),
+        policy=dag.policy,
     )
 
 

@@ -61,4 +61,5 @@ class Submission:
             failure_policy=spec.failure_policy,
             priority=spec.priority,
             deadline_ms=spec.deadline_ms,
+            policy=spec.policy,
         )

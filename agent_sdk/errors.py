@@ -177,6 +177,12 @@ class QueueFull(QuorumflowError):
     default_reason = "QUEUE_FULL"
 
 
+class QuotaExceeded(QuorumflowError):
+    """A namespace has all that it may have; `fields` hold `namespace`, `quota`, `value`, `limit`."""
+
+    default_reason = "QUOTA_EXCEEDED"
+
+
 class OutOfSpace(QuorumflowError):
     """The disks of the cluster are nearly full: it finishes what it has, and takes nothing new until there is
     space. `fields` hold `limit`, `setting`, `value` in bytes."""

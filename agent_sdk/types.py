@@ -13,6 +13,9 @@ from agent_sdk.errors import TaskFailed
 FINAL_STATES: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
 """Of tasks and of DAGs alike."""
 
+QUOTAS: Final = ("attempts", "milli_cores", "memory_bytes", "gpu_memory_bytes", "tasks")
+"""What a namespace may have a quota of."""
+
 
 @dataclass(frozen=True, slots=True)
 class DagStatus:
@@ -43,6 +46,25 @@ class DagStatus:
     def makespan_s(self) -> float | None:
         """Seconds from submission to the end; None while it runs."""
         return (self.finished_ms - self.created_ms) / 1000 if self.finished_ms else None
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """What is set for a namespace, and what its unfinished DAGs are and hold. `quotas` has those that are
+    set, by name (`QUOTAS`); `share` is the largest part of slots, cores, memory or GPU memory that it holds,
+    0 to 1."""
+
+    name: str
+    weight: float
+    quotas: Mapping[str, int]
+    policy: str
+    dags: int
+    tasks: int
+    attempts: int
+    milli_cores: int
+    memory_bytes: int
+    gpu_memory_bytes: int
+    share: float
 
 
 @dataclass(frozen=True, slots=True)

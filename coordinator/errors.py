@@ -147,6 +147,12 @@ class QueueFull(CoordinatorError):
     reason = "QUEUE_FULL"
 
 
+class QuotaExceeded(CoordinatorError):
+    """A namespace has all that it may have; `fields` hold `namespace`, `quota`, `value`, `limit`."""
+
+    reason = "QUOTA_EXCEEDED"
+
+
 class OutOfSpace(CoordinatorError):
     """The disks of the cluster are nearly full, and nothing new is taken until there is space; `fields` hold
     `limit`, `setting`, `value` in bytes."""

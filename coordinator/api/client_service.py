@@ -20,6 +20,7 @@ from coordinator.dag.builder import BuiltDag, build, split
 from coordinator.replica.admission import part_id
 from coordinator.replica.node import Node
 from coordinator.replica.watch import Happening
+from coordinator.scheduling.policies import check_of_work
 from quorumflow_proto.v1 import client_pb2 as pb
 from quorumflow_proto.v1 import client_pb2_grpc, common_pb2
 
@@ -164,7 +165,8 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         if not header.dag_id:
             # The same on every retry, whichever node takes it.
             header.dag_id = f"dag-{request_id}"
-        self._node.admission.admit(request_id, len(specs))
+        check_of_work(header.policy, self._node.plugins.policies)
+        self._node.admission.admit(request_id, len(specs), header.namespace)
         if len(specs) <= _BUILD_INLINE_TASKS:
             built = self._build(header, specs)
         else:

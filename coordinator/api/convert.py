@@ -56,6 +56,7 @@ def header_from_proto(spec: common_pb2.DagSpec) -> DagHeader:
         deadline_ms=spec.deadline_ms,
         labels=dict(sorted(spec.labels.items())),
         metadata=dict(sorted(spec.metadata.items())),
+        policy=spec.policy,
     )
 
 
@@ -101,6 +102,7 @@ def draft_to_proto(draft: DagDraft) -> common_pb2.DagSpec:
         failure_policy=common_pb2.FailurePolicy.ValueType(header.failure_policy),
         priority=common_pb2.Priority.ValueType(header.priority),
         deadline_ms=header.deadline_ms,
+        policy=header.policy,
     )
 
 

@@ -25,6 +25,7 @@ CODES: Final[dict[type[errors.CoordinatorError], grpc.StatusCode]] = {
     errors.StaleVersion: grpc.StatusCode.ABORTED,
     errors.RevisionCompacted: grpc.StatusCode.OUT_OF_RANGE,
     errors.QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.QuotaExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.OutOfSpace: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.NotLeader: grpc.StatusCode.FAILED_PRECONDITION,
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,

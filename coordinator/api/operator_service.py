@@ -12,10 +12,11 @@ from coordinator.api import convert
 from coordinator.api.errors import streaming, unary
 from coordinator.api.forecasts import check_filter, page_of
 from coordinator.api.membership import change_from_proto, kind_of, lag_of, members_to_proto
+from coordinator.api.namespaces import names_of, namespace_to_proto, settings_from_proto
 from coordinator.consensus.port import Abstention, PeerStatus, Role, Status
-from coordinator.core.commands import DrainAgent
+from coordinator.core.commands import DrainAgent, UnsetNamespace
 from coordinator.core.model import STATES, Agent, AgentState, Drain
-from coordinator.core.outcome import AgentChanged
+from coordinator.core.outcome import AgentChanged, Done, NamespaceSet
 from coordinator.replica.node import Node
 from coordinator.scheduling.overload import LoadView
 from quorumflow_proto.v1 import common_pb2, operator_pb2_grpc
@@ -92,6 +93,33 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
         known = forecasting.known(request.agent_id if request.HasField("agent_id") else None, request.series)
         most = self._node.config.limits.page_size
         return page_of(forecasting, known, request, min(request.page_size or most, most))
+
+    @unary
+    async def ListNamespaces(self, request: pb.ListNamespacesRequest) -> pb.ListNamespacesReply:
+        await self._node.leadership.serving()
+        await self._node.read(allow_stale=False)
+        if request.name:
+            return pb.ListNamespacesReply(namespaces=[self._namespace(request.name)])
+        most = self._node.config.limits.page_size
+        size = min(request.page_size or most, most)
+        names = [name for name in names_of(self._node.applier.state) if name > request.page_token]
+        page = names[:size]
+        return pb.ListNamespacesReply(
+            namespaces=[self._namespace(name) for name in page],
+            next_page_token=page[-1] if len(names) > size else "",
+        )
+
+    @unary
+    async def SetNamespace(self, request: pb.SetNamespaceRequest) -> pb.NamespaceView:
+        reply = await self._node.propose(
+            settings_from_proto(request, self._node.plugins.policies), NamespaceSet
+        )
+        return self._namespace(reply.record.name)
+
+    @unary
+    async def UnsetNamespace(self, request: pb.UnsetNamespaceRequest) -> pb.NamespaceView:
+        await self._node.propose(UnsetNamespace(request.request_id, request.name), Done)
+        return self._namespace(request.name)
 
     @unary
     async def DrainAgent(self, request: pb.DrainAgentRequest) -> pb.DrainAgentReply:
@@ -173,6 +201,11 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
             kind=kind_of(status, peer.id),
             lag=lag_of(status, peer),
         )
+
+    def _namespace(self, name: str) -> pb.NamespaceView:
+        leader = self._node.leadership.leader
+        share = 0.0 if leader is None else leader.placement.share_of(name)
+        return namespace_to_proto(self._node.applier.state, name, share)
 
     def _agent(self, agent: Agent) -> pb.AgentView:
         record, spec = agent.record, agent.record.spec

@@ -15,6 +15,7 @@ from coordinator.cli.exits import Exit
 from coordinator.cli.forecasts import forecast
 from coordinator.cli.keys import kv
 from coordinator.cli.members import member
+from coordinator.cli.namespaces import namespace
 from coordinator.cli.output import Format, note, print_json, print_record, print_table
 from coordinator.cli.program import Program
 from coordinator.cli.session import Session, root_options, session_options, stale_option
@@ -43,6 +44,7 @@ def main() -> None:
 @click.option("--speedup", type=float, default=1.0, show_default=True, help="Divide a trace's run times.")
 @click.option("--name", help="The DAG's name, instead of the file's.")
 @click.option("--namespace", help="The DAG's namespace, instead of the file's.")
+@click.option("--policy", help="How it is placed, instead of the file's.")
 @click.option("--dag-id", help="The DAG's id; a second submission under it is refused.")
 @session_options
 @click.pass_obj
@@ -211,6 +213,7 @@ def explain(session: Session, dag_id: str, task_id: str) -> None:
 
 main.add_command(kv)
 main.add_command(member)
+main.add_command(namespace)
 main.add_command(backup)
 main.add_command(forecast)
 main.add_command(restore)

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from agent_sdk.types import (
+    QUOTAS,
     AgentEvent,
     AgentStatus,
     AttemptStatus,
@@ -20,6 +21,7 @@ from agent_sdk.types import (
     KvEvent,
     KvItem,
     MemberStatus,
+    Namespace,
     NodeStatus,
     TaskResult,
     TaskStatus,
@@ -212,6 +214,11 @@ def forecast(status: Forecast) -> View:
         "relative_error": status.relative_error if scored else None,
         "outcomes": [asdict(one) for one in status.outcomes],
     }
+
+
+def namespace(status: Namespace) -> View:
+    """A namespace; quotas that are not set are null."""
+    return asdict(status) | {"quotas": {quota: status.quotas.get(quota) for quota in QUOTAS}}
 
 
 def explanation(dag_id: str, task_id: str, status: Explanation) -> View:

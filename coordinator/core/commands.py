@@ -21,6 +21,7 @@ from coordinator.core.model import (
     TaskExtras,
     TaskProfile,
 )
+from coordinator.core.namespaces import NO_QUOTAS, Quotas
 
 FORMAT: Final = 2
 """Of entries, as they are made now; a node that meets a later one stops."""
@@ -291,6 +292,25 @@ class KeepLoads(msgspec.Struct, tag=30, array_like=True):
     packed: bytes
 
 
+class SetNamespace(msgspec.Struct, tag=40, array_like=True):
+    """Sets what is not None for a namespace, and lifts the quotas that `lifted` names; all else stays as it
+    is."""
+
+    request_id: str
+    name: str
+    weight: float | None = None
+    policy: str | None = None
+    quotas: Quotas = NO_QUOTAS
+    lifted: tuple[str, ...] = ()
+
+
+class UnsetNamespace(msgspec.Struct, tag=41, array_like=True):
+    """The namespace has no settings of its own any more."""
+
+    request_id: str
+    name: str
+
+
 Command = (
     SubmitDag
     | StageDag
@@ -317,6 +337,8 @@ Command = (
     | Preempt
     | ChangeAgent
     | KeepLoads
+    | SetNamespace
+    | UnsetNamespace
 )
 
 

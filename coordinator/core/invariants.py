@@ -13,7 +13,13 @@ from itertools import pairwise
 
 from coordinator.core.history import FAILED_ONE
 from coordinator.core.lifecycle import HELD, TERMINAL
-from coordinator.core.limits import HISTORY_KEPT, HISTORY_WINDOW, LIVE_ATTEMPTS, UNANSWERED_WRITES
+from coordinator.core.limits import (
+    HISTORY_KEPT,
+    HISTORY_WINDOW,
+    LIVE_ATTEMPTS,
+    NAMESPACES_KEPT,
+    UNANSWERED_WRITES,
+)
 from coordinator.core.model import (
     Agent,
     AgentSpec,
@@ -26,9 +32,12 @@ from coordinator.core.model import (
     Task,
     TaskState,
 )
+from coordinator.core.namespaces import TAKEN, Quotas, Usage
 from coordinator.core.requirements import NOTHING_TAKEN, Taken, taken_by
 
 _BAD_ENDS = (TaskState.FAILED, TaskState.CANCELLED)
+_BOUNDED = ("attempts", *TAKEN, "tasks")
+_NOTHING = Usage()
 
 
 def violations(state: State) -> list[str]:
@@ -40,6 +49,7 @@ def violations(state: State) -> list[str]:
             found += _task(state, dag, task)
     for agent in state.agents.values():
         found += _agent(state, agent)
+    found += _namespaces(state)
     found += _kv(state)
     found += _history(state)
     return found
@@ -133,6 +143,23 @@ def _agent(state: State, agent: Agent) -> Iterator[str]:
         yield f"{name}: {record.state.name} and holds {len(agent.held) + len(record.stopping)} attempts"
 
 
+def _namespaces(state: State) -> Iterator[str]:
+    counted: dict[str, Usage] = {}
+    for dag in state.dags.values():
+        usage = counted.setdefault(dag.record.header.namespace, Usage())
+        usage.dags += 1
+        for task in dag.tasks:
+            usage.tasks += task.state not in TERMINAL
+            for _ in task.live:
+                usage.take(task.profile.requirements.resources)
+        if dag.usage is not state.namespaces.usage.get(dag.record.header.namespace):
+            yield f"DAG {dag.record.header.dag_id}: counts for another namespace than its own"
+    if counted != state.namespaces.usage:
+        yield f"namespaces: {state.namespaces.usage} counted, but their DAGs are {counted}"
+    if len(state.namespaces.settings) > NAMESPACES_KEPT:
+        yield f"{len(state.namespaces.settings)} namespaces have settings"
+
+
 def _kv(state: State) -> Iterator[str]:
     space, newest = state.kv, state.machine.sequence
     if space.bytes != sum(entry.size for entry in space.entries.values()):
@@ -179,6 +206,7 @@ class Watch:
         self._sequence = 0
         self._versions: dict[str, int] = {}
         self._held: dict[str, tuple[int, AgentSpec, frozenset[tuple[int, int]]]] = {}
+        self._usage: dict[str, tuple[Quotas, tuple[int, ...]]] = {}
 
     def violations(self, state: State) -> list[str]:
         """What the step from the last state to this one has broken."""
@@ -199,7 +227,22 @@ class Watch:
                 found.append(f"agent {name}: session {agent.record.epoch} after {self._epochs[name]}")
             self._epochs[name] = agent.record.epoch
             found += self._overload(state, name, agent)
+        found += self._excess(state)
         return found
+
+    def _excess(self, state: State) -> Iterator[str]:
+        """A quota may come to be below what is held; while it is the same, nothing is added beyond it."""
+        before, self._usage = self._usage, {}
+        for name, record in state.namespaces.settings.items():
+            now = [getattr(state.namespaces.usage.get(name, _NOTHING), field) for field in _BOUNDED]
+            self._usage[name] = record.quotas, tuple(now)
+            quotas, used = before.get(name, (None, ()))
+            if quotas != record.quotas:
+                continue
+            for field, was, amount in zip(_BOUNDED, used, now, strict=True):
+                limit = getattr(record.quotas, field)
+                if limit is not None and amount > max(limit, was):
+                    yield f"namespace {name}: {amount} {field} with a quota of {limit}"
 
     def _changed_keys(self, state: State) -> Iterator[str]:
         """A version that was not there before is newer than the state before."""

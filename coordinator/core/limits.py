@@ -51,6 +51,18 @@ UNANSWERED_WRITES: Final = 4_096
 WRITER_CHARS: Final = 64
 """Characters of the name of a client that numbers its writes."""
 
+NAMESPACES_KEPT: Final = 1_000
+"""Namespaces that may have settings of their own."""
+
+NAMESPACE_CHARS: Final = 256
+"""Characters of the name of a namespace that has settings."""
+
+LEAST_WEIGHT: Final = 0.001
+"""Of a namespace."""
+
+GREATEST_WEIGHT: Final = 1_000.0
+"""Of a namespace."""
+
 LOAD_GRIDS: Final = 3
 """Regular grids on which the load of the past is kept."""
 

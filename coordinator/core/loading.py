@@ -8,9 +8,11 @@ from typing import Any, Final
 
 from coordinator.core.answers import RequestRecord
 from coordinator.core.appliers.dags import append_tasks
+from coordinator.core.finished import FinishedDag
 from coordinator.core.history import Ends
 from coordinator.core.keyspace import KvEntry, KvRecord, WriterRecord
 from coordinator.core.kinds import decode_pair
+from coordinator.core.lifecycle import TERMINAL
 from coordinator.core.model import (
     STATES,
     Agent,
@@ -19,13 +21,13 @@ from coordinator.core.model import (
     AgentStats,
     Dag,
     DagRecord,
-    FinishedDag,
     MachineRecord,
     State,
     TaskBlock,
     TaskRecord,
     TaskState,
 )
+from coordinator.core.namespaces import NamespaceRecord
 from coordinator.core.requirements import taken_by
 
 _REBUILT_AT_ONCE: Final = 1_000
@@ -84,6 +86,7 @@ def rebuild_state(
     keys: Iterable[tuple[bytes, KvRecord]],
     writers: Iterable[WriterRecord],
     ends: Iterable[tuple[bytes, Ends]],
+    namespaces: Iterable[NamespaceRecord],
 ) -> State:
     """The whole state. `finished` and `requests` come in the order of their sequence, `keys` with their
     names in UTF-8, `ends` with their pairs encoded."""
@@ -92,6 +95,9 @@ def rebuild_state(
     for dag in dags:
         state.dags[dag.record.number] = dag
         state.numbers[dag.record.header.dag_id] = dag.record.number
+        dag.usage = state.namespaces.enter(dag.record.header.namespace)
+        dag.usage.tasks += len(dag.tasks) - sum(dag.counts[ended] for ended in TERMINAL)
+    state.namespaces.settings = {record.name: record for record in namespaces}
     state.finished = {entry.dag_id: entry for entry in finished}
     state.agents = {
         record.spec.agent_id: Agent(record, stats=stats, load=load) for record, stats, load in agents
@@ -114,6 +120,7 @@ def rebuild_state(
                 agent = state.agents[attempt.agent]
                 agent.held[task.key] = attempt.number
                 agent.take(taken_by(task.profile.requirements))
+                dag.usage.take(task.profile.requirements.resources)
     return state
 
 

@@ -10,17 +10,21 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from enum import IntEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from coordinator.core.answers import RequestRecord
 from coordinator.core.history import History
 from coordinator.core.keyspace import KeySpace
+from coordinator.core.namespaces import DEFAULT_NAMESPACE, Namespaces, Usage
 from coordinator.core.requirements import NO_RESOURCES, NOTHING_TAKEN, Taken, has_place
 from coordinator.core.requirements import FamilyNeeds as FamilyNeeds
 from coordinator.core.requirements import Requirements as Requirements
 from coordinator.core.requirements import Resources as Resources
+
+if TYPE_CHECKING:
+    from coordinator.core.finished import FinishedDag
 
 INDEX_BITS: Final = 24
 INDEX_MASK: Final = (1 << INDEX_BITS) - 1
@@ -179,16 +183,17 @@ class TaskBlock(msgspec.Struct, array_like=True):
 
 
 class DagHeader(msgspec.Struct, array_like=True):
-    """What a DAG is, apart from its tasks."""
+    """What a DAG is, apart from its tasks. `policy` is that of its placement, "" its namespace's."""
 
     dag_id: str
-    namespace: str = "default"
+    namespace: str = DEFAULT_NAMESPACE
     name: str = ""
     failure_policy: FailurePolicy = FailurePolicy.CONTINUE
     priority: Priority = Priority.MEDIUM
     deadline_ms: int = 0
     labels: dict[str, str] = {}
     metadata: dict[str, str] = {}
+    policy: str = ""
 
 
 class Attempt(msgspec.Struct, array_like=True, gc=False):
@@ -302,13 +307,14 @@ class DagRecord(msgspec.Struct, array_like=True):
 
 class Dag(msgspec.Struct):
     """An unfinished DAG in memory: its record and its tasks by index. `counts` of tasks by state follow from
-    the tasks; `extras` are those of its blocks, by task index."""
+    the tasks; `extras` are those of its blocks, by task index; `usage` is its namespace's."""
 
     record: DagRecord
     tasks: list[Task]
     counts: list[int]
     extras: dict[int, TaskExtras] = {}
     index_of: dict[str, int] = {}
+    usage: Usage = msgspec.field(default_factory=Usage)
 
     def find(self, task_id: str) -> Task | None:
         """The task with this id. The index of ids is completed on demand: few DAGs are ever asked."""
@@ -424,16 +430,6 @@ class Agent(msgspec.Struct):
         )
 
 
-class FinishedDag(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Where a finished DAG is found; `sequence` orders them by their end."""
-
-    dag_id: str
-    number: int
-    sequence: int
-    state: DagState
-    finished_ms: int
-
-
 class MachineRecord(msgspec.Struct, array_like=True, gc=False):
     """The few scalars of the state. Time begins at 1: a task's or attempt's time of 0 means not yet."""
 
@@ -445,7 +441,17 @@ class MachineRecord(msgspec.Struct, array_like=True, gc=False):
 class State:
     """All of it. Mutated by `machine.apply` alone."""
 
-    __slots__ = ("agents", "dags", "finished", "history", "kv", "machine", "numbers", "requests")
+    __slots__ = (
+        "agents",
+        "dags",
+        "finished",
+        "history",
+        "kv",
+        "machine",
+        "namespaces",
+        "numbers",
+        "requests",
+    )
 
     def __init__(self) -> None:
         self.machine = MachineRecord()
@@ -461,6 +467,7 @@ class State:
         """In the order in which they were made. A plain dict would find the oldest ever later."""
         self.kv = KeySpace()
         self.history = History()
+        self.namespaces = Namespaces()
 
     def dag(self, dag_id: str) -> Dag | None:
         """The unfinished DAG with this id."""

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from coordinator.core.model import AgentState, DagState, TaskState
+from coordinator.core.namespaces import NamespaceRecord
 
 
 class Refusal(msgspec.Struct, tag=0, array_like=True):
@@ -75,6 +76,12 @@ class KvDeleted(msgspec.Struct, tag=8, array_like=True, gc=False):
     version: int
 
 
+class NamespaceSet(msgspec.Struct, tag=12, array_like=True):
+    """What is set for the namespace after the command."""
+
+    record: NamespaceRecord
+
+
 Reply = (
     Refusal
     | Submitted
@@ -85,6 +92,7 @@ Reply = (
     | Done
     | KvStored
     | KvDeleted
+    | NamespaceSet
 )
 
 encode_reply: Final = msgspec.msgpack.Encoder().encode
@@ -113,6 +121,7 @@ class Table(StrEnum):
     REQUEST = "request"
     KV = "kv"
     KV_WRITER = "kv_writer"
+    NAMESPACE = "namespace"
 
 
 class Write(msgspec.Struct, array_like=True, gc=False):
@@ -171,7 +180,8 @@ class Effects(msgspec.Struct):
     attempt's timeout. `sweep`: numbers of DAGs with a sweep unfinished. `acked`: (agent, key, attempt) of
     ends that are recorded or stale. `sessions`: agents whose session, state or capacity changed. `gone`:
     numbers of DAGs that left memory. `ended`: (key, attempt, agent, duration in us) of attempts that
-    completed, `failed`: (key, agent) of those that failed by their agent's fault, for estimates."""
+    completed, `failed`: (key, agent) of those that failed by their agent's fault, for estimates.
+    `namespaces`: those whose settings changed."""
 
     ready: list[int] = []
     dispatch: list[tuple[str, int, int]] = []
@@ -184,6 +194,7 @@ class Effects(msgspec.Struct):
     gone: list[int] = []
     ended: list[tuple[int, int, str, int]] = []
     failed: list[tuple[int, str]] = []
+    namespaces: list[str] = []
 
 
 class Outcome(msgspec.Struct):

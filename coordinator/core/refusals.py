@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coordinator.core.model import Dag, Task
+from coordinator.core.model import Dag, State, Task
 from coordinator.core.outcome import Refusal
 
 
@@ -23,6 +23,21 @@ def stale_session(agent: str, epoch: int, current: int) -> Refusal:
 def duplicate_task(task_id: str) -> Refusal:
     """An added task carries an id that its DAG has already."""
     return Refusal("DUPLICATE_TASK_ID", f"the DAG has a task {task_id!r} already", {"task_id": task_id})
+
+
+def beyond_quota(state: State, namespace: str, tasks: int) -> Refusal | None:
+    """Whether so many tasks more are too many for their namespace."""
+    limit = state.namespaces.quotas(namespace).tasks
+    usage = state.namespaces.usage.get(namespace)
+    present = 0 if usage is None else usage.tasks
+    if limit is None or present + tasks <= limit:
+        return None
+    return Refusal(
+        "QUOTA_EXCEEDED",
+        f"namespace {namespace!r} has {present} unfinished tasks of at most {limit}, and {tasks} more were "
+        "to come; retry when some have ended, or have its quota raised",
+        {"namespace": namespace, "quota": "tasks", "value": str(present), "limit": str(limit)},
+    )
 
 
 def wrong_task_state(dag: Dag, task: Task, wanted: str) -> Refusal:

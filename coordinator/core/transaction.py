@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 import msgspec
 
+from coordinator.core.finished import FinishedDag
 from coordinator.core.history import LONGEST_US, Ends, work_log2
 from coordinator.core.kinds import Pair, encode_pair, kind_of
 from coordinator.core.lifecycle import TERMINAL, TRANSITIONS, retry_delay_ms
@@ -22,7 +23,6 @@ from coordinator.core.model import (
     Dag,
     DagState,
     FailurePolicy,
-    FinishedDag,
     State,
     Task,
     TaskState,
@@ -108,6 +108,7 @@ class Transaction:
             task.ready_ms = self.now_ms
             self.effects.ready.append(task.key)
         elif to in TERMINAL:
+            dag.usage.tasks -= 1
             task.ended_ms = self.now_ms
             self._unsettled[dag.record.number] = dag
         if reason or to in TERMINAL:
@@ -129,6 +130,7 @@ class Transaction:
         task.attempts = (*_remembered(task.attempts), attempt)
         agent.held[task.key] = task.attempt
         agent.take(taken_by(task.profile.requirements))
+        self.state.dags[task.key >> INDEX_BITS].usage.take(task.profile.requirements.resources)
         if alone:
             task.progress = 0.0
             self.move(task, TaskState.ASSIGNED)
@@ -270,6 +272,7 @@ class Transaction:
         agent = self.state.agents[attempt.agent]
         del agent.held[task.key]
         agent.take(taken_by(task.profile.requirements), -1)
+        self.state.dags[task.key >> INDEX_BITS].usage.take(task.profile.requirements.resources, -1)
         if outcome is AttemptOutcome.COMPLETED:
             agent.stats.completed += 1
         elif outcome in (AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT):
@@ -421,6 +424,7 @@ class Transaction:
         record = dag.record
         del self.state.dags[record.number]
         del self.state.numbers[record.header.dag_id]
+        self.state.namespaces.leave(record.header.namespace)
         self.write(Table.ACTIVE, number_key(record.number), None)
         self.effects.gone.append(record.number)
 

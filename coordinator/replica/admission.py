@@ -9,7 +9,10 @@ from typing import Final
 
 from coordinator.core.lifecycle import TERMINAL
 from coordinator.core.model import State
+from coordinator.core.namespaces import DEFAULT_NAMESPACE
+from coordinator.core.refusals import beyond_quota
 from coordinator.errors import QueueFull
+from coordinator.replica.refused import raise_refusal
 
 _RECOUNT_S: Final = 0.2
 _RETRY_MS: Final = 500
@@ -31,9 +34,10 @@ class Admission:
         self._tasks = 0
         self._counted_s = float("-inf")
 
-    def admit(self, request_id: str, tasks: int) -> None:
+    def admit(self, request_id: str, tasks: int, namespace: str = DEFAULT_NAMESPACE) -> None:
         """Take note of a DAG of so many tasks that is about to be submitted. A retry of one that is recorded,
-        or of which a part is, takes nothing more. Raises QueueFull."""
+        or of which a part is, takes nothing more. Raises QueueFull, and QuotaExceeded, on which the machine
+        has the last word: a large DAG should be refused before its first part."""
         state = self._state()
         if request_id in state.requests or part_id(request_id, 0) in state.requests:
             return
@@ -43,6 +47,9 @@ class Admission:
         self._recount()
         if self._tasks + tasks > self._max_tasks:
             raise _full("tasks", "limits.max_unfinished_tasks", self._tasks, self._max_tasks)
+        refusal = beyond_quota(state, namespace, tasks)
+        if refusal is not None:
+            raise_refusal(refusal)
         self._tasks += tasks
 
     def _recount(self) -> None:

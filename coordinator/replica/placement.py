@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 
 from coordinator.core.commands import Assign, Choice, Command
-from coordinator.core.model import AgentLoad, State, Task, TaskState
+from coordinator.core.model import INDEX_BITS, AgentLoad, State, Task, TaskState
 from coordinator.core.outcome import Done, Effects, Reply
 from coordinator.errors import CoordinatorError, QueueFull
 from coordinator.plugins import Plugins
@@ -66,6 +66,7 @@ class Placement:
             LookAhead(seconds=look_ahead_ms / 1000), plugins.families, scheduling.model_load_s
         )
         self._mirror = Mirror(state, self._snapshot, opened_after=opened_after, load=load)
+        self._snapshot.policies = plugins.policies
         self._scheduler = Scheduler(self._snapshot, policy(scheduling.policy, plugins.policies), _LIMITS)
         self._families = plugins.families
         self._faults_told: dict[str, str] = {}
@@ -121,7 +122,13 @@ class Placement:
         """Why the task waits for an agent; None if it does not."""
         if task.state is not TaskState.READY:
             return None
-        return explain(task.profile, self._snapshot, task.expected_ms, self._kept.get(task.key))
+        namespace = self._state().dags[task.key >> INDEX_BITS].record.header.namespace
+        quota = self._snapshot.shares.beyond(namespace, task.profile)
+        return explain(task.profile, self._snapshot, task.expected_ms, self._kept.get(task.key), quota)
+
+    def share_of(self, namespace: str) -> float:
+        """The largest part of slots, cores or memory that a namespace holds now, 0 to 1."""
+        return self._snapshot.shares.holds(namespace)
 
     def stop(self) -> None:
         """The term is over."""

@@ -21,6 +21,7 @@ _BY_REASON: Final[dict[str, type[errors.CoordinatorError]]] = {
         errors.StaleFence,
         errors.StaleVersion,
         errors.QueueFull,
+        errors.QuotaExceeded,
     )
 }
 

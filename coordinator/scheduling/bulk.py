@@ -180,7 +180,7 @@ class Places:
         """Free slots of the same agent that come first."""
         slots = ledger.slots[self._row]
         speeds = self._prices.inverse_speed(TaskFamily.UNSPECIFIED)[self._row]
-        self._base = self._around.base[self._row]
+        self._base = self._around.base_of(self._policy.weights)[self._row]
         self._base += self._policy.weights.balance * self._typical_s * speeds * before / slots
         self._unused = np.ones(len(self._row), np.bool_)
         self._orders, self._open = {}, True

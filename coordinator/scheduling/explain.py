@@ -11,6 +11,7 @@ import numpy as np
 
 from coordinator.core.model import TaskProfile
 from coordinator.scheduling.agents import AgentTable, BoolRow, IntRow
+from coordinator.scheduling.claims import QUOTA
 from coordinator.scheduling.feasibility import ROOM, STANDING, fitting, needs_of
 from coordinator.scheduling.graphs import Expected
 from coordinator.scheduling.ledger import Ledger
@@ -45,11 +46,15 @@ class Explanation(msgspec.Struct, frozen=True):
 
 
 def explain(
-    profile: TaskProfile, snapshot: Snapshot, expected_ms: int = 0, kept: Expected | None = None
+    profile: TaskProfile,
+    snapshot: Snapshot,
+    expected_ms: int = 0,
+    kept: Expected | None = None,
+    quota: str = "",
 ) -> Explanation:
     """Where a task of this profile could go, and what stands in the way elsewhere. `expected_ms` is the
     client's estimate: it decides on the room in queues. `kept` is the place that the last plan keeps for
-    it."""
+    it. `quota` says which one of its namespace it would break."""
     agents = snapshot.agents
     ledger = Ledger(agents, snapshot.look_ahead)
     needs = needs_of(profile)
@@ -69,6 +74,9 @@ def explain(
     refusals = [*_refusals(known, standing, agents), *_refusals(capable, passing, agents)]
     counts = (int(known.sum()), int(capable.sum()), int(feasible.sum()))
     summary = _summary(*counts, refusals)
+    if quota and capable.any():
+        refusals.append(Refusal(QUOTA, counts[1], "", quota))
+        return Explanation(counts[0], counts[1], 0, refusals, f"it waits for its quota: {quota}")
     if kept is not None and capable.any():
         agent_id = agents.agent_id(kept.row)
         summary = (

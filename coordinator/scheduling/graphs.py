@@ -12,6 +12,7 @@ from coordinator.core.model import INDEX_BITS, INDEX_MASK, AttemptOutcome, Dag, 
 from coordinator.scheduling.agents import AgentTable
 from coordinator.scheduling.ranks import upward_ranks
 from coordinator.scheduling.transfers import BANDWIDTH, Transfers
+from coordinator.scheduling.waiting import Owner
 
 
 class Expected(NamedTuple):
@@ -44,6 +45,7 @@ class Graph:
 
     def __init__(self, dag: Dag) -> None:
         self.dag = dag
+        self.owner = Owner(dag.record.header.namespace, dag.record.header.policy)
         self.ranks: list[float] = []
         self.ranked = -1
         self.transfers: Transfers | None = None

@@ -115,7 +115,7 @@ class Lane:
 
     def _costs(self, work_s: float, arrivals: Arrivals, previous: int) -> FloatRow:
         costs: FloatRow = self._priced() * work_s
-        costs += self._round.base
+        costs += self._round.base_of(self._weights)
         if self._setup is not None:
             costs += self._setup
         if previous != NOWHERE:
@@ -136,7 +136,7 @@ class Lane:
     def _on_shortlist(self, work_s: float) -> int:
         while True:
             costs = self._short_price * work_s
-            costs += self._round.base.take(self._rows)
+            costs += self._round.base_of(self._weights).take(self._rows)
             if self._setup is not None:
                 costs += self._setup.take(self._rows)
             at = int(costs.argmin()) if len(costs) else NOWHERE

@@ -54,6 +54,8 @@ class Mirror:
         self.snapshot = snapshot
         self.overload = Overload(snapshot.agents, snapshot.measured, load or LoadSettings())
         self.proposed: set[tuple[str, int, int]] = set()
+        for name, settings in state().namespaces.settings.items():
+            snapshot.shares.set(name, settings)
 
     def remember(self) -> None:
         """Take over all that the state knows of ends, before any other call: what follows goes on top."""
@@ -65,6 +67,9 @@ class Mirror:
     def note(self, effects: Effects, now_s: float) -> None:
         """Take over what an applied entry has changed, except for which tasks are ready."""
         snapshot = self.snapshot
+        snapshot.shares.advance(now_s)
+        for name in effects.namespaces:
+            snapshot.shares.set(name, self._state().namespaces.settings.get(name))
         completed = set()
         for key, attempt, agent_id, duration_us in effects.ended:
             completed.add((key, attempt))

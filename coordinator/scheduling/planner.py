@@ -12,22 +12,26 @@ of the task's class where there are many agents."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import Final
 
 from coordinator.core.commands import Choice
 from coordinator.core.model import INDEX_BITS, Task, TaskProfile, TaskState
 from coordinator.scheduling.bulk import MANY, Places, blocks, place_brief, split
+from coordinator.scheduling.claims import QUOTA, Claims
 from coordinator.scheduling.feasibility import blocked_by
 from coordinator.scheduling.graphs import AT_ONCE, Arrivals, Expected
 from coordinator.scheduling.lane import NOWHERE, Lane
 from coordinator.scheduling.ledger import demand_of
 from coordinator.scheduling.order import Place, Some, most_urgent, place_in_line
+from coordinator.scheduling.policies import policy_of
 from coordinator.scheduling.round import Round
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.solver import Plan, PlanLimits
 from coordinator.scheduling.spares import find_spares
-from coordinator.scheduling.waiting import TaskClass, WaitingTask
+from coordinator.scheduling.turns import in_turns
+from coordinator.scheduling.waiting import Owner, TaskClass, WaitingTask
 from coordinator.scheduling.weights import Policy
 
 _PLACES_KEPT: Final = 32
@@ -69,7 +73,9 @@ class _Planner:
         self._now_ms = round(now_s * 1_000)
         self._round = Round(snapshot, policy.weights, now_s, find_spares(snapshot, now_s))
         self._prices = snapshot.prices.renew()
-        self._lanes: dict[TaskProfile, Lane] = {}
+        self._claims = Claims(snapshot, now_s, snapshot.waiting.classes.values())
+        self._lanes: dict[tuple[str, TaskProfile], Lane] = {}
+        self._policies: dict[Owner, Policy] = {}
         self._choices: list[Choice] = []
         self._unplaced: dict[str, int] = {}
         places = _PLACES_KEPT + _PLACES_PER_AGENT * len(snapshot.agents.rows)
@@ -86,8 +92,12 @@ class _Planner:
     def _place_each(self, heads: list[_Head], most: int) -> None:
         """Place tasks in order, until so many choices are made."""
         while heads and len(self._choices) < most:
-            _, first = heads[0]
-            if isinstance(first, Task):
+            place, first = heads[0]
+            share = self._share_of(first)
+            if share > place[1]:
+                # Its namespace has got something since it stood in line.
+                heapreplace(heads, ((place[0], share, *place[2:]), first))
+            elif isinstance(first, Task):
                 heappop(heads)
                 self._keep_for(first, heads)
             elif self._place_next(first, heads) and first.at < len(first.tasks):
@@ -112,20 +122,31 @@ class _Planner:
             most = self._limits.max_choices
         if min(most, len(snapshot.waiting)) < MANY:
             return False
-        urgent = most_urgent(classes, most, self._now_ms)
+        urgent = self._first_in_line(classes, most)
+        if not urgent:
+            return False
         alike = self._place_others(urgent)
         first, some = urgent[len(urgent) // 2]
         typical_s = self._snapshot.work_s(first.profile, some[0].key, some[0].expected_ms)
-        places = Places(around, self._policy, self._prices, most, typical_s)
-        for block in blocks(alike):
-            parts = [split(snapshot, one) for one in block]
-            self._choices += places.place([longer for longer, _ in parts if longer is not None])
-            for _, brief in parts:
-                if brief is not None:
-                    places.close()
-                    self._choices += place_brief(around, self._lane(brief.profile), brief)
-        places.close()
+        by_policy: dict[str, list[Some]] = {}
+        for one in alike:
+            by_policy.setdefault(self._policy_of(one[0].owner).name, []).append(one)
+        for those in by_policy.values():
+            owner = those[0][0].owner
+            places = Places(around, self._policy_of(owner), self._prices, most, typical_s)
+            for block in blocks(those):
+                self._place_block(block, owner, places)
+            places.close()
         return bool(self._choices)
+
+    def _place_block(self, block: Sequence[Some], owner: Owner, places: Places) -> None:
+        """Place classes that look for places together, all by the owner's policy."""
+        parts = [split(self._snapshot, one) for one in block]
+        self._choices += places.place([longer for longer, _ in parts if longer is not None])
+        for _, brief in parts:
+            if brief is not None:
+                places.close()
+                self._choices += place_brief(self._round, self._lane(brief.profile, owner), brief)
 
     def _place_others(self, urgent: list[Some]) -> list[Some]:
         """Place those that cannot go by class: that have data to wait for, or have to keep apart. A bounded
@@ -139,7 +160,7 @@ class _Planner:
             if not others:
                 alike.append((members, tasks))
                 continue
-            queue = _Queue(members, self._lane(members.profile))
+            queue = _Queue(members, self._lane(members.profile, members.owner))
             queue.tasks = others
             heads.append((self._place_of(queue), queue))
             if len(others) < len(tasks):
@@ -160,10 +181,26 @@ class _Planner:
 
     # --- the order ------------------------------------------------------------------------------------------
 
+    def _first_in_line(self, classes: list[TaskClass], most: int) -> list[Some]:
+        if not self._claims.counted:
+            return most_urgent(classes, most, self._now_ms)
+        claims = Claims(self._snapshot, self._round.now_s, classes)
+        return in_turns(self._snapshot, classes, most, self._now_ms, claims)
+
+    def _owner_of(self, first: _Queue | Task) -> Owner:
+        if isinstance(first, Task):
+            graph = self._snapshot.graphs.of(first.key)
+            assert graph is not None
+            return graph.owner
+        return first.members.owner
+
+    def _share_of(self, first: _Queue | Task) -> float:
+        return self._claims.share(self._owner_of(first)) if self._claims.counted else 0.0
+
     def _heads(self) -> list[_Head]:
         heads: list[_Head] = []
         for members in self._snapshot.waiting.classes.values():
-            queue = _Queue(members, self._lane(members.profile))
+            queue = _Queue(members, self._lane(members.profile, members.owner))
             if self._kept:
                 queue.tasks = [task for task in queue.tasks if task.key not in self._kept]
             if queue.tasks:
@@ -175,7 +212,7 @@ class _Planner:
 
     def _place_of(self, queue: _Queue) -> Place:
         task = queue.tasks[queue.at]
-        return place_in_line(queue.profile, task, 0.0, self._now_ms)
+        return place_in_line(queue.profile, task, self._share_of(queue), self._now_ms)
 
     def _replace_head(self, heads: list[_Head], queue: _Queue) -> None:
         """The class stands in line again with its next task. Meanwhile others may have come before it."""
@@ -218,7 +255,7 @@ class _Planner:
         waiting = WaitingTask.ranked(
             came_ms, self._now_ms, task.key, task.attempt + 1, "", task.expected_ms, rank_s
         )
-        heads.append((place_in_line(task.profile, waiting, 0.0, self._now_ms), task))
+        heads.append((place_in_line(task.profile, waiting, self._share_of(task), self._now_ms), task))
 
     def _unlock(self, key: int, heads: list[_Head]) -> None:
         """The task has a place: what waits for it alone can be foreseen."""
@@ -235,17 +272,30 @@ class _Planner:
     def _has_room(self) -> bool:
         return self._round.free > 0 or bool((self._round.open & self._round.ledger.queue_free(0.0)).any())
 
-    def _lane(self, profile: TaskProfile) -> Lane:
-        lane = self._lanes.get(profile)
+    def _policy_of(self, owner: Owner) -> Policy:
+        policy = self._policies.get(owner)
+        if policy is None:
+            settings = self._snapshot.shares.account(owner.namespace).settings
+            policy = self._policies[owner] = policy_of(
+                owner.policy or settings.policy, self._snapshot.policies, self._policy
+            )
+        return policy
+
+    def _lane(self, profile: TaskProfile, owner: Owner) -> Lane:
+        policy = self._policy_of(owner)
+        lane = self._lanes.get((policy.name, profile))
         if lane is None:
-            lane = self._lanes[profile] = Lane(
-                profile, self._policy, self._round, self._prices, self._limits.shortlist
+            lane = self._lanes[policy.name, profile] = Lane(
+                profile, policy, self._round, self._prices, self._limits.shortlist
             )
         return lane
 
     def _place_next(self, queue: _Queue, heads: list[_Head]) -> bool:
         """Find a place for the next task of a class; False if there is none for any of it."""
         lane, task = queue.lane, queue.tasks[queue.at]
+        if self._claims.refused(queue.members.owner, queue.profile):
+            self._count(QUOTA, len(queue.tasks) - queue.at)
+            return False
         work_s = self._snapshot.work_s(queue.profile, task.key, task.expected_ms)
         arrivals = self._arrivals(task.key)
         brief = self._snapshot.is_brief(queue.profile, task.key, task.expected_ms)
@@ -259,6 +309,7 @@ class _Planner:
             return False
         queue.at += 1
         seconds = work_s * lane.inverse_speed.item(row)
+        self._claims.take(queue.members.owner, queue.profile, seconds)
         arrive_s = 0.0 if arrivals is AT_ONCE else arrivals.at(row)
         if self._can_give(row, brief, arrive_s):
             agents = self._snapshot.agents
@@ -292,14 +343,16 @@ class _Planner:
 
     def _keep_for(self, task: Task, heads: list[_Head]) -> None:
         """A place for a task that is foreseen."""
-        if self._places_left <= 0:
+        owner = self._owner_of(task)
+        if self._places_left <= 0 or self._claims.refused(owner, task.profile):
             return
-        lane = self._lane(task.profile)
+        lane = self._lane(task.profile, owner)
         work_s = self._snapshot.work_s(task.profile, task.key, task.expected_ms)
         arrivals = self._arrivals(task.key)
         row = lane.cheapest(work_s, arrivals, NOWHERE)
         if row != NOWHERE:
             seconds = work_s * lane.inverse_speed.item(row)
+            self._claims.take(owner, task.profile, seconds)
             self._keep(task.key, row, seconds, arrivals.at(row), heads)
 
     def _arrivals(self, key: int) -> Arrivals:

@@ -25,6 +25,23 @@ ALL: Final[Policies] = {**BUILT_IN, **SIMPLE}
 NAMES: Final = tuple(ALL)
 
 
+def check_of_work(name: str, known: Policies = ALL) -> None:
+    """That a DAG or namespace may name this policy, "" being none. Raises InvalidRequest."""
+    if name and not isinstance(policy(name, known), Policy):
+        raise InvalidRequest(
+            f"{name!r} is a policy of the whole cluster: a DAG or namespace may have one of "
+            f"{', '.join(one for one, found in known.items() if isinstance(found, Policy))}",
+            value=name,
+        )
+
+
+def policy_of(name: str, known: Policies, cluster: Policy) -> Policy:
+    """The policy of work that names one, "" if it does not: the cluster's where this node does not have it,
+    as it may come from a node that had more."""
+    found = known.get(name)
+    return found if isinstance(found, Policy) else cluster
+
+
 def policy(name: str, known: Policies = ALL) -> Policy | Simple:
     """Raises InvalidRequest for a name that is not known."""
     found = known.get(name)

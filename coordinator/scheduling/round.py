@@ -58,6 +58,17 @@ class Round:
             self.base[row] += weights.time * spare.worth_s
         self.free = int(np.count_nonzero(ledger.slot_free))
 
+    def base_of(self, weights: Weights) -> FloatRow:
+        """`base` by other weights than the round's; not the caller's to write to."""
+        if weights is self._weights:
+            return self.base
+        ledger = self.ledger
+        base: FloatRow = weights.time * self.wait + weights.balance * ledger.held_s / ledger.slots
+        base[~ledger.accepting] = np.inf
+        for row, spare in self._spares.items():
+            base[row] += weights.time * spare.worth_s
+        return base
+
     def give(self, row: int, demand: Demand, seconds: float, arrive_s: float) -> float:
         """The agent gets the task now; returns in how many seconds it should have ended."""
         self._withdraw(row)

@@ -13,6 +13,7 @@ from coordinator.core.model import TaskState
 from coordinator.scheduling.graphs import Graph
 from coordinator.scheduling.planner import plan_by_cost
 from coordinator.scheduling.policies import Simple
+from coordinator.scheduling.preemption import Preempting, named
 from coordinator.scheduling.rivals import Racing, Rival
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.solver import Plan, PlanLimits, plan
@@ -42,6 +43,7 @@ class Scheduler:
         self.snapshot = snapshot
         self._policy = policy
         self._limits = limits
+        self._preempting = Preempting(snapshot)
         self._ranking: tuple[Graph, Iterator[None]] | None = None
 
     def decide(self, now_s: float) -> Decision:
@@ -56,18 +58,23 @@ class Scheduler:
         withdrawn = list(made.withdrawn)
         choices = list(made.choices)
         for rival in [] if choices else self._rivals(now_s):
+            if rival.replaces is None and self._beyond_quota(rival.choice.key):
+                continue
             choices.append(rival.choice)
             if rival.replaces is not None:
                 withdrawn.append(rival.replaces)
         before: list[Command] = [Preempt(withdrawn, _MADE_ROOM)] if withdrawn else []
         if not choices and (moves := self._moves(now_s)):
             before.append(Recall(moves, _SOONER))
+        if not made.choices:
+            evictions = self._preempting.evictions(now_s)
+            before += [Preempt(one.attempts, reason) for one, reason in named(snapshot, evictions)]
         return Decision(before, choices, made)
 
     def _plan(self, now_s: float) -> Plan:
         if isinstance(self._policy, Policy):
             return plan_by_cost(self.snapshot, self._limits, self._policy, now_s)
-        return plan(self.snapshot, self._limits, self._policy)
+        return plan(self.snapshot, self._limits, self._policy, now_s)
 
     def _moves(self, now_s: float) -> list[Move]:
         if not isinstance(self._policy, Policy):
@@ -78,6 +85,12 @@ class Scheduler:
         if not isinstance(self._policy, Policy) or self._policy.rivals < 2:
             return []
         return Racing(self.snapshot, self._policy, now_s).rivals(self._idle())
+
+    def _beyond_quota(self, key: int) -> bool:
+        graph = self.snapshot.graphs.of(key)
+        return graph is not None and bool(
+            self.snapshot.shares.beyond(graph.owner.namespace, graph.task(key).profile)
+        )
 
     @property
     def looks_at_what_runs(self) -> bool:

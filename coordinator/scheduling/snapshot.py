@@ -20,8 +20,10 @@ from coordinator.scheduling.feasibility import FeasibilityCache
 from coordinator.scheduling.graphs import Foreseen, Graphs
 from coordinator.scheduling.lookahead import LookAhead
 from coordinator.scheduling.measured import Measured
+from coordinator.scheduling.policies import ALL
 from coordinator.scheduling.pricing import Prices
 from coordinator.scheduling.running import Running
+from coordinator.scheduling.shares import Shares
 from coordinator.scheduling.waiting import WaitingTable, WaitingTask
 
 LATE_S: Final = 1.0
@@ -59,6 +61,9 @@ class Snapshot:
         self.feasible = FeasibilityCache()
         self.affinity = Affinity(self.agents, self.measured, self.estimates, model_load_s)
         self.prices = Prices(self.agents, self.estimates)
+        self.shares = Shares(self.agents)
+        self.policies = ALL
+        """Those that DAGs and namespaces may name."""
         self.turn = 0
         self._brief: deque[_Brief] = deque()
         """Those that are not followed in time, in the order in which they were given."""
@@ -81,7 +86,7 @@ class Snapshot:
             )
             alike.setdefault(task.profile, []).append(waiting)
         for profile, some in alike.items():
-            self.waiting.add(profile, *some)
+            self.waiting.add(profile, *some, owner=graph.owner)
 
     def hold(
         self, agent_id: str, key: int, attempt: int, profile: TaskProfile, expected_ms: int, now_s: float
@@ -94,6 +99,9 @@ class Snapshot:
         speed = math.exp(self.estimates.log_speed(profile.family, row)[0])
         seconds = self.work_s(profile, key, expected_ms) / speed
         agents.hold(agent_id, key, attempt, profile, seconds)
+        graph = self.graphs.of(key)
+        if graph is not None:
+            self.shares.hold(graph.owner.namespace, key, attempt, profile, seconds)
         if self.is_brief(profile, key, expected_ms):
             # It will have ended before anything could be made of how long it takes.
             self._brief.append(_Brief(now_s, row, key, attempt))
@@ -147,6 +155,7 @@ class Snapshot:
         if row is not None and (key, attempt) in self.agents.held_attempts[row]:
             self.agents.release(agent_id, key, attempt)
             self.running.release(key, attempt)
+            self.shares.release(key, attempt)
         if completed or not self.running.holds(key):
             self.foreseen.released(key)
 

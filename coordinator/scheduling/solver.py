@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from coordinator.core.commands import Choice
 from coordinator.scheduling.agents import BoolRow
+from coordinator.scheduling.claims import QUOTA, Claims
 from coordinator.scheduling.feasibility import blocked_by, fitting, needs_of
 from coordinator.scheduling.graphs import Expected
 from coordinator.scheduling.ledger import Ledger, demand_of
@@ -66,12 +67,15 @@ class Plan(msgspec.Struct, frozen=True):
         return len(self.choices)
 
 
-def plan(snapshot: Snapshot, limits: PlanLimits, policy: Simple = LeastLoaded) -> Plan:
-    """Place what waits by a simple policy. The same snapshot gives the same plan."""
+def plan(snapshot: Snapshot, limits: PlanLimits, policy: Simple = LeastLoaded, now_s: float = 0.0) -> Plan:
+    """Place what waits by a simple policy. The same snapshot at the same time gives the same plan."""
     ledger = Ledger(snapshot.agents, snapshot.look_ahead)
     objective = policy(ledger, snapshot.turn)
     classes = snapshot.waiting.classes.values()
-    queues = [_ClassQueue(members, snapshot, ledger, objective, limits.shortlist) for members in classes]
+    claims = Claims(snapshot, now_s, classes)
+    queues = [
+        _ClassQueue(members, snapshot, ledger, objective, limits.shortlist, claims) for members in classes
+    ]
     heads = [(queue.head_rank(), at) for at, queue in enumerate(queues)]
     heapify(heads)
     considered = len(snapshot.waiting)
@@ -80,7 +84,11 @@ def plan(snapshot: Snapshot, limits: PlanLimits, policy: Simple = LeastLoaded) -
     unplaced: dict[str, int] = {}
     while heads and len(choices) < limits.max_choices:
         queue = queues[heads[0][1]]
-        most = min(limits.run if abundant else 1, limits.max_choices - len(choices))
+        if claims.counted and queue.head_rank() > heads[0][0]:
+            # Its namespace has got something since it stood in line.
+            heapreplace(heads, (queue.head_rank(), heads[0][1]))
+            continue
+        most = min(limits.run if abundant and not claims.counted else 1, limits.max_choices - len(choices))
         blocked = queue.place_run(most, choices)
         if blocked:
             unplaced[blocked] = unplaced.get(blocked, 0) + queue.left
@@ -97,12 +105,19 @@ class _ClassQueue:
     bookings of that row when the cost was right)."""
 
     def __init__(
-        self, members: TaskClass, snapshot: Snapshot, ledger: Ledger, objective: Objective, shortlist: int
+        self,
+        members: TaskClass,
+        snapshot: Snapshot,
+        ledger: Ledger,
+        objective: Objective,
+        shortlist: int,
+        claims: Claims,
     ) -> None:
         self._members = members
         self._next = 0
         self._snapshot = snapshot
         self._ledger = ledger
+        self._claims = claims
         self._objective = objective
         self._demand = demand_of(members.profile)
         self._fitting = fitting(members.profile, snapshot.agents)
@@ -121,10 +136,11 @@ class _ClassQueue:
         """Tasks still to be placed."""
         return len(self._members.tasks) - self._next
 
-    def head_rank(self) -> tuple[int, int, int, int]:
+    def head_rank(self) -> tuple[int, float, int, int, int]:
         """Where its next task stands among those of all classes."""
         task = self._members.tasks[self._next]
-        return (*self._members.rank, task.order_ms, task.key)
+        priority, deadline = self._members.rank
+        return priority, self._claims.share(self._members.owner), deadline, task.order_ms, task.key
 
     def place_run(self, most: int, choices: list[Choice]) -> str:
         """Place up to `most` tasks; returns why the next one could not be, "" if all could."""
@@ -133,12 +149,16 @@ class _ClassQueue:
             self._heap = []
         blocked = ""
         for task in tasks[self._next : self._next + most]:
+            if self._claims.refused(self._members.owner, self._members.profile):
+                blocked = QUOTA
+                break
             task_s = self._snapshot.work_s(self._members.profile, task.key, task.expected_ms)
             row = self._place(task, task_s)
             if row == NOWHERE:
                 blocked = blocked_by(self._members.profile, task_s, self._ledger, self._feasible)
                 break
             choices.append(Choice(task.key, task.attempt, agents.agent_id(row), agents.epochs.item(row)))
+            self._claims.take(self._members.owner, self._members.profile, task_s)
             self._next += 1
         self._bookings = self._ledger.bookings
         return blocked

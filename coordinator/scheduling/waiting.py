@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from coordinator.core.model import TaskProfile
+from coordinator.core.namespaces import DEFAULT_NAMESPACE
 
 AGEING: Final = 0.1
 """Seconds of upward rank that a second of a DAG's age is worth. Since all age alike, the order of a class
@@ -46,14 +47,26 @@ class WaitingTask(msgspec.Struct, frozen=True, order=True, gc=False):
         return cls(order_ms, key, attempt, previous, expected_ms, rank_s, ready_ms)
 
 
+class Owner(NamedTuple):
+    """What tasks have from their DAG: its namespace, and the policy that it names, "" if none."""
+
+    namespace: str = DEFAULT_NAMESPACE
+    policy: str = ""
+
+
+NOBODY_ELSE: Final = Owner()
+"""Of tasks in a cluster without namespaces or policies of DAGs."""
+
+
 class TaskClass:
-    """Waiting tasks of one profile. `rank` orders classes: by priority, then by deadline. None of the tasks
-    became ready before `oldest_ms`."""
+    """Waiting tasks of one profile and owner. `rank` orders classes: by priority, then by deadline. None of
+    the tasks became ready before `oldest_ms`."""
 
-    __slots__ = ("oldest_ms", "profile", "rank", "tasks")
+    __slots__ = ("oldest_ms", "owner", "profile", "rank", "tasks")
 
-    def __init__(self, profile: TaskProfile) -> None:
+    def __init__(self, profile: TaskProfile, owner: Owner = NOBODY_ELSE) -> None:
         self.profile = profile
+        self.owner = owner
         self.rank = (-int(profile.priority), profile.deadline_ms or _NEVER_MS)
         self.tasks: list[WaitingTask] = []
         self.oldest_ms = _NEVER_MS
@@ -64,7 +77,8 @@ class WaitingTable:
     is adding or taking many at once, wherever they stand."""
 
     def __init__(self) -> None:
-        self.classes: dict[TaskProfile, TaskClass] = {}
+        self.classes: dict[TaskProfile | tuple[Owner, TaskProfile], TaskClass] = {}
+        """By profile, and by owner where that is not `NOBODY_ELSE`."""
         self._tasks: dict[int, WaitingTask] = {}
         self._class_of: dict[int, TaskClass] = {}
 
@@ -79,17 +93,18 @@ class WaitingTable:
         task = self._tasks.get(key)
         return None if task is None else (self._class_of[key].profile, task)
 
-    def add(self, profile: TaskProfile, *tasks: WaitingTask) -> None:
-        """These tasks wait, which are of one profile; what was known of them before is replaced."""
+    def add(self, profile: TaskProfile, *tasks: WaitingTask, owner: Owner = NOBODY_ELSE) -> None:
+        """These tasks wait, which are of one profile and owner; what was known of them before is replaced."""
         known = self._tasks
         if not known.keys().isdisjoint([task.key for task in tasks]):
             tasks = tuple(task for task in tasks if self.get(task.key) != (profile, task))
             self.discard([task.key for task in tasks])
         if not tasks:
             return
-        members = self.classes.get(profile)
+        name = profile if owner == NOBODY_ELSE else (owner, profile)
+        members = self.classes.get(name)
         if members is None:
-            members = self.classes[profile] = TaskClass(profile)
+            members = self.classes[name] = TaskClass(profile, owner)
         for task in tasks:
             known[task.key] = task
             self._class_of[task.key] = members
@@ -106,7 +121,8 @@ class WaitingTable:
         for members, taken in gone.items():
             _take_out(members, taken)
             if not members.tasks:
-                del self.classes[members.profile]
+                owner, profile = members.owner, members.profile
+                del self.classes[profile if owner == NOBODY_ELSE else (owner, profile)]
 
 
 def _merge(tasks: list[WaitingTask], others: Sequence[WaitingTask]) -> None:

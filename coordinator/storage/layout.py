@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from coordinator.core.answers import RequestRecord, ResultRecord
+from coordinator.core.finished import FinishedDag
 from coordinator.core.history import Ends
 from coordinator.core.keyspace import KvRecord, WriterRecord
 from coordinator.core.model import (
@@ -22,11 +23,11 @@ from coordinator.core.model import (
     AgentRecord,
     AgentStats,
     DagRecord,
-    FinishedDag,
     MachineRecord,
     TaskBlock,
     TaskRecord,
 )
+from coordinator.core.namespaces import NamespaceRecord
 from coordinator.core.outcome import Table, Write
 from coordinator.storage.engine import Batch
 
@@ -46,6 +47,7 @@ PLACES: Final[dict[Table, Place]] = {
     Table.META: Place("meta", b"m", MachineRecord),
     Table.ACTIVE: Place("meta", b"a", None),
     Table.REQUEST: Place("meta", b"r", RequestRecord),
+    Table.NAMESPACE: Place("meta", b"n", NamespaceRecord),
     Table.AGENT: Place("agents", b"a", AgentRecord),
     Table.AGENT_STATS: Place("agents", b"s", AgentStats),
     Table.AGENT_LOAD: Place("agents", b"l", AgentLoad),

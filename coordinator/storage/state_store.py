@@ -90,6 +90,7 @@ class StoredState:
             self._scan(Table.KV),
             (writer for _, writer in self._scan(Table.KV_WRITER)),
             self._scan(Table.ENDS),
+            (record for _, record in self._scan(Table.NAMESPACE)),
         )
 
     def dag_record(self, number: int) -> DagRecord | None:

@@ -12,10 +12,12 @@ import pytest
 from coordinator.core import commands as c
 from coordinator.core import loading, machine, model
 from coordinator.core.answers import RequestRecord
+from coordinator.core.finished import FinishedDag
 from coordinator.core.history import Ends
 from coordinator.core.invariants import Watch, violations
 from coordinator.core.keyspace import KvRecord, WriterRecord
 from coordinator.core.model import DagState, TaskState
+from coordinator.core.namespaces import NamespaceRecord
 from coordinator.core.outcome import Outcome, Refusal, Reply, Table, Write
 
 T = TypeVar("T")
@@ -38,6 +40,8 @@ def portrait(state: model.State) -> dict[str, bytes]:
         "bytes in keys": state.kv.bytes,
         "writers": list(state.kv.writers.values()),
         "history": list(state.history.rows.items()),
+        "namespaces": sorted(state.namespaces.settings.items()),
+        "usage": str(sorted(state.namespaces.usage.items())),
     }
     for number, dag in state.dags.items():
         parts[f"dag {number}"] = (dag.record, dag.counts)
@@ -139,12 +143,13 @@ class Store:
         return loading.rebuild_state(
             self.get(Table.META, b"machine", model.MachineRecord),
             [self.dag(int.from_bytes(key, "big")) for key in self.keys(Table.ACTIVE)],
-            [self.get(Table.FINISHED, key, model.FinishedDag) for key in self.keys(Table.FINISHED)],
+            [self.get(Table.FINISHED, key, FinishedDag) for key in self.keys(Table.FINISHED)],
             agents,
             [self.get(Table.REQUEST, key, RequestRecord) for key in self.keys(Table.REQUEST)],
             [(key, self.get(Table.KV, key, KvRecord)) for key in self.keys(Table.KV)],
             [self.get(Table.KV_WRITER, key, WriterRecord) for key in self.keys(Table.KV_WRITER)],
             [(key, self.get(Table.ENDS, key, Ends)) for key in self.keys(Table.ENDS, end=b"\xff" * 99)],
+            [self.get(Table.NAMESPACE, key, NamespaceRecord) for key in self.keys(Table.NAMESPACE)],
         )
 
 

@@ -34,6 +34,7 @@ from coordinator.core.model import (
     TaskProfile,
     TaskState,
 )
+from coordinator.core.namespaces import Quotas
 
 if TYPE_CHECKING:
     from tests.core.conftest import Driver
@@ -43,6 +44,7 @@ T = TypeVar("T")
 _AGENTS = ("w0", "w1", "w2")
 _DAGS = ("d0", "d1", "d2", "d3")
 _SENSELESS = (-(2**63), -1, 0, 7, 1 << 24, 2**63, 2**64 - 1)
+_NAMESPACES = ("default", "default", "shop")
 _STEPS_MS = (0, 1, 50, 10_000, -5_000, 700_000)
 _KEYS = ("k", "k/a", "l", "", "k" * 1_025)
 _HELD = (TaskState.ASSIGNED, TaskState.RUNNING)
@@ -106,6 +108,7 @@ class Chaos(RuleBasedStateMachine):
             *(self.open_session, self.open_session, self.close_session, self.lose_or_forget, self.drain),
             self.change_agent,
             *(self.put, self.put, self.delete),
+            *(self.set_namespace, self.unset_namespace),
         )
 
     @initialize(data=st.data())
@@ -186,7 +189,8 @@ class Chaos(RuleBasedStateMachine):
 
     def submit(self, dice: Dice) -> c.Command:
         """A DAG of a few tasks."""
-        header = DagHeader(dice.one(_DAGS), failure_policy=dice.one(tuple(FailurePolicy)))
+        name, failure_policy = dice.one(_DAGS), dice.one(tuple(FailurePolicy))
+        header = DagHeader(name, dice.one(_NAMESPACES), failure_policy=failure_policy)
         block = self._block(dice, len(self.profiles))
         return c.SubmitDag(dice.request(), header, list(self.profiles), block)
 
@@ -339,6 +343,22 @@ class Chaos(RuleBasedStateMachine):
         cpu = dice.one((0.0, 0.5, -1.0, float("inf"), float("nan")))
         return c.RecordLoads({agent: AgentLoad(cpu=cpu), "nobody": AgentLoad()})
 
+    # --- namespaces -----------------------------------------------------------------------------------------
+
+    def set_namespace(self, dice: Dice) -> c.Command:
+        """Quotas that are soon met, or senseless settings."""
+        name = dice.one((*_NAMESPACES, "", "n" * 257))
+        if dice.rarely():
+            quotas = Quotas(dice.one(_SENSELESS), tasks=dice.one(_SENSELESS))
+            return c.SetNamespace("", name, dice.one((float("nan"), -1.0, 0.0)), "?", quotas, ("what",))
+        quotas = Quotas(*(dice.one((None, None, 0, 1, 3, 6)) for _ in Quotas.__struct_fields__))
+        lifted = tuple(dice.some(Quotas.__struct_fields__)) if dice.rarely() else ()
+        return c.SetNamespace(dice.request(), name, dice.one((None, 0.5, 3.0)), None, quotas, lifted)
+
+    def unset_namespace(self, dice: Dice) -> c.Command:
+        """One that may have settings."""
+        return c.UnsetNamespace(dice.request(), dice.one(_NAMESPACES))
+
     # --- keys -----------------------------------------------------------------------------------------------
 
     def put(self, dice: Dice) -> c.Command:
@@ -370,6 +390,7 @@ class Chaos(RuleBasedStateMachine):
 def bring_to_an_end(node: Driver) -> None:
     """Every agent comes back with what it holds, one more with room for all joins them, and each does all
     that is asked of it: then every DAG ends, in no more rounds than there are tasks and steps of sweeps."""
+    node.apply(*(c.UnsetNamespace("", name) for name in node.state.namespaces.settings))
     for name in list(node.state.agents):
         agent = node.state.agents[name]
         node.do(c.OpenSession(agent.record.spec, list(agent.held.items())))

@@ -21,6 +21,7 @@ from coordinator.core import machine
 from coordinator.core.digest import EMPTY, roll
 from coordinator.core.invariants import violations
 from coordinator.core.model import AgentLoad, AttemptOutcome, DagHeader, TaskProfile
+from coordinator.core.namespaces import Quotas
 
 if TYPE_CHECKING:
     from tests.core.conftest import Driver, Store
@@ -75,6 +76,9 @@ def history(node: Driver) -> None:
     node.do(c.StageDag("", DagHeader("g"), [], node.block({"y": ["x"]}, 1, ["x"]), True))
     node.do(c.StageDag("", DagHeader("h"), [policy], node.block({"x": []}), False))
     node.do(c.DropStaged("h", "broken off"))
+    node.do(c.SetNamespace("r7", "default", 2.0, "fast", Quotas(9, tasks=90)))
+    node.do(c.SetNamespace("", "other", lifted=("tasks",)))
+    node.do(c.UnsetNamespace("", "other"))
     node.do(c.KvPut(c.WriteId("w", 1, 1), "k", b"v", 0))
     node.do(c.KvPut(c.WriteId("w", 2, 1), "k", b"w"))
     node.do(c.KvDelete(c.WriteId("w", 3, 2), "k"))

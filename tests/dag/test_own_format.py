@@ -33,6 +33,7 @@ id: dag-1
 name: everything
 namespace: lab
 failure_policy: fail-fast
+policy: green
 priority: urgent
 deadline: 2026-01-31T12:00:00Z
 labels: {site: north}
@@ -84,6 +85,7 @@ EXPECTED = DagDraft(
         deadline_ms=1_769_860_800_000,
         labels={"site": "north"},
         metadata={"order": "42"},
+        policy="green",
     ),
     [
         TaskDraft(

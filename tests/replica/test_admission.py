@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.errors import QueueFull
+from coordinator.core.namespaces import NamespaceRecord, Quotas
+from coordinator.errors import QueueFull, QuotaExceeded
 from coordinator.replica.admission import Admission
 
 
@@ -42,3 +43,14 @@ async def test_a_retry_of_what_is_recorded_takes_nothing_more(recorded, log, mak
         admission.admit(recorded.removesuffix("/0"), 3)
     with pytest.raises(QueueFull):
         admission.admit("request-two", 1)
+
+
+async def test_a_dag_beyond_its_quota_is_refused_before_its_first_part(log, make_applier):
+    applier = make_applier("a")
+    applier.state.namespaces.settings["shop"] = NamespaceRecord("shop", quotas=Quotas(tasks=5))
+    admission = Admission(lambda: applier.state, max_dags=10, max_tasks=100)
+    admission.admit("new", 5, "shop")
+    with pytest.raises(QuotaExceeded) as caught:
+        admission.admit("new", 6, "shop")
+    assert caught.value.fields == {"namespace": "shop", "quota": "tasks", "value": "0", "limit": "5"}
+    admission.admit("new", 6)

@@ -103,6 +103,7 @@ class Cluster(Followed):
         expected_ms: Mapping[str, int] | None = None,
         extras: Mapping[str, TaskExtras] | None = None,
         profiles: Mapping[str, TaskProfile] | None = None,
+        **header: str,
     ) -> Dag:
         """A DAG of these tasks, by the ids that they depend on."""
         at = {name: index for index, name in enumerate(graph)}
@@ -116,7 +117,7 @@ class Cluster(Followed):
             [(expected_ms or {}).get(name, 0) for name in graph],
             {at[name]: one for name, one in (extras or {}).items()},
         )
-        self.apply(SubmitDag("", DagHeader(dag_id), used, block))
+        self.apply(SubmitDag("", DagHeader(dag_id, **header), used, block))
         found = self.state.dag(dag_id)
         assert found is not None
         return found

@@ -137,13 +137,20 @@ def test_needs_arrive_with_their_values() -> None:
 
 def test_a_dag_arrives_with_its_tasks_in_order() -> None:
     dag = Dag(
-        name="n", dag_id="d", priority="low", deadline=NOON, labels={"l": "1"}, failure_policy="fail_fast"
+        name="n",
+        dag_id="d",
+        priority="low",
+        deadline=NOON,
+        labels={"l": "1"},
+        failure_policy="fail_fast",
+        policy="green",
     )
     dag.add(Task("b", "x")).add(Task("a", "x", depends_on=["b"])).extend([Task("c", "x")])
     spec = encode.dag_spec(dag)
     assert [task.id for task in spec.tasks] == ["b", "a", "c"]
     assert (spec.dag_id, spec.name, spec.namespace, dict(spec.labels)) == ("d", "n", "default", {"l": "1"})
     assert spec.priority == common_pb2.PRIORITY_LOW
+    assert spec.policy == "green"
     assert spec.failure_policy == common_pb2.FAILURE_POLICY_FAIL_FAST
     assert spec.deadline_ms == 1_767_355_200_000
 

@@ -17,17 +17,22 @@ from coordinator.core.model import (
     task_key,
 )
 from coordinator.core.outcome import DagChanged, DagEvent, Done, Refusal, Reply, Submitted, Table
-from coordinator.core.refusals import duplicate_task, not_found
+from coordinator.core.refusals import beyond_quota, duplicate_task, not_found
 from coordinator.core.transaction import Transaction, number_key
 
 
 def submit(tx: Transaction, command: SubmitDag) -> Reply:
     """Record the DAG and make its roots READY."""
-    refusal = _unusable_id(tx, command.header.dag_id) or _malformed(command.block, 0, len(command.profiles))
+    header, block = command.header, command.block
+    refusal = (
+        _unusable_id(tx, header.dag_id)
+        or _malformed(block, 0, len(command.profiles))
+        or beyond_quota(tx.state, header.namespace, len(block.ids))
+    )
     if refusal is not None:
         return refusal
-    dag = _create(tx, command.header, command.profiles, DagState.RUNNING)
-    _append(tx, dag, command.block)
+    dag = _create(tx, header, command.profiles, DagState.RUNNING)
+    _append(tx, dag, block)
     _release(tx, dag)
     return _submitted(tx, dag)
 
@@ -51,6 +56,7 @@ def stage(tx: Transaction, command: StageDag) -> Reply:
         refusal
         or _malformed(command.block, command.block.first, known + len(command.profiles))
         or (_repeated(dag, command.block) if dag is not None else None)
+        or beyond_quota(tx.state, command.header.namespace, len(command.block.ids))
     )
     if refusal is not None:
         return refusal
@@ -158,11 +164,13 @@ def _create(tx: Transaction, header: DagHeader, profiles: list[TaskProfile], sta
     dag = Dag(record, [], [0] * STATES)
     tx.state.dags[record.number] = dag
     tx.state.numbers[header.dag_id] = record.number
+    dag.usage = tx.state.namespaces.enter(header.namespace)
     tx.write(Table.ACTIVE, number_key(record.number), b"")
     return dag
 
 
 def _append(tx: Transaction, dag: Dag, block: TaskBlock) -> None:
+    dag.usage.tasks += len(block.ids)
     for task in append_tasks(dag, block):
         dag.counts[task.state] += 1
         if task.state is TaskState.READY:

@@ -37,7 +37,13 @@ from coordinator.core.model import (
     task_key,
 )
 from coordinator.core.outcome import Done, Refusal, Reply, Table, TaskChanged
-from coordinator.core.refusals import duplicate_task, not_found, stale_session, wrong_task_state
+from coordinator.core.refusals import (
+    beyond_quota,
+    duplicate_task,
+    not_found,
+    stale_session,
+    wrong_task_state,
+)
 from coordinator.core.requirements import taken_by
 from coordinator.core.transaction import Transaction, number_key
 
@@ -55,6 +61,7 @@ def assign(tx: Transaction, command: Assign) -> Reply:
             and agent is not None
             and (_may_have_rival(tx, task, agent) if choice.rival else _placeable(tx, task))
             and _still_holds(choice, task, agent)
+            and _within_quotas(tx, task)
         ):
             tx.assign(task, agent)
             count += 1
@@ -89,6 +96,15 @@ def _still_holds(choice: Choice, task: Task, agent: Agent) -> bool:
         and len(agent.held) + len(record.stopping) < record.spec.credit
         and agent.has_room_for(taken_by(task.profile.requirements))
     )
+
+
+def _within_quotas(tx: Transaction, task: Task) -> bool:
+    """Whether the task's namespace may hold one more such attempt."""
+    if not tx.state.namespaces.settings:
+        return True
+    dag = tx.state.dags[task.key >> INDEX_BITS]
+    quotas = tx.state.namespaces.quotas(dag.record.header.namespace)
+    return not quotas.broken_by(dag.usage, task.profile.requirements.resources)
 
 
 def recall(tx: Transaction, command: Recall) -> Reply:
@@ -271,9 +287,12 @@ def spawn(tx: Transaction, command: SpawnTasks) -> Reply:
     dag = tx.state.dags[parent.key >> INDEX_BITS]
     if dag.record.ending is not None:
         return wrong_task_state(dag, parent, "its DAG is being ended and takes no further tasks")
-    block = _resolve(dag, command.tasks)
+    block = beyond_quota(tx.state, dag.record.header.namespace, len(command.tasks)) or _resolve(
+        dag, command.tasks
+    )
     if isinstance(block, Refusal):
         return block
+    dag.usage.tasks += len(block.ids)
     for task in append_tasks(dag, block):
         dag.counts[task.state] += 1
         if task.state is TaskState.READY:

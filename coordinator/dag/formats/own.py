@@ -172,6 +172,7 @@ _TOP: Final[Table] = {
     "name": ("name", text),
     "namespace": ("namespace", text),
     "failure_policy": ("failure_policy", choice(FailurePolicy)),
+    "policy": ("policy", text),
     "priority": ("priority", choice(Priority)),
     "deadline": ("deadline_ms", moment_ms),
     "labels": ("labels", _text_map),
