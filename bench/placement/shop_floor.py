@@ -1,36 +1,37 @@
 """Flexible job shops by the real scheduler on virtual time: an agent is a machine, a DAG is all jobs.
 
-An operation has a time of its own on each machine. Of tasks the scheduler knows how much work they are, of
-agents how fast they are, and of a pair no more than whether it can be. So it is told what comes closest: the
-work of each operation and the speed of each machine whose quotients fit the real times best, and, as skills,
-which machines are worth it for which operation.
+An operation has a time of its own on each machine, and times are known: clients say what the best machine
+takes, and every operation has been done before on each machine that can do it (`teach`), which is how a
+user's cluster would know what the others take.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.placement.instances import SHORTEST_S, Floats
 from bench.placement.jobshop import BEST_KNOWN, JobShop, Plan, Slot, makespan, violations
 from bench.placement.quality import geometric_mean
 from bench.placement.schedules import Problem
 from bench.placement.virtual import VirtualCluster, agent_spec
 from bench.placement.workload import LONGEST_MS, Workload, expected_ms
+from coordinator.core.kinds import kind_of
 from coordinator.core.model import AgentSpec, Requirements, TaskBlock, TaskFamily, TaskProfile
+from coordinator.scheduling.estimates import Estimates
 from coordinator.scheduling.weights import Policy, Weights
 
 POLICY: Final = Policy("job-shop", Weights(), rivals=1)
 """There is one workpiece: a second attempt beside the first cannot be."""
 
-TOLERATED: Final = 2.0
-"""Machines that take longer than so many times what the best one takes are not worth it."""
+_DONE_BEFORE: Final = 10
+"""Times that each operation has been done on each of its machines."""
 
-_FIT_STEPS: Final = 50
-"""Of the fit of speeds: it converges fast."""
+_BEFORE: Final = 0
+"""The number of the DAG in which they were: no run has it."""
 
 
 class ShopRun(msgspec.Struct, frozen=True):
@@ -69,17 +70,40 @@ def run_shop(shop: JobShop) -> ShopRun:
 
 def plan_of(shop: JobShop) -> Plan:
     """What the scheduler makes of it."""
-    problem = problem_of(shop)
-    worth = problem.costs <= TOLERATED * problem.costs.min(axis=1, keepdims=True)
-    work, speeds = fit(np.where(worth, problem.costs, np.inf))
-    agents = [_machine(at, speed, worth[:, at]) for at, speed in enumerate(speeds.tolist())]
-    schedule = VirtualCluster(problem, _workload(shop, problem, work), agents, POLICY).run().schedule
+    schedule = cluster_of(shop).run().schedule
     # Times of these files are whole; sums of floats on the clock of a run may not be.
     slots = iter(
         Slot(agent, round(start), round(finish))
         for agent, start, finish in zip(schedule.agent, schedule.start, schedule.finish, strict=True)
     )
     return [[next(slots) for _ in job] for job in shop.jobs]
+
+
+def cluster_of(shop: JobShop) -> VirtualCluster:
+    """Its machines, which have done all of its operations before, and all jobs as a workload."""
+    problem = problem_of(shop)
+    agents = [_machine(at, np.isfinite(problem.costs[:, at])) for at in range(shop.machines)]
+    workload = _workload(shop, problem)
+    cluster = VirtualCluster(problem, workload, agents, POLICY)
+    teach(cluster.snapshot.estimates, problem, workload, agents)
+    return cluster
+
+
+def teach(estimates: Estimates, problem: Problem, workload: Workload, agents: Sequence[AgentSpec]) -> None:
+    """Let every operation have been done on each of its machines, some times over."""
+    known = [
+        (kind_of(profile, expected), agents[machine].agent_id, problem.costs.item(row, machine), expected)
+        for row, (profile, expected) in enumerate(
+            zip(workload.profiles, workload.block.expected_ms, strict=True)
+        )
+        for machine in np.flatnonzero(np.isfinite(problem.costs[row])).tolist()
+    ]
+    for _ in range(_DONE_BEFORE):
+        for kind, agent_id, seconds, expected in known:
+            estimates.observe(kind, _BEFORE, agent_id, seconds, expected)
+        while estimates.renew():
+            pass
+    estimates.forget_dag(_BEFORE)
 
 
 def problem_of(shop: JobShop) -> Problem:
@@ -96,24 +120,12 @@ def problem_of(shop: JobShop) -> Problem:
     return Problem.from_table(costs, depends, [(0.0,) * len(before) for before in depends])
 
 
-def fit(costs: Floats) -> tuple[Floats, Floats]:
-    """Work by row and speed by column whose quotients are closest to the finite costs, in logarithms."""
-    known = np.isfinite(costs)
-    logs = np.log(np.maximum(np.where(known, costs, 1.0), SHORTEST_S))
-    work, speed = np.zeros(len(costs)), np.zeros(costs.shape[1])
-    rows, columns = known.sum(axis=1), np.maximum(known.sum(axis=0), 1)
-    for _ in range(_FIT_STEPS):
-        work = (known * (logs + speed)).sum(axis=1) / rows
-        speed = (known * (work[:, None] - logs)).sum(axis=0) / columns
-    return np.exp(work), np.exp(speed)
+def _machine(at: int, can: NDArray[np.bool_]) -> AgentSpec:
+    skills = tuple((_skill(row), 1) for row in np.flatnonzero(can).tolist())
+    return msgspec.structs.replace(agent_spec(at), capabilities=skills)
 
 
-def _machine(at: int, speed: float, worth: NDArray[np.bool_]) -> AgentSpec:
-    skills = tuple((_skill(row), 1) for row in np.flatnonzero(worth).tolist())
-    return msgspec.structs.replace(agent_spec(at, speed), capabilities=skills)
-
-
-def _workload(shop: JobShop, problem: Problem, work: Floats) -> Workload:
+def _workload(shop: JobShop, problem: Problem) -> Workload:
     """Every operation is of a type of its own."""
     size = len(problem)
     needs = [Requirements(capabilities=((_skill(row), 1),)) for row in range(size)]
@@ -123,7 +135,7 @@ def _workload(shop: JobShop, problem: Problem, work: Floats) -> Workload:
     ]
     depends = [tuple(parent for parent, _ in edges) for edges in problem.before]
     ids = [str(row) for row in range(size)]
-    expected = [expected_ms(seconds) for seconds in work.tolist()]
+    expected = [expected_ms(seconds) for seconds in problem.costs.min(axis=1).tolist()]
     block = TaskBlock(0, ids, list(range(size)), depends, [b""] * size, expected, {})
     return Workload(shop.name, profiles, block)
 

@@ -5,25 +5,24 @@ noise: `ln(duration x advertised speed / basis) = m[kind] - f[agent] - g[family,
 what the client expects, so that a kind whose clients say what they expect learns only how wrong they are;
 without an expectation it is a second. All terms have priors and are brought up to date one after the other
 (backfitting: Hastie and Tibshirani, Generalized Additive Models, 1990, section 4.4), those alone whose
-observations have changed. A DAG may differ from what was seen of its kinds elsewhere: its own ends count
-beside at most `PRIOR_ENDS` of theirs."""
+observations have changed. A DAG may differ from what was seen of its kinds elsewhere (`offsets`), and agents
+in what they are quick at (`aptitude`)."""
 
 from __future__ import annotations
 
 import math
 from typing import Final
 
-import msgspec
 import numpy as np
 
 from coordinator.core.kinds import Kind
 from coordinator.core.limits import HISTORY_GONE_ENDS, HISTORY_WINDOW
 from coordinator.core.model import TaskFamily
 from coordinator.scheduling.agents import AgentTable, FloatRow, IntRow
+from coordinator.scheduling.aptitude import Aptitude, aptitude
 from coordinator.scheduling.blame import Blame
-
-UNKNOWN_S: Final = 1.0
-"""What a task is taken to last as long as nothing at all is known."""
+from coordinator.scheduling.expectation import Expectation, guess, spread
+from coordinator.scheduling.offsets import Belief, Offsets, prior_of
 
 KINDS_KEPT: Final = 2_048
 """Kinds that are remembered; beyond them the one that was longest not seen is forgotten."""
@@ -39,7 +38,6 @@ _ENDS_KEPT: Final = float(HISTORY_GONE_ENDS)
 
 _PRIOR_SPREAD: Final = 0.3
 """Of the logarithm, within a kind: what is believed before there are ends to measure it by."""
-_UNKNOWN_SPREAD: Final = 0.8
 _LEAST_SPREAD: Final = 0.02
 _SPEED_SPREAD: Final = 0.3
 """By how much agents differ from what they advertise."""
@@ -50,48 +48,46 @@ _LITTLE: Final = 0.1
 _FARTHEST: Final = 5.0
 """Of the logarithm, from what is expected: an end that is farther off counts as if it were there."""
 _LONGEST_S: Final = 1e9
+_LOOKED_AGAIN: Final = 1.1
 _RENEWED_AT_ONCE: Final = 64
 """Kinds, and agents, that one renewal brings up to date: what is left follows with the next."""
 _SETTLED_AFTER: Final = 4
 """Times that kinds and agents are brought up to date in turn until what they say of each other is at rest."""
 
 
-class Expectation(msgspec.Struct, frozen=True, gc=False):
-    """Of the work of a task in seconds on an agent of speed 1: log-normal, with these parameters of its
-    logarithm, and so many seconds in the mean. What is not `known` is a guess: nothing of the kind has ended,
-    and nobody says what it takes."""
-
-    log_mean: float
-    sigma: float
-    seconds: float
-    known: bool
-
-    @classmethod
-    def of(cls, log_mean: float, sigma: float, *, known: bool = True) -> Expectation:
-        """With the mean that follows."""
-        return cls(log_mean, sigma, math.exp(log_mean + 0.5 * sigma * sigma), known)
-
-    def quantile(self, deviations: float) -> float:
-        """Seconds that are not passed by all but the tail beyond so many standard deviations."""
-        return math.exp(self.log_mean + deviations * self.sigma)
-
-
 class _Ends:
     """Of one kind, by agent row: how many ended, the sum of their logarithms and of those squared."""
 
-    __slots__ = ("family", "log_mean", "noise", "prior", "settled", "sums", "told", "variance")
+    __slots__ = (
+        "aptitude",
+        "aptitude_at",
+        "family",
+        "log_mean",
+        "mean_here",
+        "noise",
+        "prior",
+        "settled",
+        "sums",
+        "told",
+        "variance",
+    )
 
     def __init__(self, family: TaskFamily, rows: int, prior: tuple[float, float, float]) -> None:
         self.family = family
         self.sums: FloatRow = np.zeros((3, rows))
         self.prior = prior
         """Ends of unknown agents: their weight, mean and variance."""
-        self.log_mean = prior[1]
+        self.log_mean = self.mean_here = prior[1]
+        """With all that is known, and as the agents that are here have shown, which their speeds are measured
+        by."""
         self.variance = prior[2]
         self.told = math.inf
         """The mean when the epoch last changed because of it."""
         self.noise = prior[2]
         """The variance between ends on the same agent."""
+        self.aptitude: Aptitude | None = None
+        self.aptitude_at = 0.0
+        """Ends that there were when affinities were last looked for."""
         self.settled = False
         """Its own ends count in the mean and the variances."""
 
@@ -99,6 +95,15 @@ class _Ends:
     def known(self) -> float:
         """Ends that count."""
         return self.prior[0] + float(self.sums[0].sum())
+
+    def believed(self) -> Belief:
+        """Of the mean of their logarithms."""
+        return Belief(self.log_mean, self.noise / self.known)
+
+    def tells(self, count: FloatRow) -> FloatRow:
+        """What so many ends say of an agent's speed, as the inverse of a variance: where agents differ in
+        what they are quick at, any number of one kind says little."""
+        return count / (self.noise + (0.0 if self.aptitude is None else count * self.aptitude.variance))
 
     def keep(self, row: int, factor: float) -> None:
         """The agent in this row leaves; what it has taught stays, as if unknown ones had."""
@@ -124,12 +129,14 @@ class Estimates:
     def __init__(self, agents: AgentTable) -> None:
         self._agents = agents
         self._kinds: dict[Kind, _Ends] = {}
-        self._local: dict[tuple[int, Kind], tuple[float, float]] = {}
+        self._offsets = Offsets()
         self._changed_kinds: dict[Kind, None] = {}
         self._changed_rows: dict[int, None] = {}
         self._factor: FloatRow = np.zeros(0)
         self._weight: FloatRow = np.zeros(0)
         self._by_family: dict[TaskFamily, FloatRow] = {}
+        self._told: dict[TaskFamily, FloatRow] = {}
+        """By family and row, how much ends say of the agent's speed, as the inverse of a variance."""
         self._blame = Blame()
         self._expected: dict[tuple[int, Kind], Expectation] = {}
         self._speeds: dict[TaskFamily, tuple[tuple[int, int], FloatRow]] = {}
@@ -150,13 +157,13 @@ class Estimates:
         ends = self._seen(kind)
         self._blame.completed(kind, row, ends.sums.item(0, row))
         factor = self._total_factor(ends.family, row)
+        before = ends.believed() if ends.known else None
         if ends.settled and ends.known >= PRIOR_ENDS:
             value = min(max(value, ends.log_mean - factor - _FARTHEST), ends.log_mean - factor + _FARTHEST)
         if ends.sums[0, row] >= WINDOW_ENDS:
             ends.sums[:, row] *= 1 - 1 / WINDOW_ENDS
         ends.sums[:, row] += (1.0, value, value * value)
-        count, total = self._local.get((dag, kind), (0.0, 0.0))
-        self._local[dag, kind] = (count + 1, total + value + factor)
+        self._offsets.observe(dag, kind, value + factor, ends.noise, before)
         self._changed_kinds[kind] = None
         self._changed_rows[row] = None
 
@@ -166,7 +173,8 @@ class Estimates:
         self._fit_to_agents()
         ends = self._seen(kind)
         ends.prior = (float(count), log_mean, max(variance, _LEAST_SPREAD**2))
-        ends.log_mean, ends.variance = log_mean, ends.prior[2]
+        ends.log_mean = ends.mean_here = log_mean
+        ends.variance = ends.noise = ends.prior[2]
         self._changed_kinds[kind] = None
 
     def failed(self, kind: Kind, agent_id: str) -> None:
@@ -196,9 +204,9 @@ class Estimates:
 
     def forget_dag(self, dag: int) -> None:
         """The DAG has ended; what its kinds have taught stays."""
-        for known in (self._local, self._expected):
-            for at in [at for at in known if at[0] == dag]:
-                del known[at]
+        self._offsets.forget(dag)
+        for at in [at for at in self._expected if at[0] == dag]:
+            del self._expected[at]
 
     def forget_row(self, row: int) -> None:
         """The agent in this row is gone; the row is another's from now on."""
@@ -206,7 +214,9 @@ class Estimates:
         for ends in self._kinds.values():
             if ends.sums[0, row]:
                 ends.keep(row, self._total_factor(ends.family, row))
-        for factors in (self._factor, self._weight, *self._by_family.values()):
+            if ends.aptitude is not None:
+                ends.aptitude.factors[row] = 0
+        for factors in (self._factor, self._weight, *self._by_family.values(), *self._told.values()):
             factors[row] = 0
         self._blame.forget_row(row)
 
@@ -235,6 +245,7 @@ class Estimates:
             del self._changed_kinds[kind]
             ends = self._kinds[kind]
             self._blame.renew(kind, ends.sums[0])
+            self._renew_aptitude(ends)
             if abs(ends.log_mean - ends.told) > _LITTLE:
                 ends.told = ends.log_mean
                 self.epoch += 1
@@ -279,6 +290,18 @@ class Estimates:
         self._speeds[family] = at, speed
         return speed
 
+    def aptitude(self, kind: Kind) -> FloatRow | None:
+        """By row, what is added to the logarithm of the agent's speed for tasks of this kind; None if nothing
+        is. Not to be written to."""
+        ends = self._kinds.get(kind)
+        return None if ends is None or ends.aptitude is None else ends.aptitude.factors
+
+    def log_pace(self, kind: Kind, row: int) -> tuple[float, float]:
+        """Mean and deviation of the logarithm of an agent's speed for tasks of this kind."""
+        mean, sigma = self.log_speed(kind.family, row)
+        own = self.aptitude(kind)
+        return (mean, sigma) if own is None else (mean + own.item(row), sigma)
+
     def log_speed(self, family: TaskFamily, row: int) -> tuple[float, float]:
         """Mean and deviation of the logarithm of an agent's speed."""
         self._fit_to_agents()
@@ -311,9 +334,16 @@ class Estimates:
 
     def _expect(self, kind: Kind, dag: int) -> Expectation:
         ends = self._kinds.get(kind)
-        count, total = self._local.get((dag, kind), (0.0, 0.0))
-        if ends is None or not ends.known + count:
+        if ends is None or not ends.known:
             return self._of_relatives(kind)
+        count, total, elsewhere = self._offsets.ends(dag, kind)
+        if elsewhere:
+            belief = self._offsets.believe(dag, kind, ends.noise, ends.believed())
+            # What is not known of the mean widens the distribution, and leaves the expected seconds alone.
+            # That the DAG differs from others is no noise.
+            return Expectation.of(
+                belief.mean - 0.5 * belief.variance, math.sqrt(ends.noise + belief.variance)
+            )
         prior = min(ends.known, PRIOR_ENDS)
         log_mean = (prior * ends.log_mean + total) / (prior + count)
         return Expectation.of(log_mean, math.sqrt(ends.variance))
@@ -330,9 +360,9 @@ class Estimates:
         ]
         near = [pair for pair in known if pair[0].type == kind.type] or known
         if not near:
-            return _guess(UNKNOWN_S)
+            return guess()
         means = [math.exp(ends.log_mean + 0.5 * ends.variance) for _, ends in near]
-        return _guess(sum(means) / len(means))
+        return guess(sum(means) / len(means), spread([ends.log_mean for _, ends in near]))
 
     def _renew_kind(self, kind: Kind) -> None:
         ends = self._kinds[kind]
@@ -340,21 +370,41 @@ class Estimates:
             return
         count, total, squares = ends.sums
         factors = self._total_factors(ends.family)
+        if ends.aptitude is not None:
+            factors = factors + ends.aptitude.factors
         weight, mean, variance = ends.prior
         here = float(count.sum())
         summed = float(total.sum() + count @ factors)
         squared = float(squares.sum() + 2 * (total @ factors) + count @ (factors * factors))
         ends.log_mean = (weight * mean + summed) / max(weight + here, 1e-9)
+        # That a DAG differs from history must not be taken for the speed of its agents.
+        told = weight if kind.stated else min(weight, ends.noise / sum(prior_of(kind)))
+        ends.mean_here = (told * mean + summed) / max(told + here, 1e-9)
         around = squared - 2 * ends.log_mean * summed + here * ends.log_mean**2
         believed = PRIOR_ENDS + min(weight, PRIOR_ENDS)
-        spread = variance if weight else _PRIOR_SPREAD**2
-        ends.variance = max((around + believed * spread) / (here + believed), _LEAST_SPREAD**2)
+        expected = variance if weight else _PRIOR_SPREAD**2
+        ends.variance = max((around + believed * expected) / (here + believed), _LEAST_SPREAD**2)
         # What an agent is slower than it says must not count as noise: it would never be found out.
         agents = np.count_nonzero(count)
         within = float((squares - total * total / np.maximum(count, 1e-9)).sum())
         free = max(here - agents, 0.0) + believed
-        ends.noise = max((max(within, 0.0) + believed * spread) / free, _LEAST_SPREAD**2)
+        ends.noise = max((max(within, 0.0) + believed * expected) / free, _LEAST_SPREAD**2)
         ends.settled = True
+
+    def _renew_aptitude(self, ends: _Ends) -> None:
+        """Of agents whose speed is known from other kinds of the family. Where none was found, it is looked
+        for again once there is a tenth more to see, so that it costs little by the end."""
+        count, total, _ = ends.sums
+        here = float(count.sum())
+        told = self._told.get(ends.family)
+        if told is None:
+            return
+        if ends.aptitude is None and ends.aptitude_at <= here <= _LOOKED_AGAIN * ends.aptitude_at:
+            return
+        ends.aptitude_at = here
+        comparable = told - ends.tells(count) >= 1 / _SPEED_SPREAD**2
+        slower = total / np.maximum(count, 1e-9) + self._total_factors(ends.family) - ends.log_mean
+        ends.aptitude = aptitude(np.where(comparable, count, 0.0), slower, ends.noise)
 
     def _renew_rows(self, rows: np.ndarray[tuple[int], np.dtype[np.intp]]) -> None:
         families = {ends.family for ends in self._kinds.values()}
@@ -362,17 +412,26 @@ class Estimates:
         weight = {family: np.zeros(len(rows)) for family in families}
         for ends in self._kinds.values():
             count, total, _ = ends.sums[:, rows]
-            numerator[ends.family] += (count * ends.log_mean - total) / ends.noise
-            weight[ends.family] += count / ends.noise
+            tells = ends.tells(count)
+            numerator[ends.family] += tells * (ends.mean_here - total / np.maximum(count, 1e-9))
+            weight[ends.family] += tells
         deviations = {family: self._deviation(family)[rows] for family in families}
         if families:
             explained = sum(numerator[one] - weight[one] * deviations[one] for one in families)
             self._weight[rows] = sum(weight.values())
+            for one in families:
+                self._told_of(one)[rows] = weight[one]
             self._factor[rows] = explained / (self._weight[rows] + 1 / _SPEED_SPREAD**2)
         if len(families) > 1:
             for one in families:
                 left = numerator[one] - weight[one] * self._factor[rows]
                 self._deviation(one)[rows] = left / (weight[one] + 1 / _FAMILY_SPREAD**2)
+
+    def _told_of(self, family: TaskFamily) -> FloatRow:
+        found = self._told.get(family)
+        if found is None:
+            found = self._told[family] = np.zeros(len(self._factor))
+        return found
 
     def _deviation(self, family: TaskFamily) -> FloatRow:
         found = self._by_family.get(family)
@@ -413,9 +472,8 @@ class Estimates:
         self._weight = np.pad(self._weight, (0, lacking))
         self._blame.fit(len(self._factor))
         self._by_family = {one: np.pad(row, (0, lacking)) for one, row in self._by_family.items()}
+        self._told = {one: np.pad(row, (0, lacking)) for one, row in self._told.items()}
         for ends in self._kinds.values():
             ends.sums = np.pad(ends.sums, ((0, 0), (0, lacking)))
-
-
-def _guess(mean_s: float) -> Expectation:
-    return Expectation.of(math.log(mean_s) - 0.5 * _UNKNOWN_SPREAD**2, _UNKNOWN_SPREAD, known=False)
+            if ends.aptitude is not None:
+                ends.aptitude = ends.aptitude._replace(factors=np.pad(ends.aptitude.factors, (0, lacking)))

@@ -287,13 +287,13 @@ class Foreseen:
         near = self._dags.get(key >> INDEX_BITS)
         return 0 if near is None else near.live.get(key, 0)
 
-    def successors(self, key: int) -> list[Task]:
-        """What depends on a task."""
+    def successors(self, key: int, most: int | None = None) -> list[Task]:
+        """What depends on a task, or the first of them."""
         graph = self._graphs.of(key)
         if graph is None or not graph.linked:
             return []
         tasks = graph.dag.tasks
-        return [tasks[index] for index in tasks[key & INDEX_MASK].successors]
+        return [tasks[index] for index in tasks[key & INDEX_MASK].successors[:most]]
 
     def _completed(self, key: int) -> bool:
         graph = self._graphs.of(key)

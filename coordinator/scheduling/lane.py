@@ -35,13 +35,12 @@ class Lane:
     ) -> None:
         self.profile = profile
         self.demand = demand_of(profile)
-        self.inverse_speed = prices.inverse_speed(profile.family)
+        self.inverse_speed, self._family_price = prices.of_class(policy, profile)
         self._weights = policy.weights
         self._round = around
         self._shortlist = shortlist
         snapshot = around.snapshot
         self.capable = snapshot.feasible.rows(needs_of(profile), snapshot.agents)
-        self._family_price = prices.per_second(policy, profile.family)
         self._price: FloatRow | None = None
         setup = snapshot.affinity.setup_s(profile)
         self._setup = None if setup is None else policy.weights.time * setup

@@ -7,7 +7,8 @@ from typing import Final
 
 import numpy as np
 
-from coordinator.core.model import TaskFamily
+from coordinator.core.kinds import kind_of
+from coordinator.core.model import TaskFamily, TaskProfile
 from coordinator.scheduling.agents import AgentTable, FloatRow
 from coordinator.scheduling.estimates import Estimates
 from coordinator.scheduling.weights import Policy
@@ -49,8 +50,20 @@ class Prices:
         """By row, of a second of work."""
         found = self._rows.get((policy.name, family))
         if found is None:
-            found = self._rows[policy.name, family] = self._price(policy, family)
+            found = self._rows[policy.name, family] = self._price(policy, self.inverse_speed(family))
         return found
+
+    def of_class(self, policy: Policy, profile: TaskProfile) -> tuple[FloatRow, FloatRow]:
+        """`inverse_speed` and `per_second` for tasks of one profile: agents may be quick at some kinds
+        only."""
+        estimates, inverse = self._estimates, self.inverse_speed(profile.family)
+        own = estimates.aptitude(kind_of(profile, 0))
+        if own is None:
+            own = estimates.aptitude(kind_of(profile, 1))
+        if own is None:
+            return inverse, self.per_second(policy, profile.family)
+        inverse = inverse * np.exp(-own[: len(inverse)])
+        return inverse, self._price(policy, inverse)
 
     def power(self) -> FloatRow:
         """By row, of a busy slot, over the mean of those that say theirs; those that do not count as mean."""
@@ -67,9 +80,8 @@ class Prices:
             self._tries = 1 / np.maximum(1 - self._estimates.failure_shares(), LEAST_SUCCESS)
         return self._tries
 
-    def _price(self, policy: Policy, family: TaskFamily) -> FloatRow:
+    def _price(self, policy: Policy, inverse: FloatRow) -> FloatRow:
         weights, agents = policy.weights, self._agents
-        inverse = self.inverse_speed(family)
         price: FloatRow = weights.time * inverse * self.tries()
         if weights.balance:
             price = price + weights.balance * agents.load[: agents.size]

@@ -14,12 +14,13 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from coordinator.core.commands import Choice
+from coordinator.core.kinds import kind_of
 from coordinator.core.lifecycle import HELD
 from coordinator.core.limits import ATTEMPTS_KEPT, LIVE_ATTEMPTS
 from coordinator.core.model import Task
 from coordinator.scheduling.agents import FloatRow
 from coordinator.scheduling.chance import below, quantile
-from coordinator.scheduling.estimates import Expectation
+from coordinator.scheduling.expectation import Expectation
 from coordinator.scheduling.feasibility import fitting, needs_of
 from coordinator.scheduling.graphs import Expected, Graph
 from coordinator.scheduling.ledger import Ledger
@@ -190,7 +191,7 @@ class Racing:
 
     def _log_speed(self, row: int, task: Task) -> tuple[float, float]:
         """Mean and deviation of the logarithm of an agent's speed."""
-        mean, sigma = self._snapshot.estimates.log_speed(task.profile.family, row)
+        mean, sigma = self._snapshot.estimates.log_pace(kind_of(task.profile, task.expected_ms), row)
         return mean, max(sigma, 1e-3)
 
     def _lasts(self, row: int, race: _Race) -> tuple[FloatRow, float]:

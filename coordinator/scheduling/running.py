@@ -19,7 +19,8 @@ from coordinator.core.kinds import kind_of
 from coordinator.core.model import INDEX_BITS, TaskProfile
 from coordinator.scheduling.agents import AgentTable, BoolRow, FloatRow
 from coordinator.scheduling.chance import remaining
-from coordinator.scheduling.estimates import Estimates, Expectation
+from coordinator.scheduling.estimates import Estimates
+from coordinator.scheduling.expectation import Expectation
 
 _FIRST_ATTEMPTS: Final = 256
 _NOWHERE: Final = -1
@@ -204,7 +205,8 @@ class Running:
 
     def _expect(self, key: int, live: Live) -> None:
         work = self.work(key, live)
-        log_speed, spread = self._estimates.log_speed(live.profile.family, live.row)
+        kind = kind_of(live.profile, live.expected_ms)
+        log_speed, spread = self._estimates.log_pace(kind, live.row)
         self._log_mean[live.place] = work.log_mean - log_speed
         self._sigma[live.place] = math.hypot(work.sigma, spread)
 

@@ -15,7 +15,8 @@ from coordinator.core.model import INDEX_BITS, INDEX_MASK, Dag, Task, TaskProfil
 from coordinator.families.registry import Families
 from coordinator.scheduling.affinity import MODEL_LOAD_S, Affinity
 from coordinator.scheduling.agents import AgentTable
-from coordinator.scheduling.estimates import Estimates, Expectation
+from coordinator.scheduling.estimates import Estimates
+from coordinator.scheduling.expectation import Expectation
 from coordinator.scheduling.feasibility import FeasibilityCache
 from coordinator.scheduling.graphs import Foreseen, Graphs
 from coordinator.scheduling.lookahead import LookAhead
@@ -25,6 +26,8 @@ from coordinator.scheduling.pricing import Prices
 from coordinator.scheduling.running import Running
 from coordinator.scheduling.shares import Shares
 from coordinator.scheduling.waiting import WaitingTable, WaitingTask
+
+_SUCCESSORS_LOOKED_AT: Final = 4
 
 LATE_S: Final = 1.0
 """An attempt that was to be brief is followed in time once it has been with its agent for so long."""
@@ -96,13 +99,13 @@ class Snapshot:
         row = agents.rows.get(agent_id)
         if row is None or (key, attempt) in agents.held_attempts[row]:
             return
-        speed = math.exp(self.estimates.log_speed(profile.family, row)[0])
+        speed = math.exp(self.estimates.log_pace(kind_of(profile, expected_ms), row)[0])
         seconds = self.work_s(profile, key, expected_ms) / speed
         agents.hold(agent_id, key, attempt, profile, seconds)
         graph = self.graphs.of(key)
         if graph is not None:
             self.shares.hold(graph.owner.namespace, key, attempt, profile, seconds)
-        if self.is_brief(profile, key, expected_ms):
+        if self.is_brief(profile, key, expected_ms) and not self._leads_on(key):
             # It will have ended before anything could be made of how long it takes.
             self._brief.append(_Brief(now_s, row, key, attempt))
             return
@@ -144,6 +147,14 @@ class Snapshot:
             self.foreseen.held(key)
             if (graph := self.graphs.of(key)) is not None:
                 graph.placed(key & INDEX_MASK)
+
+    def _leads_on(self, key: int) -> bool:
+        """Whether a task that depends on this one lasts: it should be foreseen. Few are looked at, they are
+        mostly alike."""
+        return any(
+            not self.is_brief(task.profile, task.key, task.expected_ms)
+            for task in self.foreseen.successors(key, _SUCCESSORS_LOOKED_AT)
+        )
 
     def begin(self, key: int, attempt: int, now_s: float) -> None:
         """The agent has begun with it."""

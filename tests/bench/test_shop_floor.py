@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ from click.testing import CliRunner
 
 from bench.placement.__main__ import main
 from bench.placement.jobshop import JobShop, makespan, read_folder, violations
-from bench.placement.shop_floor import fit, plan_of, problem_of, run_shop
+from bench.placement.shop_floor import cluster_of, plan_of, problem_of, run_shop
+from coordinator.core.kinds import Kind
+from coordinator.core.model import TaskFamily
 
 SHOP = JobShop("small", 2, [[{0: 5, 1: 6}, {0: 3}], [{1: 6, 0: 7}], [{1: 0}]])
 
@@ -29,12 +32,17 @@ def test_a_plan_keeps_to_the_machines_and_to_the_order_of_jobs() -> None:
     assert run_shop(SHOP).ratio is None
 
 
-def test_work_and_speeds_that_explain_all_times_are_found() -> None:
-    work, speed = np.array([2.0, 8.0, 4.0]), np.array([0.5, 2.0])
-    costs = work[:, None] / speed[None, :]
-    costs[2, 0] = np.inf
-    found_work, found_speed = fit(costs)
-    assert np.allclose((found_work[:, None] / found_speed)[np.isfinite(costs)], costs[np.isfinite(costs)])
+def test_what_each_machine_takes_for_each_operation_is_known_before_the_run() -> None:
+    jobs = [[{0: 2, 1: 9, 2: 5}, {1: 3, 2: 8}], [{0: 9, 1: 2}, {0: 4, 1: 4, 2: 4}, {0: 1, 2: 6}]]
+    shop = JobShop("odd", 3, jobs)
+    estimates = cluster_of(shop).snapshot.estimates
+    for row, operation in enumerate(operation for job in jobs for operation in job):
+        for machine, seconds in operation.items():
+            kind = Kind(f"operation-{row:06}", "", TaskFamily.COMPUTE, True)
+            work_s = estimates.work_s(kind, 1, 1_000 * min(operation.values()))
+            took = work_s / math.exp(estimates.log_pace(kind, machine)[0])
+            assert took == pytest.approx(seconds, rel=0.25), (row, machine)
+    assert makespan(plan_of(shop)) <= 11
 
 
 def test_the_report_is_printed_and_written(tmp_path: Path) -> None:

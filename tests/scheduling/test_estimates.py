@@ -15,7 +15,8 @@ from coordinator.core.model import AgentSpec, FamilyNeeds, Requirements, TaskFam
 from coordinator.scheduling import blame
 from coordinator.scheduling import estimates as module
 from coordinator.scheduling.agents import AgentTable
-from coordinator.scheduling.estimates import UNKNOWN_S, Estimates
+from coordinator.scheduling.estimates import Estimates
+from coordinator.scheduling.expectation import UNKNOWN_S
 
 ANY = TaskFamily.UNSPECIFIED
 KIND = Kind("t", "", ANY, False)
@@ -159,6 +160,73 @@ def test_one_that_was_never_seen_is_like_its_relatives() -> None:
     assert learner.work(unknown, 1).sigma > learner.work(Kind("t", "large", ANY, False), 1).sigma
 
 
+def test_history_gives_way_for_all_kinds_of_a_dag_with_its_first_ends() -> None:
+    learner = Estimates(table(a=1.0))
+    kinds = [Kind(name, "", ANY, False) for name in "tuvw"]
+    for at, kind in enumerate(kinds):
+        learner.recall(kind, 100, math.log(40.0 * (at + 1)), 0.05)
+    learner.renew()
+    assert learner.work_s(kinds[3], 1) == pytest.approx(160.0, rel=0.1)
+    for end, kind in enumerate(kinds[:2]):
+        teach(learner, [1.0 * (end + 1)], kind=kind)
+        learner.renew()
+    assert learner.work_s(kinds[0], 1) == pytest.approx(1.0, rel=0.5), "its own end"
+    assert learner.work_s(kinds[3], 1) == pytest.approx(4.0, rel=1.0), "nothing of this kind has ended in it"
+    assert learner.work_s(kinds[3], 2) > 80.0, "nor is the other DAG like it"
+    assert learner.work(kinds[3], 1).sigma < learner.work(kinds[3], 2).sigma
+
+
+def test_an_offset_of_one_kind_alone_is_not_that_of_its_dag() -> None:
+    learner = Estimates(table(a=1.0))
+    kinds = [Kind(f"t{at}", "", ANY, False) for at in range(8)]
+    for kind in kinds:
+        learner.recall(kind, 100, math.log(10.0), 0.02)
+    for kind in kinds[:6]:
+        teach(learner, [10.0] * 3, kind=kind)
+    teach(learner, [100.0] * 3, kind=kinds[6])
+    learner.renew()
+    assert learner.work_s(kinds[6], 1) == pytest.approx(100.0, rel=0.35)
+    assert learner.work_s(kinds[7], 1) == pytest.approx(10.0, rel=0.8)
+
+
+def test_clients_are_not_given_up_for_one_end() -> None:
+    learner = Estimates(table(a=1.0))
+    teach(learner, [2.0], kind=STATED, stated_ms=1_000)
+    learner.renew()
+    assert learner.work_s(STATED, 1, 1_000) < 1.6
+
+
+def test_an_agent_may_be_quick_at_one_kind_only() -> None:
+    agents = table(a=1.0, b=1.0, c=1.0)
+    learner = Estimates(agents)
+    kinds = [Kind(name, "", ANY, False) for name in "tuvw"]
+    for kind in kinds:
+        for name in agents.rows:
+            quick = (kind.type, name) == ("t", "b")
+            teach(learner, [(2.0 if quick else 8.0) * math.exp(noise) for noise in NOISE], name, kind)
+    settle(learner)
+    took = {name: 1 / math.exp(learner.log_pace(kinds[0], row)[0]) for name, row in agents.rows.items()}
+    assert took["a"] / took["b"] == pytest.approx(4.0, rel=0.2)
+    assert took["a"] / took["c"] == pytest.approx(1.0, rel=0.2)
+    other = [math.exp(learner.log_pace(kinds[1], row)[0]) for row in range(3)]
+    assert max(other) / min(other) < 1.2, "nor is it taken for quick at what it is not"
+    row = agents.rows["b"]
+    learner.forget_row(row)
+    assert learner.log_pace(kinds[0], row)[0] == learner.log_speed(ANY, row)[0]
+
+
+def test_an_agent_that_is_slow_at_all_it_does_is_as_slow_at_each() -> None:
+    agents = table(a=1.0, b=1.0)
+    learner = Estimates(agents)
+    for name in "tuv":
+        teach(learner, [4.0 * math.exp(noise) for noise in NOISE], "a", Kind(name, "", ANY, False))
+        teach(learner, [9.0 * math.exp(noise) for noise in NOISE], "b", Kind(name, "", ANY, False))
+    settle(learner)
+    for name in "tuv":
+        paces = [math.exp(learner.log_pace(Kind(name, "", ANY, False), row)[0]) for row in (0, 1)]
+        assert paces[0] / paces[1] == pytest.approx(9 / 4, rel=0.1)
+
+
 # --- what must not harm -------------------------------------------------------------------------------------
 
 
@@ -288,7 +356,7 @@ def test_what_is_kept_of_dags_goes_with_them() -> None:
         learner.work_s(KIND, dag)
         teach(learner, [1.0], dag=dag)
         learner.forget_dag(dag)
-    assert not learner._local
+    assert len(learner._offsets) == 0
     assert len(learner._expected) <= 1
 
 
@@ -363,7 +431,7 @@ def test_what_a_kind_has_taught_stays_when_its_agents_leave() -> None:
     teach(learner, [26.0], "b")
     learner.renew()
     assert learner.work_s(KIND, 3) == pytest.approx(20.0, rel=0.2)
-    assert learner.work(KIND, 2).sigma < 0.2
+    assert learner.work(KIND, 1).sigma < 0.4 < learner.work(KIND, 2).sigma, "nothing of DAG 2 has ended"
     assert learner.speeds(ANY).item(agents.rows["b"]) == pytest.approx(1.0, rel=0.4)
 
 
