@@ -17,10 +17,12 @@ DURATION ?= 30s
 SEED ?=
 UNTIMED ?=
 INSTANCES ?=
+NAME ?=
+OBJECTIVES := balance energy locality deadline gpu
 SPEEDUP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install proto fmt lint test sim sim-soak sim-planted chaos demo bench bench-consensus bench-snapshot bench-placement clean distclean
+.PHONY: help install proto fmt lint test sim sim-soak sim-planted chaos demo bench bench-consensus bench-snapshot bench-placement bench-objectives scenarios clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,6 +82,13 @@ bench-consensus: $(STAMP) ## The latency of replicated writes, beside etcd where
 bench-placement: $(STAMP) ## The quality and the speed of plans: [INSTANCES=folder of WfFormat files] [JSON=file]
 	$(if $(INSTANCES),$(BIN)/python -m bench.placement quality --instances "$(INSTANCES)" $(if $(JSON),--json "$(JSON)"))
 	$(BIN)/python -m bench.placement speed
+
+bench-objectives: $(STAMP) ## What each weight of placement gains and costs, drawn to docs/pictures: [NAME=balance|energy|...]
+	for name in $(or $(NAME),$(OBJECTIVES)); do \
+		$(BIN)/python -m bench.placement $$name --picture docs/pictures/$$name.svg || exit 1; done
+
+scenarios: $(STAMP) ## Five scenarios, with what was measured beside what is asked for: [NAME=drones|science|...]
+	$(BIN)/python -m examples.scenarios $(NAME)
 
 clean: ## Remove caches and what was built
 	rm -rf build dist .demo .drills .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -18,6 +18,8 @@ from bench.placement.platform import SEEDS
 from bench.placement.quality import QualityReport, Ratios
 from bench.placement.shop_floor import run_shop, shop_report
 from bench.placement.speed import Cost, SpeedReport, calibrate, decisions, growth
+from bench.placement.studies import STUDIES
+from bench.placement.study import StudyReport, study_lines
 from bench.placement.tables import LARGE, quality_lines, shop_lines, speed_lines
 from coordinator.scheduling.weights import BUILT_IN
 
@@ -129,6 +131,41 @@ def jobshop(folder: Path, file: Path | None) -> None:
         raise click.ClickException(str(error)) from error
     report = shop_report([run_shop(shop) for shop in shops], machine())
     _publish(report, shop_lines(report), file)
+
+
+def _study(name: str) -> click.Command:
+    """The command of a study."""
+
+    @click.command(name, help=STUDIES[name][0].question)
+    @click.option("--seeds", callback=_seeds, default="1,2", show_default=True)
+    @click.option("--picture", type=_FILE, help="Draw it here, as .svg, .png or .pdf; needs matplotlib.")
+    @click.option("--json", "file", type=_FILE, help="Also write the figures here.")
+    def command(seeds: list[int], picture: Path | None, file: Path | None) -> None:
+        study, points = STUDIES[name]
+        report = StudyReport(study, {"seeds": seeds}, [])
+        for point in points(seeds):
+            report.points.append(point)
+            click.echo(f"{point.series} {point.label}: done", err=True)
+        _publish(report, study_lines(report), file)
+        if picture is not None:
+            _draw(report, picture)
+
+    return command
+
+
+def _draw(report: StudyReport, picture: Path) -> None:
+    from bench.placement.pictures import draw
+
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        draw(report, picture)
+    except (ImportError, ValueError) as error:
+        raise click.ClickException(f"no picture was drawn: {error}") from error
+    click.echo(f"drawn to {picture}")
+
+
+for _name in STUDIES:
+    main.add_command(_study(_name))
 
 
 def _shown(costs: Iterable[Cost]) -> Iterator[Cost]:

@@ -1,9 +1,8 @@
 """The project's own state machine and scheduler on virtual time.
 
-Nothing of the scheduler is copied here: entries go through `machine.apply`, their effects through `Mirror`,
-and what `Scheduler` decides is the next entry, as on a leader. What is simulated are agents of one slot: what
-a predecessor wrote elsewhere begins to move when the task is given to an agent, and with all inputs there it
-takes as long as the problem says. Entries and messages take no time.
+Decisions are those of a real leader (`leader`). What is simulated are agents of one slot: what a predecessor
+wrote elsewhere begins to move when the task is given to an agent, and with all inputs there it takes as long
+as the problem says. Entries and messages take no time.
 """
 
 from __future__ import annotations
@@ -15,28 +14,13 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from bench.placement.instances import Instance
+from bench.placement.leader import Leader, Stalled
 from bench.placement.platform import Platform, Reality
 from bench.placement.schedules import Problem, Schedule
 from bench.placement.workload import Workload, workload_of
-from coordinator.core import machine
-from coordinator.core.commands import (
-    FORMAT,
-    Assign,
-    AttemptReport,
-    Command,
-    Entry,
-    OpenSession,
-    Report,
-    ReportKind,
-    SubmitDag,
-)
-from coordinator.core.model import INDEX_MASK, AgentSpec, AttemptOutcome, DagHeader, State
+from coordinator.core.commands import AttemptReport, Command, OpenSession, Report, ReportKind, SubmitDag
+from coordinator.core.model import INDEX_MASK, AgentSpec, AttemptOutcome, DagHeader
 from coordinator.core.outcome import Effects
-from coordinator.scheduling.lookahead import LookAhead
-from coordinator.scheduling.mirror import Mirror
-from coordinator.scheduling.scheduler import Scheduler
-from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.solver import PlanLimits
 from coordinator.scheduling.weights import Policy
 
 CREDIT: Final = 4
@@ -45,17 +29,8 @@ CREDIT: Final = 4
 _START_S: Final = 1_000.0
 """Of virtual time, so that no stamp is 0."""
 
-_MOST_DECISIONS: Final = 10_000
-"""At one moment: a scheduler that wants more goes round in circles."""
-
-
 _MOST_ATTEMPTS: Final = 200
 """Begun for each task of a workload: a scheduler that begins more ends none of them."""
-
-
-class Stalled(Exception):
-    """The workload does not end: nothing happens any more, decisions change nothing, or attempts are begun
-    and given up for ever."""
 
 
 class Run(NamedTuple):
@@ -97,25 +72,22 @@ class VirtualCluster:
     def __init__(
         self, problem: Problem, workload: Workload, agents: Sequence[AgentSpec], policy: Policy
     ) -> None:
-        self.snapshot = Snapshot(LookAhead())
+        self._leader = Leader(policy, self._carry_out)
+        self.snapshot = self._leader.snapshot
         self._problem = problem
         self._costs: list[list[float]] = problem.costs.tolist()
         self._workload = workload
-        self._state = State()
-        self._index = 0
-        self._mirror = Mirror(lambda: self._state, self.snapshot)
-        self._scheduler = Scheduler(self.snapshot, policy, PlanLimits())
         self._now_s = _START_S
         self._events: list[_Event] = []
         self._numbers = itertools.count()
-        self._begun = self._decisions = 0
+        self._begun = 0
         count = len(problem)
         self._ran_on = [-1] * count
         self._start, self._finish = [0.0] * count, [0.0] * count
         self._agents: dict[str, _Agent] = {}
         for at, spec in enumerate(agents):
             self._apply([OpenSession(spec, [])])
-            epoch = self._state.agents[spec.agent_id].record.epoch
+            epoch = self._leader.state.agents[spec.agent_id].record.epoch
             self._agents[spec.agent_id] = _Agent(at, spec.agent_id, epoch)
 
     @classmethod
@@ -132,8 +104,8 @@ class VirtualCluster:
         """Until the workload has ended. Raises Stalled."""
         workload = self._workload
         self._apply([SubmitDag("", DagHeader(workload.name), workload.profiles, workload.block)])
-        self._decide()
-        while self._state.dags:
+        self._leader.decide(self._now_s)
+        while self._leader.state.dags:
             if not self._events:
                 raise Stalled(f"{len(self.snapshot.waiting)} tasks wait, and nothing happens any more")
             if self._begun > _MOST_ATTEMPTS * len(self._problem):
@@ -145,30 +117,15 @@ class VirtualCluster:
                 _, _, happens, agent, turn = heapq.heappop(self._events)
                 if turn == agent.turn:
                     happens(agent)
-            self._decide()
-        return Run(self._begun, self._decisions, Schedule(self._ran_on, self._start, self._finish))
+            self._leader.decide(self._now_s)
+        return Run(self._begun, self._leader.decisions, Schedule(self._ran_on, self._start, self._finish))
 
     # --- the leader -----------------------------------------------------------------------------------------
 
-    def _decide(self) -> None:
-        for _ in range(_MOST_DECISIONS):
-            decision = self._scheduler.decide(self._now_s)
-            self._decisions += 1
-            if not (decision.before or decision.choices):
-                return
-            self.snapshot.waiting.discard([choice.key for choice in decision.choices if not choice.rival])
-            assign: list[Command] = [Assign(decision.choices)] if decision.choices else []
-            self._apply([*decision.before, *assign])
-        raise Stalled(f"{_MOST_DECISIONS:,} decisions at one moment, and no end")
-
     def _apply(self, commands: list[Command]) -> None:
-        self._index += 1
-        entry = Entry(FORMAT, round(self._now_s * 1_000), commands)
-        self._carry_out(machine.apply(self._state, self._index, entry).effects)
+        self._leader.apply(commands, self._now_s)
 
     def _carry_out(self, effects: Effects) -> None:
-        self._mirror.note(effects, self._now_s)
-        self._mirror.ready(effects.ready)
         for agent_id, key, number, _ in effects.halt:
             self._stop(self._agents[agent_id], key, number)
         for agent_id, key, number in effects.dispatch:

@@ -1,0 +1,1 @@
+"""Five scenarios, each with what was measured beside what is asked for."""
