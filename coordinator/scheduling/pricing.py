@@ -10,6 +10,7 @@ import numpy as np
 from coordinator.core.model import TaskFamily
 from coordinator.scheduling.agents import AgentTable, FloatRow
 from coordinator.scheduling.estimates import Estimates
+from coordinator.scheduling.terms import Term, total
 from coordinator.scheduling.weights import Policy
 
 LEAST_SUCCESS: Final = 0.2
@@ -25,6 +26,7 @@ class Prices:
         self._estimates = estimates
         self._at = (-1, -1, -1)
         self._rows: dict[tuple[str, TaskFamily], FloatRow] = {}
+        self._terms: dict[tuple[str, TaskFamily], list[Term]] = {}
         self._inverse: dict[TaskFamily, FloatRow] = {}
         self._tries: FloatRow | None = None
         self._power: FloatRow | None = None
@@ -34,7 +36,7 @@ class Prices:
         at = self._estimates.version, self._agents.latest_version, self._agents.load_version
         if at != self._at:
             self._at = at
-            self._rows, self._inverse = {}, {}
+            self._rows, self._terms, self._inverse = {}, {}, {}
             self._tries = self._power = None
         return self
 
@@ -49,7 +51,7 @@ class Prices:
         """By row, of a second of work."""
         found = self._rows.get((policy.name, family))
         if found is None:
-            found = self._rows[policy.name, family] = self._price(policy, family)
+            found = self._rows[policy.name, family] = total(self.terms(policy, family))
         return found
 
     def power(self) -> FloatRow:
@@ -67,12 +69,15 @@ class Prices:
             self._tries = 1 / np.maximum(1 - self._estimates.failure_shares(), LEAST_SUCCESS)
         return self._tries
 
-    def _price(self, policy: Policy, family: TaskFamily) -> FloatRow:
-        weights, agents = policy.weights, self._agents
-        inverse = self.inverse_speed(family)
-        price: FloatRow = weights.time * inverse * self.tries()
-        if weights.balance:
-            price = price + weights.balance * agents.load[: agents.size]
-        if weights.energy:
-            price = price + weights.energy * inverse * self.power()
-        return price
+    def terms(self, policy: Policy, family: TaskFamily) -> list[Term]:
+        """Of a second of work, what it costs beside waiting and moving."""
+        found = self._terms.get((policy.name, family))
+        if found is None:
+            weights, agents = policy.weights, self._agents
+            inverse = self.inverse_speed(family)
+            found = self._terms[policy.name, family] = [
+                Term("run", weights.time, inverse * self.tries()),
+                Term("load", weights.balance, agents.load[: agents.size].copy()),
+                Term("energy", weights.energy, inverse * self.power()),
+            ]
+        return found

@@ -15,6 +15,7 @@ from coordinator.core.model import INDEX_BITS, INDEX_MASK, Dag, Task, TaskProfil
 from coordinator.families.registry import Families
 from coordinator.scheduling.affinity import MODEL_LOAD_S, Affinity
 from coordinator.scheduling.agents import AgentTable
+from coordinator.scheduling.departed import Departed
 from coordinator.scheduling.estimates import Estimates, Expectation
 from coordinator.scheduling.feasibility import FeasibilityCache
 from coordinator.scheduling.graphs import Foreseen, Graphs
@@ -59,6 +60,7 @@ class Snapshot:
         self.feasible = FeasibilityCache()
         self.affinity = Affinity(self.agents, self.measured, self.estimates, model_load_s)
         self.prices = Prices(self.agents, self.estimates)
+        self.departed = Departed()
         self.turn = 0
         self._brief: deque[_Brief] = deque()
         """Those that are not followed in time, in the order in which they were given."""
