@@ -12,9 +12,10 @@ import msgspec
 import numpy as np
 
 from coordinator.core.commands import Choice
+from coordinator.core.kinds import kind_of
 from coordinator.core.model import INDEX_BITS, TaskProfile
 from coordinator.scheduling.agents import BoolRow, FloatRow
-from coordinator.scheduling.estimates import Expectation, kind_of
+from coordinator.scheduling.estimates import Expectation
 from coordinator.scheduling.feasibility import ROOM, fitting
 from coordinator.scheduling.ledger import Ledger
 from coordinator.scheduling.snapshot import Snapshot
