@@ -26,6 +26,7 @@ from agent_sdk.types import (
     ClusterStatus,
     DagEvent,
     DagStatus,
+    Decision,
     Event,
     Explanation,
     Forecast,
@@ -38,6 +39,8 @@ from quorumflow_proto.v1 import client_pb2, common_pb2, operator_pb2
 PAGE_SIZE: Final = 500
 POLL_S: Final = 0.2
 """Between two looks at a DAG that cannot be watched."""
+FOLLOW_S: Final = 5.0
+"""One call waits so long for a decision, and is followed by the next."""
 CONFIRM_S: Final = 15.0
 """A wait looks at the DAG itself this often, however quiet the watch is."""
 
@@ -309,6 +312,26 @@ class AsyncClient:
             if not reply.next_page_token:
                 return
             request.page_token = reply.next_page_token
+
+    async def decisions(self, *, follow: bool = False) -> AsyncIterator[Decision]:
+        """What the leader's placement has decided of late, the oldest first; with `follow` without end. Each
+        leader has a log of its own."""
+        wait_s = min(FOLLOW_S, self._calls.timeout_s / 2) if follow else 0.0
+        request = operator_pb2.ListDecisionsRequest(page_size=PAGE_SIZE, wait_ms=int(wait_s * 1_000))
+        until = 0
+        while True:
+            reply = await self._calls.call(
+                lambda node, left_s: node.operator.ListDecisions(request, timeout=left_s)
+            )
+            for view in reply.decisions:
+                if (found := _views.decision(reply.term, view)) is not None:
+                    yield found
+            until = until or reply.last
+            seen = reply.decisions[-1].number if reply.decisions else request.after
+            if not follow and (not reply.decisions or seen >= until):
+                return
+            request.after = seen if reply.decisions or request.term == reply.term else 0
+            request.term = reply.term
 
     async def drain_agent(self, agent_id: str, *, undo: bool = False, request_id: str | None = None) -> str:
         """Give an agent nothing new, or `undo` that; returns its state. Raises NotFound."""

@@ -18,6 +18,7 @@ from agent_sdk.types import (
     AgentStatus,
     ClusterStatus,
     DagStatus,
+    Decision,
     Event,
     Explanation,
     Forecast,
@@ -156,6 +157,10 @@ class Client:
     ) -> Iterator[Forecast]:
         """Forecasts of load: of one agent ("": of the cluster itself), one series, one horizon, or of all."""
         return self._loop.iterate(self._client.forecasts(agent_id, series=series, horizon=horizon))
+
+    def decisions(self, *, follow: bool = False) -> Iterator[Decision]:
+        """What placement has decided of late; with `follow` without end."""
+        return self._loop.iterate(self._client.decisions(follow=follow))
 
     def drain_agent(self, agent_id: str, *, undo: bool = False, request_id: str | None = None) -> str:
         """Give an agent nothing new, or `undo` that; returns its state."""

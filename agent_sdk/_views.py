@@ -125,7 +125,78 @@ def explanation(reply: client_pb2.ExplainTaskReply) -> types.Explanation:
         ),
         agents_total=reply.agents_total,
         agents_feasible=reply.agents_feasible,
+        near_misses=tuple(types.NearMiss(one.agent_id, one.reason, one.detail) for one in reply.near_misses),
+        groups=tuple(
+            types.AgentGroup(one.name, one.agents, one.capable, one.feasible, dict(one.refused))
+            for one in reply.groups
+        ),
+        unblocked_by=tuple(reply.unblocked_by),
+        impossible_since_ms=reply.impossible_since_ms,
+        assignments=tuple(_assignment(one) for one in reply.assignments),
     )
+
+
+def _assignment(view: client_pb2.AssignmentView) -> types.Assignment:
+    return types.Assignment(
+        attempt=view.attempt,
+        agent_id=view.agent_id,
+        at_ms=view.at_ms,
+        recorded=view.recorded,
+        policy=view.policy,
+        unit=view.unit,
+        how=view.how,
+        considered=view.considered,
+        expected_s=view.expected_s,
+        low_s=view.low_s,
+        high_s=view.high_s,
+        actual_s=view.actual_s,
+        candidates=tuple(
+            types.Candidate(
+                one.agent_id,
+                one.cost,
+                tuple(types.CostTerm(term.name, term.weight, term.value, term.product) for term in one.terms),
+                one.lost,
+            )
+            for one in view.candidates
+        ),
+    )
+
+
+def decision(term: int, view: operator_pb2.DecisionView) -> types.Decision | None:
+    """None for a kind that this SDK does not know."""
+    match view.WhichOneof("what"):
+        case "round":
+            made = view.round
+            facts: dict[str, object] = {
+                "waiting": made.waiting,
+                "placed": made.placed,
+                "kept": made.kept,
+                "unplaced": dict(made.unplaced),
+                "duration_us": made.duration_us,
+                "batch": made.batch,
+                "policy": made.policy,
+            }
+        case "adaptation":
+            change = view.adaptation
+            facts = {
+                "parameter": change.parameter,
+                "before": change.before,
+                "after": change.after,
+                "because": change.because,
+            }
+        case "move":
+            move = view.move
+            facts = {
+                "what": move.what,
+                "dag_id": move.dag_id,
+                "task_id": move.task_id,
+                "attempt": move.attempt,
+                "agent_id": move.agent_id,
+                "because": move.because,
+            }
+        case _:
+            return None
+    return types.Decision(term, view.number, view.at_ms, view.WhichOneof("what") or "", facts)
 
 
 def event(wire: client_pb2.Event) -> types.Event | None:

@@ -150,8 +150,71 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
+class NearMiss:
+    """An agent that lacks one thing alone, and how much of it."""
+
+    agent_id: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentGroup:
+    """The agents of a group, or of a zone where they have none: how many there are, could ever take the task
+    and could now, and by reason how many do not."""
+
+    name: str
+    agents: int
+    capable: int
+    feasible: int
+    refused: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class CostTerm:
+    """A part of a cost: `product` is `weight` times `value`."""
+
+    name: str
+    weight: float
+    value: float
+    product: float
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An agent with what the task costs there, and why another one has it ("": this one has)."""
+
+    agent_id: str
+    cost: float
+    terms: tuple[CostTerm, ...]
+    lost: str
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Why an agent has a task: the first of the `candidates`, of `considered` agents. It was taken down
+    (`recorded`) when that was decided, or else is how it would be decided at `at_ms`. Costs are in `unit`.
+    The attempt should take `low_s` to `high_s`, in four cases of five; it has taken `actual_s`."""
+
+    attempt: int
+    agent_id: str
+    at_ms: int
+    recorded: bool
+    policy: str
+    unit: str
+    how: str
+    considered: int
+    expected_s: float
+    low_s: float
+    high_s: float
+    actual_s: float
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why a task is where it is: what it waits for, and which agents refused it for what."""
+    """Why a task is where it is: what it waits for, which agents refused it for what, which single changes
+    would let it go; or why its agents have it. `impossible_since_ms` is 0 where some agent could take it."""
 
     state: str
     summary: str
@@ -159,6 +222,23 @@ class Explanation:
     refusals: tuple[Refusal, ...]
     agents_total: int
     agents_feasible: int
+    near_misses: tuple[NearMiss, ...] = ()
+    groups: tuple[AgentGroup, ...] = ()
+    unblocked_by: tuple[str, ...] = ()
+    impossible_since_ms: int = 0
+    assignments: tuple[Assignment, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Something that placement decided: a `round`, a `move` of an attempt, or the `adaptation` of a
+    parameter. `number` counts within the leader's `term`; the `facts` are those of the kind, by name."""
+
+    term: int
+    number: int
+    at_ms: int
+    kind: str
+    facts: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

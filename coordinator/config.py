@@ -477,7 +477,7 @@ def _rules(config: NodeConfig) -> list[tuple[str, bool, str]]:
             f"--cluster-id {config.cluster_id} {' '.join(member.id for member in config.members)}` and set "
             "tls.ca, tls.cert and tls.key, or, on a network that is trusted, set tls.mode=off on every node",
         ),
-        *config.forecast.rules(),
+        *(config.forecast.rules() + config.scheduling.rules()),
         ("limits.max_dag_tasks", limits.max_dag_tasks <= MAX_TASKS_PER_DAG, f"at most {MAX_TASKS_PER_DAG}"),
         ("limits.max_payload_bytes", limits.max_payload_bytes <= half_message, at_most_half),
         ("limits.max_result_bytes", limits.max_result_bytes <= half_message, at_most_half),

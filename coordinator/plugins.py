@@ -102,7 +102,7 @@ def _policy(point: EntryPoint) -> Policy | Simple:
         objective = policy(Ledger(AgentTable(), LookAhead()), 0)
     except Exception as error:
         raise _failed(point, f"it makes no objective of a round: {error!r}") from error
-    if not (hasattr(objective, "costs") and hasattr(objective, "cost")):
+    if not all(hasattr(objective, name) for name in ("terms", "cost", "draws")):
         raise _failed(point, f"it makes a {type(objective).__name__}, which has no costs")
     simple: Simple = policy
     return simple

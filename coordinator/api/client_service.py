@@ -142,7 +142,10 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
     async def ExplainTask(self, request: pb.ExplainTaskRequest) -> pb.ExplainTaskReply:
         leader = await self._node.leadership.serving()
         dag, task = await self._node.queries.task(request.dag_id, request.task_id)
-        return explanation_to_proto(dag, task, leader.placement.explain(task))
+        placement = leader.placement
+        return explanation_to_proto(
+            dag, task, placement.explain(task), placement.assignments(task), placement.now_ms()
+        )
 
     @streaming
     async def Watch(self, request: pb.WatchRequest) -> AsyncIterator[pb.WatchReply]:

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Final
 
 from coordinator import errors
-from coordinator.api import convert
+from coordinator.api import convert, decisions
 from coordinator.api.errors import streaming, unary
 from coordinator.api.forecasts import check_filter, page_of
 from coordinator.api.membership import change_from_proto, kind_of, lag_of, members_to_proto
@@ -120,6 +120,13 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
     async def UnsetNamespace(self, request: pb.UnsetNamespaceRequest) -> pb.NamespaceView:
         await self._node.propose(UnsetNamespace(request.request_id, request.name), Done)
         return self._namespace(request.name)
+
+    @unary
+    async def ListDecisions(self, request: pb.ListDecisionsRequest) -> pb.ListDecisionsReply:
+        leader = await self._node.leadership.serving()
+        most = self._node.config.limits.page_size
+        size = min(request.page_size or most, most)
+        return await decisions.page_of(leader.placement.decisions, request, self._node.sessions.term, size)
 
     @unary
     async def DrainAgent(self, request: pb.DrainAgentRequest) -> pb.DrainAgentReply:

@@ -11,6 +11,7 @@ import click
 from agent_sdk.types import FINAL_STATES, DagEvent, DagStatus
 from coordinator.cli import views
 from coordinator.cli.backups import backup, restore
+from coordinator.cli.decisions import decisions, print_explanation
 from coordinator.cli.exits import Exit
 from coordinator.cli.forecasts import forecast
 from coordinator.cli.keys import kv
@@ -199,14 +200,14 @@ def result(session: Session, dag_id: str, task_id: str, stale: bool) -> None:
 @session_options
 @click.pass_obj
 def explain(session: Session, dag_id: str, task_id: str) -> None:
-    """Say why a task is not running, or where it is."""
+    """Say why a task is not running, or why its agent has it."""
     with session.client() as client:
-        view = views.explanation(dag_id, task_id, client.explain(dag_id, task_id))
-    if session.output is Format.TABLE and (refusals := view.pop("refusals")):
-        print_record(view)
-        print_table(refusals, ["reason", "agents", "example_agent", "detail"])
+        found = client.explain(dag_id, task_id)
+    view = views.explanation(dag_id, task_id, found)
+    if session.output is Format.JSON:
+        print_json(view)
     else:
-        session.show(view)
+        print_explanation(view, found)
 
 
 # --- the key-value space ------------------------------------------------------------------------------------
@@ -215,6 +216,7 @@ main.add_command(kv)
 main.add_command(member)
 main.add_command(namespace)
 main.add_command(backup)
+main.add_command(decisions)
 main.add_command(forecast)
 main.add_command(restore)
 

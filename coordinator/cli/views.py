@@ -11,10 +11,12 @@ from agent_sdk.types import (
     QUOTAS,
     AgentEvent,
     AgentStatus,
+    Assignment,
     AttemptStatus,
     ClusterStatus,
     DagEvent,
     DagStatus,
+    Decision,
     Event,
     Explanation,
     Forecast,
@@ -224,6 +226,33 @@ def namespace(status: Namespace) -> View:
 def explanation(dag_id: str, task_id: str, status: Explanation) -> View:
     """Why a task is where it is."""
     return {"dag_id": dag_id, "task_id": task_id, **asdict(status)}
+
+
+def candidates(found: Assignment) -> list[View]:
+    """The agents that were compared for an attempt, one a line: what adds to the cost of each, and why it
+    lost."""
+    return [
+        {
+            "attempt": found.attempt,
+            "agent": one.agent_id,
+            "cost": f"{one.cost:.4g} {found.unit}",
+            "terms": {term.name: f"{term.weight:g}x{term.value:.4g}" for term in one.terms if term.product},
+            "lost": one.lost,
+        }
+        for one in found.candidates
+    ]
+
+
+def assignment(found: Assignment) -> View:
+    """An assignment, without the agents that were compared."""
+    view = asdict(found)
+    del view["candidates"]
+    return view
+
+
+def decision(found: Decision) -> View:
+    """Something that placement decided; what `facts` there are depends on its `kind`."""
+    return asdict(found)
 
 
 def event(change: Event) -> View:

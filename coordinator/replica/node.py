@@ -57,6 +57,7 @@ class Node:
         around = surroundings or this_machine(config)
         self.config = config
         self._clock = TermClock(around.wall_ms)
+        self._timer = around.now
         self._slow_models = around.slow_models
         self.plugins = around.plugins
         self.draining = False
@@ -260,6 +261,7 @@ class Node:
             self._clock.now_ms,
             look_ahead_ms=self.config.agents.look_ahead_ms,
             opened_after=self.applier.state.machine.sequence,
+            timer=self._timer,
             scheduling=self.config.scheduling,
             plugins=self.plugins,
             load=self.config.load,

@@ -8,6 +8,7 @@ commit; what `apply` then refuses is taken back.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
@@ -18,23 +19,26 @@ from coordinator.core.model import INDEX_BITS, AgentLoad, State, Task, TaskState
 from coordinator.core.outcome import Done, Effects, Reply
 from coordinator.errors import CoordinatorError, QueueFull
 from coordinator.plugins import Plugins
+from coordinator.replica.decisions import Decisions
+from coordinator.scheduling.adaptation import Batch
+from coordinator.scheduling.assignments import SECONDS, SHARES, Assignment
 from coordinator.scheduling.explain import Explanation, explain
 from coordinator.scheduling.graphs import Expected
 from coordinator.scheduling.load_settings import LoadSettings
 from coordinator.scheduling.lookahead import LookAhead
+from coordinator.scheduling.looks import would_go
 from coordinator.scheduling.mirror import GONE, Mirror
 from coordinator.scheduling.overload import LoadView
 from coordinator.scheduling.policies import policy
-from coordinator.scheduling.scheduler import Scheduler
+from coordinator.scheduling.scheduler import Decision, Scheduler
 from coordinator.scheduling.settings import SchedulingSettings
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.solver import PlanLimits
+from coordinator.scheduling.weights import Policy
 
 _log = structlog.get_logger(__name__)
 
 _ROUNDS_IN_FLIGHT: Final = 4
-_LIMITS: Final = PlanLimits(max_choices=2_000)
-"""An entry must not hold up those behind it."""
 
 _RETRY_S: Final = 0.02
 
@@ -44,7 +48,8 @@ _LOOK_EVERY_S: Final = 0.25
 
 class Placement:
     """The leader's, for one term. `submit` proposes a command and gives its reply; `opened_after` is the
-    epoch beyond which sessions have been opened in this term; `now_ms` is the leader's clock."""
+    epoch beyond which sessions have been opened in this term; `now_ms` is the leader's clock, `timer` gives
+    monotonic seconds. `decisions` has what was decided."""
 
     def __init__(
         self,
@@ -54,20 +59,26 @@ class Placement:
         *,
         look_ahead_ms: int,
         opened_after: int,
+        timer: Callable[[], float] = time.monotonic,
         scheduling: SchedulingSettings | None = None,
         plugins: Plugins | None = None,
         load: LoadSettings | None = None,
     ) -> None:
-        scheduling, plugins = scheduling or SchedulingSettings(), plugins or Plugins()
+        settings, plugins = scheduling or SchedulingSettings(), plugins or Plugins()
         self._state = state
         self._submit = submit
-        self._now_ms = now_ms
+        self.now_ms = now_ms
+        self._timer = timer
+        self._settings = settings
         self._snapshot = Snapshot(
-            LookAhead(seconds=look_ahead_ms / 1000), plugins.families, scheduling.model_load_s
+            LookAhead(seconds=look_ahead_ms / 1000), plugins.families, settings.model_load_s
         )
         self._mirror = Mirror(state, self._snapshot, opened_after=opened_after, load=load)
         self._snapshot.policies = plugins.policies
-        self._scheduler = Scheduler(self._snapshot, policy(scheduling.policy, plugins.policies), _LIMITS)
+        self._policy = policy(settings.policy, plugins.policies)
+        self._batch = Batch(settings.round_ms / 1_000, settings.least_batch, settings.most_batch)
+        self._scheduler = Scheduler(self._snapshot, self._policy, PlanLimits(max_choices=self._batch.size))
+        self.decisions = Decisions(state, settings)
         self._families = plugins.families
         self._faults_told: dict[str, str] = {}
         self._kept: dict[int, Expected] = {}
@@ -124,11 +135,31 @@ class Placement:
             return None
         namespace = self._state().dags[task.key >> INDEX_BITS].record.header.namespace
         quota = self._snapshot.shares.beyond(namespace, task.profile)
-        return explain(task.profile, self._snapshot, task.expected_ms, self._kept.get(task.key), quota)
+        kept = self._kept.get(task.key)
+        return explain(task.profile, self._snapshot, task.expected_ms, kept, quota, self._now_s())
 
     def share_of(self, namespace: str) -> float:
         """The largest part of slots, cores or memory that a namespace holds now, 0 to 1."""
         return self._snapshot.shares.holds(namespace)
+
+    def assignments(self, task: Task) -> list[Assignment]:
+        """Why agents have the task, the last that had it if none has, and why a place is kept for it."""
+        made = [(one.number, one.agent) for one in task.live or task.attempts[-1:]]
+        rows = self._snapshot.agents.rows
+        asked = [(number, rows.get(agent)) for number, agent in made]
+        if task.state is TaskState.READY:
+            kept = self._kept.get(task.key)
+            asked = [(task.attempt + 1, kept.row)] if kept is not None else []
+        found = []
+        for number, row in asked:
+            known = self.decisions.assignment(task.key, number)
+            if known is None and row is not None:
+                known = would_go(
+                    self._snapshot, self._policy, self._settings.policy, task, number, row, self._now_s()
+                )
+            if known is not None:
+                found.append(known)
+        return found
 
     def stop(self) -> None:
         """The term is over."""
@@ -137,7 +168,7 @@ class Placement:
             self._look.cancel()
 
     def _now_s(self) -> float:
-        return self._now_ms() / 1_000
+        return self.now_ms() / 1_000
 
     def _schedule(self) -> None:
         if self._scheduled or self._stopped:
@@ -161,7 +192,7 @@ class Placement:
         self._scheduled = False
         if self._stopped or self._rounds >= _ROUNDS_IN_FLIGHT:
             return
-        decision = self._scheduler.decide(self._now_s())
+        decision = self._decide()
         self._tell_faults()
         self._kept = decision.plan.kept
         self._snapshot.turn = decision.plan.turn
@@ -184,6 +215,21 @@ class Placement:
             if self._faults_told.get(family) != fault:
                 _log.warning("a family of a plug-in fails", family=family, fault=fault)
         self._faults_told = dict(faults)
+
+    def _decide(self) -> Decision:
+        now_s = self._now_s()
+        unit = SECONDS if isinstance(self._policy, Policy) else SHARES
+        witness = self.decisions.witness(now_s, unit)
+        begun_s = self._timer()
+        decision = self._scheduler.decide(now_s, witness)
+        duration_s = self._timer() - begun_s
+        at_ms = round(now_s * 1_000)
+        self.decisions.decided(at_ms, decision, witness, duration_s, self._batch.size)
+        adapted = self._batch.observe(len(decision.plan.choices), duration_s)
+        if adapted is not None:
+            self._scheduler.limits = PlanLimits(max_choices=self._batch.size)
+            self.decisions.adapted(at_ms, adapted)
+        return decision
 
     def _still_wanted(self, choice: Choice) -> bool:
         task = self._state().task(choice.key)

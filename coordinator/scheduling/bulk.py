@@ -148,6 +148,14 @@ class Places:
         self._booked: list[tuple[NDArray[np.intp], FloatRow]] = []
         self._open = False
 
+    def left(self) -> BoolRow:
+        """By row, whether a place there is left."""
+        if not self._open:
+            self._look()
+        there: BoolRow = np.zeros(len(self._around.wait), np.bool_)
+        there[self._row[self._unused]] = True
+        return there
+
     def place(self, wanted: Sequence[Wanted]) -> list[Choice]:
         """Agents for tasks of these classes, none of which has data to wait for: for as many as there are."""
         affinity = self._around.snapshot.affinity

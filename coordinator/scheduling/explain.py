@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -17,6 +17,12 @@ from coordinator.scheduling.graphs import Expected
 from coordinator.scheduling.ledger import Ledger
 from coordinator.scheduling.snapshot import Snapshot
 
+NEAR_MISSES: Final = 5
+"""Agents that lack one thing, in one explanation."""
+
+GROUPS_SHOWN: Final = 20
+"""Groups in one explanation, the largest."""
+
 
 class Refusal(msgspec.Struct, frozen=True):
     """A predicate and the `agents` that it refuses, counted. `example` is one of them, if possible one that
@@ -28,16 +34,41 @@ class Refusal(msgspec.Struct, frozen=True):
     detail: str
 
 
+class NearMiss(msgspec.Struct, frozen=True):
+    """An agent that lacks one thing alone, and how much of it."""
+
+    agent: str
+    reason: str
+    detail: str
+
+
+class GroupView(msgspec.Struct, frozen=True):
+    """The agents of a group: how many there are, could ever take the task and could now, and how many are
+    refused for which reason. One without a group counts by its zone; "" is the group of those without
+    either."""
+
+    name: str
+    agents: int
+    capable: int
+    feasible: int
+    refused: dict[str, int]
+
+
 class Explanation(msgspec.Struct, frozen=True):
     """Of the `agents` known, `capable` ones could ever take the task and `feasible` ones could now. Refusals
     for what an agent is come first; those for what is free count capable agents only. One agent may be
-    refused for several reasons."""
+    refused for several reasons. `unblocked_by` are the single changes that would each let it go, and
+    `lost_s` is when the last agent went that could have taken it, as far as is known."""
 
     agents: int
     capable: int
     feasible: int
     refusals: list[Refusal]
     summary: str
+    near_misses: list[NearMiss] = []
+    groups: list[GroupView] = []
+    unblocked_by: list[str] = []
+    lost_s: float = 0.0
 
     @property
     def impossible(self) -> bool:
@@ -51,10 +82,12 @@ def explain(
     expected_ms: int = 0,
     kept: Expected | None = None,
     quota: str = "",
+    now_s: float | None = None,
 ) -> Explanation:
     """Where a task of this profile could go, and what stands in the way elsewhere. `expected_ms` is the
-    client's estimate: it decides on the room in queues. `kept` is the place that the last plan keeps for
-    it. `quota` says which one of its namespace it would break."""
+    client's estimate: it decides on the room in queues. `kept` is the place that the last plan keeps for it.
+    `quota` says which one of its namespace it would break. With the time, `unblocked_by` says when a slot
+    should be free."""
     agents = snapshot.agents
     ledger = Ledger(agents, snapshot.look_ahead)
     needs = needs_of(profile)
@@ -82,7 +115,17 @@ def explain(
         summary = (
             f"it waits for agent {agent_id}, where it should have ended in {kept.seconds:.1f} s; {summary}"
         )
-    return Explanation(*counts, refusals, summary)
+    everything = [*passing, *standing] if capable.any() else [*standing, *passing]
+    misses = _missed(known, everything) or _missed(known, standing)
+    return Explanation(
+        *counts,
+        refusals,
+        summary,
+        near_misses=_near_misses(misses, agents),
+        groups=_groups(capable, feasible, [*standing, *passing], agents),
+        unblocked_by=[] if feasible.any() else _unblocking(misses, snapshot, now_s),
+        lost_s=0.0 if capable.any() else snapshot.departed.latest(needs),
+    )
 
 
 class _Verdict(NamedTuple):
@@ -109,6 +152,58 @@ def _refusals(among: BoolRow, verdicts: Sequence[_Verdict], agents: AgentTable) 
             example = agents.agent_id(int(nearest[0]))
             result.append(Refusal(verdict.reason, int(refused.sum()), example, verdict.detail(nearest)))
     return result
+
+
+def _missed(among: BoolRow, verdicts: Sequence[_Verdict]) -> list[tuple[_Verdict, IntRow]]:
+    """By predicate, those whom nothing else refuses."""
+    missed = []
+    for verdict in verdicts:
+        others = [other for other in verdicts if other is not verdict]
+        rows = np.flatnonzero(_accepted(among & ~verdict.holds, others))
+        if len(rows):
+            missed.append((verdict, rows))
+    return missed
+
+
+def _near_misses(missed: Sequence[tuple[_Verdict, IntRow]], agents: AgentTable) -> list[NearMiss]:
+    each = max(NEAR_MISSES // max(len(missed), 1), 1)
+    return [
+        NearMiss(agents.agent_id(int(row)), verdict.reason, verdict.detail(np.array([row])))
+        for verdict, rows in missed[:NEAR_MISSES]
+        for row in rows[:each]
+    ]
+
+
+def _unblocking(
+    missed: Sequence[tuple[_Verdict, IntRow]], snapshot: Snapshot, now_s: float | None
+) -> list[str]:
+    changes = []
+    for verdict, rows in missed:
+        change = f"{len(rows)} x {verdict.reason}: {verdict.detail(rows)}"
+        if verdict.reason == "capacity" and now_s is not None:
+            waits = snapshot.running.waits(now_s)[rows]
+            agent_id = snapshot.agents.agent_id(int(rows[waits.argmin()]))
+            change += f"; {agent_id} should have a slot free in {waits.min():.1f} s"
+        changes.append(change)
+    return changes
+
+
+def _groups(
+    capable: BoolRow, feasible: BoolRow, verdicts: Sequence[_Verdict], agents: AgentTable
+) -> list[GroupView]:
+    """The largest first."""
+    members: dict[str, list[int]] = {}
+    for row, spec in enumerate(agents.specs):
+        if spec is not None:
+            for name in spec.groups or (spec.zone,):
+                members.setdefault(name, []).append(row)
+    largest = sorted(members.items(), key=lambda item: (-len(item[1]), item[0]))[:GROUPS_SHOWN]
+    views = []
+    for name, rows in largest:
+        counts = {one.reason: len(rows) - int(one.holds[rows].sum()) for one in verdicts}
+        refused = {reason: count for reason, count in counts.items() if count}
+        views.append(GroupView(name, len(rows), int(capable[rows].sum()), int(feasible[rows].sum()), refused))
+    return views
 
 
 def _summary(agents: int, capable: int, feasible: int, refusals: Sequence[Refusal]) -> str:

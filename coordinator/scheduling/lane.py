@@ -15,6 +15,7 @@ from coordinator.scheduling.graphs import AT_ONCE, Arrivals
 from coordinator.scheduling.ledger import demand_of
 from coordinator.scheduling.pricing import Prices
 from coordinator.scheduling.round import Round
+from coordinator.scheduling.terms import Term
 from coordinator.scheduling.weights import Policy
 
 NOWHERE: Final = -1
@@ -36,6 +37,8 @@ class Lane:
         self.profile = profile
         self.demand = demand_of(profile)
         self.inverse_speed, self._family_price = prices.of_class(policy, profile)
+        self._policy = policy
+        self._prices = prices
         self._weights = policy.weights
         self._round = around
         self._shortlist = shortlist
@@ -91,6 +94,30 @@ class Lane:
             costs[~predicate.holds(self.profile, 0.0, around.ledger)] = np.inf
         return costs
 
+    def terms(self, work_s: float, arrivals: Arrivals, previous: int) -> list[Term]:
+        """What makes up the cost of a task of so much work, over all rows, those too that cannot take it."""
+        around, weights = self._round, self._weights
+        run, load, energy = self._prices.terms(self._policy, self.inverse_speed)
+        found = [
+            Term("wait", weights.time, around.wait.copy()),
+            run._replace(scale=work_s),
+            Term("balance", weights.balance, around.ledger.held_s / around.ledger.slots),
+            load._replace(scale=work_s),
+            energy._replace(scale=work_s),
+        ]
+        if (setup := around.snapshot.affinity.setup_s(self.profile)) is not None:
+            found.append(Term("setup", weights.time, setup.copy()))
+        if arrivals is not AT_ONCE:
+            late, moved = self._moving(arrivals)
+            found += [Term("inputs", weights.time, late), Term("communication", weights.communication, moved)]
+        if previous != NOWHERE:
+            again = np.zeros(len(around.wait))
+            again[previous] = self.inverse_speed.item(previous)
+            found.append(Term("failed_there", 1.0, again, _PREVIOUS_S * work_s))
+        if (displaced := around.displaced()) is not None:
+            found.append(Term("second_attempt", 1.0, displaced))
+        return found
+
     def fits_times(self) -> FloatRow:
         """By row, how many of such tasks fit beside what was booked."""
         ledger = self._round.ledger
@@ -122,15 +149,23 @@ class Lane:
         if arrivals is AT_ONCE:
             return costs
         time, communication = self._weights.time, self._weights.communication
-        wait = self._round.wait
-        late = np.maximum(arrivals.anywhere - wait, 0.0)
+        late, moved = self._moving(arrivals)
         late *= time
-        if communication:
-            late += communication * arrivals.moved
-        for row, (arrive, move) in arrivals.nearer.items():
-            late[row] = time * max(arrive - wait.item(row), 0.0) + communication * move
         costs += late
+        if communication:
+            moved *= communication
+            costs += moved
         return costs
+
+    def _moving(self, arrivals: Arrivals) -> tuple[FloatRow, FloatRow]:
+        """By row, the seconds for which a free slot waits for inputs, and those of their transfers."""
+        wait = self._round.wait
+        late: FloatRow = np.maximum(arrivals.anywhere - wait, 0.0)
+        moved: FloatRow = np.full(len(wait), arrivals.moved)
+        for row, (arrive, move) in arrivals.nearer.items():
+            late[row] = max(arrive - wait.item(row), 0.0)
+            moved[row] = move
+        return late, moved
 
     def _on_shortlist(self, work_s: float) -> int:
         while True:

@@ -110,6 +110,9 @@ class Mirror:
         agents = self.snapshot.agents
         if agent is None or agent.record.state in GONE:
             self.overload.forget(agent_id)
+        known_as = agents.specs[agents.rows[agent_id]] if agent_id in agents.rows else None
+        if known_as is not None and (agent is None or agent.record.spec != known_as):
+            self.snapshot.departed.add(known_as, now_s)
         if agent is None:
             self.snapshot.remove_agent(agent_id)
             return

@@ -12,18 +12,21 @@ of the task's class where there are many agents."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import Final
 
 from coordinator.core.commands import Choice
 from coordinator.core.model import INDEX_BITS, Task, TaskProfile, TaskState
-from coordinator.scheduling.bulk import MANY, Places, blocks, place_brief, split
+from coordinator.scheduling.assignments import Witness
+from coordinator.scheduling.bulk import MANY, Places, Wanted, blocks, place_brief, split
 from coordinator.scheduling.claims import QUOTA, Claims
 from coordinator.scheduling.feasibility import blocked_by
 from coordinator.scheduling.graphs import AT_ONCE, Arrivals, Expected
 from coordinator.scheduling.lane import NOWHERE, Lane
 from coordinator.scheduling.ledger import demand_of
+from coordinator.scheduling.looks import look_at_class, look_at_lane
 from coordinator.scheduling.order import Place, Some, most_urgent, place_in_line
 from coordinator.scheduling.policies import policy_of
 from coordinator.scheduling.round import Round
@@ -42,9 +45,11 @@ LATER: Final = "place_later"
 """The reason of a task that keeps a place: a better one than is free now will be."""
 
 
-def plan_by_cost(snapshot: Snapshot, limits: PlanLimits, policy: Policy, now_s: float) -> Plan:
-    """Place what waits. The same snapshot at the same time gives the same plan."""
-    return _Planner(snapshot, limits, policy, now_s).run()
+def plan_by_cost(
+    snapshot: Snapshot, limits: PlanLimits, policy: Policy, now_s: float, witness: Witness | None = None
+) -> Plan:
+    """Place what waits. The same snapshot at the same time gives the same plan, with a witness or without."""
+    return _Planner(snapshot, limits, policy, now_s, witness or Witness()).run()
 
 
 class _Queue:
@@ -66,8 +71,11 @@ _Head = tuple[Place, "_Queue | Task"]
 class _Planner:
     """One round."""
 
-    def __init__(self, snapshot: Snapshot, limits: PlanLimits, policy: Policy, now_s: float) -> None:
+    def __init__(
+        self, snapshot: Snapshot, limits: PlanLimits, policy: Policy, now_s: float, witness: Witness
+    ) -> None:
         self._snapshot = snapshot
+        self._witness = witness
         self._limits = limits
         self._policy = policy
         self._now_ms = round(now_s * 1_000)
@@ -142,11 +150,28 @@ class _Planner:
     def _place_block(self, block: Sequence[Some], owner: Owner, places: Places) -> None:
         """Place classes that look for places together, all by the owner's policy."""
         parts = [split(self._snapshot, one) for one in block]
-        self._choices += places.place([longer for longer, _ in parts if longer is not None])
+        longer = [one for one, _ in parts if one is not None]
+        if longer:
+            self._choices += self._seen(longer[0], owner, places, partial(places.place, longer))
         for _, brief in parts:
             if brief is not None:
                 places.close()
-                self._choices += place_brief(self._round, self._lane(brief.profile, owner), brief)
+                place = partial(place_brief, self._round, self._lane(brief.profile, owner), brief)
+                self._choices += self._seen(brief, owner, None, place)
+
+    def _seen(
+        self, wanted: Wanted, owner: Owner, places: Places | None, place: Callable[[], list[Choice]]
+    ) -> list[Choice]:
+        """What is placed, the first of these tasks before the eyes of the witness."""
+        if not self._witness.left:
+            return place()
+        around = self._round
+        policy, shortlist = self._policy_of(owner), self._limits.shortlist
+        lane = Lane(wanted.profile, policy, around, self._prices, shortlist)
+        look = look_at_class(around, lane, wanted.tasks[0], wanted.work[0], places)
+        given = place()
+        self._witness.keep_first(look, given, self._snapshot, around.ledger)
+        return given
 
     def _place_others(self, urgent: list[Some]) -> list[Some]:
         """Place those that cannot go by class: that have data to wait for, or have to keep apart. A bounded
@@ -299,7 +324,8 @@ class _Planner:
         work_s = self._snapshot.work_s(queue.profile, task.key, task.expected_ms)
         arrivals = self._arrivals(task.key)
         brief = self._snapshot.is_brief(queue.profile, task.key, task.expected_ms)
-        if self._places_left > 0 and not brief:
+        anywhere = self._places_left > 0 and not brief
+        if anywhere:
             row = lane.cheapest(work_s, arrivals, self._previous(task))
         else:
             row = lane.cheapest_open(work_s, arrivals, self._previous(task), brief=brief)
@@ -312,6 +338,10 @@ class _Planner:
         self._claims.take(queue.members.owner, queue.profile, seconds)
         arrive_s = 0.0 if arrivals is AT_ONCE else arrivals.at(row)
         if self._can_give(row, brief, arrive_s):
+            if self._witness.left:
+                previous = self._previous(task)
+                look = look_at_lane(self._round, lane, task, work_s, arrivals, previous, anywhere, brief)
+                self._witness.keep(look, row, self._snapshot, self._round.ledger)
             agents = self._snapshot.agents
             end = self._round.give(row, lane.demand, seconds, arrive_s)
             self._choices.append(Choice(task.key, task.attempt, agents.ids[row], agents.epochs.item(row)))

@@ -8,7 +8,7 @@ from typing import Final
 
 from coordinator.errors import InvalidRequest
 from coordinator.scheduling.ledger import Ledger
-from coordinator.scheduling.objectives import LeastLoaded, Objective, RoundRobin
+from coordinator.scheduling.objectives import FirstFree, LeastLoaded, Objective, PowerOfTwo, RoundRobin
 from coordinator.scheduling.weights import BUILT_IN, Policy
 
 Simple = Callable[[Ledger, int], Objective]
@@ -18,7 +18,12 @@ Policies = Mapping[str, Policy | Simple]
 
 DEFAULT: Final = "balanced"
 
-SIMPLE: Final[Mapping[str, Simple]] = {"least-loaded": LeastLoaded, "round-robin": RoundRobin}
+SIMPLE: Final[Mapping[str, Simple]] = {
+    "least-loaded": LeastLoaded,
+    "round-robin": RoundRobin,
+    "power-of-two": PowerOfTwo,
+    "fifo": FirstFree,
+}
 
 ALL: Final[Policies] = {**BUILT_IN, **SIMPLE}
 

@@ -11,6 +11,7 @@ from coordinator.core.kinds import kind_of
 from coordinator.core.model import TaskFamily, TaskProfile
 from coordinator.scheduling.agents import AgentTable, FloatRow
 from coordinator.scheduling.estimates import Estimates
+from coordinator.scheduling.terms import Term, total
 from coordinator.scheduling.weights import Policy
 
 LEAST_SUCCESS: Final = 0.2
@@ -50,7 +51,8 @@ class Prices:
         """By row, of a second of work."""
         found = self._rows.get((policy.name, family))
         if found is None:
-            found = self._rows[policy.name, family] = self._price(policy, self.inverse_speed(family))
+            terms = self.terms(policy, self.inverse_speed(family))
+            found = self._rows[policy.name, family] = total(terms)
         return found
 
     def of_class(self, policy: Policy, profile: TaskProfile) -> tuple[FloatRow, FloatRow]:
@@ -63,7 +65,7 @@ class Prices:
         if own is None:
             return inverse, self.per_second(policy, profile.family)
         inverse = inverse * np.exp(-own[: len(inverse)])
-        return inverse, self._price(policy, inverse)
+        return inverse, total(self.terms(policy, inverse))
 
     def power(self) -> FloatRow:
         """By row, of a busy slot, over the mean of those that say theirs; those that do not count as mean."""
@@ -80,11 +82,12 @@ class Prices:
             self._tries = 1 / np.maximum(1 - self._estimates.failure_shares(), LEAST_SUCCESS)
         return self._tries
 
-    def _price(self, policy: Policy, inverse: FloatRow) -> FloatRow:
+    def terms(self, policy: Policy, inverse_speed: FloatRow) -> list[Term]:
+        """Of a second of work that takes so many seconds on each agent, what it costs beside waiting and
+        moving."""
         weights, agents = policy.weights, self._agents
-        price: FloatRow = weights.time * inverse * self.tries()
-        if weights.balance:
-            price = price + weights.balance * agents.load[: agents.size]
-        if weights.energy:
-            price = price + weights.energy * inverse * self.power()
-        return price
+        return [
+            Term("run", weights.time, inverse_speed * self.tries()),
+            Term("load", weights.balance, agents.load[: agents.size].copy()),
+            Term("energy", weights.energy, inverse_speed * self.power()),
+        ]

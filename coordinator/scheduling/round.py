@@ -69,6 +69,26 @@ class Round:
             base[row] += weights.time * spare.worth_s
         return base
 
+    def set_free(self, row: int, seconds: float) -> None:
+        """The agent does not hold so many seconds of work that it is taken to hold."""
+        ledger = self.ledger
+        ledger.held_s[row] -= seconds
+        self.base[row] -= self._weights.balance * seconds / ledger.slots.item(row)
+
+    def displaced(self) -> FloatRow | None:
+        """By row, what it costs that a second attempt would have to go; None where none would."""
+        if not self._spares:
+            return None
+        costs: FloatRow = np.zeros(len(self.wait))
+        weights, ledger = self._weights, self.ledger
+        for row in self._spares:
+            if ledger.accepting.item(row):
+                held_s = ledger.held_s.item(row) / ledger.slots.item(row)
+                costs[row] = (
+                    self.base.item(row) - weights.time * self.wait.item(row) - weights.balance * held_s
+                )
+        return costs
+
     def give(self, row: int, demand: Demand, seconds: float, arrive_s: float) -> float:
         """The agent gets the task now; returns in how many seconds it should have ended."""
         self._withdraw(row)

@@ -10,6 +10,7 @@ import numpy as np
 
 from coordinator.core.commands import Choice, Command, Move, Preempt, Recall
 from coordinator.core.model import TaskState
+from coordinator.scheduling.assignments import Witness
 from coordinator.scheduling.graphs import Graph
 from coordinator.scheduling.planner import plan_by_cost
 from coordinator.scheduling.policies import Simple
@@ -37,24 +38,25 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 class Scheduler:
-    """Decides over one snapshot by one policy."""
+    """Decides over one snapshot by one policy, within `limits`, which may change between two decisions."""
 
     def __init__(self, snapshot: Snapshot, policy: Policy | Simple, limits: PlanLimits) -> None:
         self.snapshot = snapshot
+        self.limits = limits
         self._policy = policy
-        self._limits = limits
         self._preempting = Preempting(snapshot)
         self._ranking: tuple[Graph, Iterator[None]] | None = None
 
-    def decide(self, now_s: float) -> Decision:
-        """What to do now. The snapshot does not show it until it is noted there."""
+    def decide(self, now_s: float, witness: Witness | None = None) -> Decision:
+        """What to do now. The snapshot does not show it until it is noted there. The witness changes
+        nothing."""
         snapshot = self.snapshot
         snapshot.estimates.renew()
         snapshot.follow_late(now_s)
         if isinstance(self._policy, Policy):
             snapshot.running.renew()
             self._renew_ranks()
-        made = self._plan(now_s)
+        made = self._plan(now_s, witness)
         withdrawn = list(made.withdrawn)
         choices = list(made.choices)
         for rival in [] if choices else self._rivals(now_s):
@@ -71,15 +73,15 @@ class Scheduler:
             before += [Preempt(one.attempts, reason) for one, reason in named(snapshot, evictions)]
         return Decision(before, choices, made)
 
-    def _plan(self, now_s: float) -> Plan:
+    def _plan(self, now_s: float, witness: Witness | None) -> Plan:
         if isinstance(self._policy, Policy):
-            return plan_by_cost(self.snapshot, self._limits, self._policy, now_s)
-        return plan(self.snapshot, self._limits, self._policy, now_s)
+            return plan_by_cost(self.snapshot, self.limits, self._policy, now_s, witness)
+        return plan(self.snapshot, self.limits, self._policy, now_s, witness)
 
     def _moves(self, now_s: float) -> list[Move]:
         if not isinstance(self._policy, Policy):
             return []
-        return find_moves(self.snapshot, self._policy, self._limits.shortlist, now_s)
+        return find_moves(self.snapshot, self._policy, self.limits.shortlist, now_s)
 
     def _rivals(self, now_s: float) -> list[Rival]:
         if not isinstance(self._policy, Policy) or self._policy.rivals < 2:

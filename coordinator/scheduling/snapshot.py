@@ -15,6 +15,7 @@ from coordinator.core.model import INDEX_BITS, INDEX_MASK, Dag, Task, TaskProfil
 from coordinator.families.registry import Families
 from coordinator.scheduling.affinity import MODEL_LOAD_S, Affinity
 from coordinator.scheduling.agents import AgentTable
+from coordinator.scheduling.departed import Departed
 from coordinator.scheduling.estimates import Estimates
 from coordinator.scheduling.expectation import Expectation
 from coordinator.scheduling.feasibility import FeasibilityCache
@@ -67,6 +68,7 @@ class Snapshot:
         self.shares = Shares(self.agents)
         self.policies = ALL
         """Those that DAGs and namespaces may name."""
+        self.departed = Departed()
         self.turn = 0
         self._brief: deque[_Brief] = deque()
         """Those that are not followed in time, in the order in which they were given."""

@@ -22,18 +22,22 @@ from numpy.typing import NDArray
 
 from coordinator.core.commands import Choice
 from coordinator.scheduling.agents import BoolRow
+from coordinator.scheduling.assignments import How, Look, Witness
 from coordinator.scheduling.claims import QUOTA, Claims
 from coordinator.scheduling.feasibility import blocked_by, fitting, needs_of
 from coordinator.scheduling.graphs import Expected
 from coordinator.scheduling.ledger import Ledger, demand_of
-from coordinator.scheduling.objectives import PREVIOUS_PENALTY, LeastLoaded, Objective
+from coordinator.scheduling.objectives import PREVIOUS_PENALTY, LeastLoaded, Objective, drawn
 from coordinator.scheduling.policies import Simple
 from coordinator.scheduling.snapshot import Snapshot
+from coordinator.scheduling.terms import total
 from coordinator.scheduling.waiting import TaskClass, WaitingTask
 
 NOWHERE: Final = -1
 _LEAST_SHORTLIST: Final = 8
 _NOBODY: Final = (float("inf"), 0, 0)
+_ALL: Final = How("the cheapest of all that have room", "it has no slot free")
+_DRAWN: Final = How("the cheaper of two that were drawn", "it was not drawn")
 _MANY_BOOKINGS: Final = 24
 """By other classes: from here on a new shortlist is cheaper than looking at its agents one by one."""
 
@@ -67,14 +71,22 @@ class Plan(msgspec.Struct, frozen=True):
         return len(self.choices)
 
 
-def plan(snapshot: Snapshot, limits: PlanLimits, policy: Simple = LeastLoaded, now_s: float = 0.0) -> Plan:
-    """Place what waits by a simple policy. The same snapshot at the same time gives the same plan."""
+def plan(
+    snapshot: Snapshot,
+    limits: PlanLimits,
+    policy: Simple = LeastLoaded,
+    now_s: float = 0.0,
+    witness: Witness | None = None,
+) -> Plan:
+    """Place what waits by a simple policy. The same snapshot at the same time gives the same plan, with a
+    witness or without."""
     ledger = Ledger(snapshot.agents, snapshot.look_ahead)
     objective = policy(ledger, snapshot.turn)
     classes = snapshot.waiting.classes.values()
-    claims = Claims(snapshot, now_s, classes)
+    claims, witness = Claims(snapshot, now_s, classes), witness or Witness()
     queues = [
-        _ClassQueue(members, snapshot, ledger, objective, limits.shortlist, claims) for members in classes
+        _ClassQueue(members, snapshot, ledger, objective, limits.shortlist, claims, witness)
+        for members in classes
     ]
     heads = [(queue.head_rank(), at) for at, queue in enumerate(queues)]
     heapify(heads)
@@ -112,6 +124,7 @@ class _ClassQueue:
         objective: Objective,
         shortlist: int,
         claims: Claims,
+        witness: Witness,
     ) -> None:
         self._members = members
         self._next = 0
@@ -119,6 +132,7 @@ class _ClassQueue:
         self._ledger = ledger
         self._claims = claims
         self._objective = objective
+        self._witness = witness
         self._demand = demand_of(members.profile)
         self._fitting = fitting(members.profile, snapshot.agents)
         self._feasible = snapshot.feasible.rows(needs_of(members.profile), snapshot.agents)
@@ -165,13 +179,46 @@ class _ClassQueue:
 
     def _place(self, task: WaitingTask, task_s: float) -> int:
         """Book the task on the agent of lowest cost; returns its row, or NOWHERE."""
-        if not ((self._settle(task_s) and self._heap[0] <= self._left_out) or self._refill(task_s)):
+        if self._objective.draws:
+            row = self._cheapest_drawn(task, task_s)
+            if row == NOWHERE:
+                return NOWHERE
+        elif (self._settle(task_s) and self._heap[0] <= self._left_out) or self._refill(task_s):
+            row = self._heap[0][1]
+            if task.previous and self._snapshot.agents.rows.get(task.previous) == row:
+                row = self._other_than_top(task_s)
+        else:
             return NOWHERE
-        row = self._heap[0][1]
-        if task.previous and self._snapshot.agents.rows.get(task.previous) == row:
-            row = self._other_than_top(task_s)
+        if self._witness.left:
+            self._witness.keep(self._look(task, task_s), row, self._snapshot, self._ledger)
         self._ledger.book(row, self._demand, task_s)
         return row
+
+    def _cheapest_drawn(self, task: WaitingTask, task_s: float) -> int:
+        rows = self._drawn(task, task_s)
+        return min(rows, key=lambda row: self._objective.cost(self._members.profile, row), default=NOWHERE)
+
+    def _drawn(self, task: WaitingTask, task_s: float) -> list[int]:
+        rows = self._with_room(task_s)
+        return [rows.item(at) for at in drawn(task.key, task.attempt, len(rows), self._objective.draws)]
+
+    def _look(self, task: WaitingTask, task_s: float) -> Look:
+        profile, within = self._members.profile, np.zeros_like(self._feasible)
+        draws = self._objective.draws
+        within[self._drawn(task, task_s) if draws else self._with_room(task_s)] = True
+        terms = self._objective.terms(profile, np.arange(len(within)))
+        return Look(
+            profile,
+            task.key,
+            task.attempt,
+            task.expected_ms,
+            terms,
+            np.where(self._feasible, total(terms), np.inf),
+            within,
+            int(np.count_nonzero(self._feasible)),
+            _DRAWN if draws else _ALL,
+            task_s,
+        )
 
     def _other_than_top(self, task_s: float) -> int:
         """The row that comes after that of the failed attempt, unless it costs so much more that going back
@@ -205,11 +252,9 @@ class _ClassQueue:
     def _refill(self, task_s: float) -> bool:
         """Make the shortlist anew, of agents with a free slot or else with room in their queue; False if
         there are none."""
-        rows = self._fit(self._feasible & self._ledger.slot_free)
-        self._queueing = not len(rows)
-        if self._queueing:
-            rows = self._fit(self._feasible & self._ledger.queue_free(task_s))
-        costs = self._objective.costs(self._members.profile, rows)
+        rows = self._with_room(task_s)
+        self._queueing = not self._ledger.slot_free[rows].any()
+        costs = total(self._objective.terms(self._members.profile, rows))
         length = max(2, min(self._longest, _LEAST_SHORTLIST + 2 * self.left))
         self._left_out = _NOBODY
         if len(rows) > length:
@@ -222,6 +267,11 @@ class _ClassQueue:
         seen = self._ledger.booked[rows]
         self._heap = sorted(zip(costs.tolist(), rows.tolist(), seen.tolist(), strict=True))
         return bool(self._heap)
+
+    def _with_room(self, task_s: float) -> NDArray[np.intp]:
+        """Agents with a free slot or else with room in their queue."""
+        rows = self._fit(self._feasible & self._ledger.slot_free)
+        return rows if len(rows) else self._fit(self._feasible & self._ledger.queue_free(task_s))
 
     def _fit(self, rows: BoolRow) -> NDArray[np.intp]:
         for predicate in self._fitting:

@@ -4,6 +4,7 @@ E8, E10, G1 and the bounds of principle 6."""
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -131,6 +132,9 @@ async def test_a_method_that_does_not_exist_is_refused(leader: Wire) -> None:
         ({"agent_id": "x", "instance_id": "", "slots": 1}, INVALID, "instance_id"),
         ({"agent_id": "x", "slots": 0}, EXHAUSTED, "limits.max_slots"),
         ({"agent_id": "x", "slots": 20_000}, EXHAUSTED, "limits.max_slots"),
+        ({"agent_id": "x", "slots": 1, "speed": math.nan}, EXHAUSTED, "its speed is nan"),
+        ({"agent_id": "x", "slots": 1, "speed": math.inf}, EXHAUSTED, "its speed is inf"),
+        ({"agent_id": "x", "slots": 1, "busy_watts": -math.inf}, EXHAUSTED, "takes -inf W"),
     ],
 )
 async def test_a_bad_hello_is_refused(

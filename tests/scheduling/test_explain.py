@@ -3,16 +3,28 @@ agrees with the plan (E10)."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from coordinator.core.model import AgentLoad, FamilyNeeds, Requirements, Resources, TaskProfile
-from coordinator.scheduling.explain import Refusal, explain
+from coordinator.core import commands as c
+from coordinator.core.model import (
+    AgentLoad,
+    AgentSpec,
+    FamilyNeeds,
+    Requirements,
+    Resources,
+    TaskProfile,
+)
+from coordinator.scheduling.departed import DEPARTED_KEPT, Departed
+from coordinator.scheduling.explain import GROUPS_SHOWN, NEAR_MISSES, GroupView, NearMiss, Refusal, explain
+from coordinator.scheduling.feasibility import needs_of
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.solver import PlanLimits, plan
 from coordinator.scheduling.waiting import WaitingTask
+from tests.scheduling.clusters import Cluster
 
 Crew = Callable[..., Snapshot]
 
@@ -182,3 +194,97 @@ def test_nobody_is_there(crew: Crew) -> None:
     found = explain(TaskProfile("t"), crew())
     assert (found.agents, found.impossible, found.refusals) == (0, True, [])
     assert found.summary == "no agent is known"
+
+
+# --- near misses, groups, what would help, since when -------------------------------------------------------
+
+
+def test_near_misses_are_those_who_lack_one_thing(crew: Crew) -> None:
+    requirements = Requirements(capabilities=(("weld", 4),), labels=(("zone", "a"),))
+    here = {"labels": (("zone", "a"),)}
+    snapshot = crew(
+        neither={"capabilities": (("weld", 9),), "task_types": ("u",)},
+        unskilled=here | {"capabilities": (("weld", 1),)},
+        elsewhere={"capabilities": (("weld", 4),)},
+    )
+    found = explain(TaskProfile("t", requirements=requirements), snapshot)
+    assert found.near_misses == [
+        NearMiss("unskilled", "capability", "needs weld >= 4, best has 1"),
+        NearMiss("elsewhere", "label", "needs the label zone=a"),
+    ]
+    assert found.unblocked_by == [
+        "1 x capability: needs weld >= 4, best has 1",
+        "1 x label: needs the label zone=a",
+    ]
+    assert found.impossible
+
+
+def test_what_would_let_it_go_is_told_with_the_time_that_it_takes(crew: Crew) -> None:
+    snapshot = crew(a={"credit": 1}, b={"credit": 1}, other={"task_types": ("u",)})
+    for key, agent in enumerate(("a", "b"), start=1):
+        snapshot.hold(agent, key, 1, TaskProfile("t"), 10_000 * key, 100.0)
+        snapshot.begin(key, 1, 100.0)
+    found = explain(TaskProfile("t"), snapshot, 60_000, now_s=102.0)
+    assert [miss.agent for miss in found.near_misses] == ["a", "b", "other"]
+    assert found.unblocked_by[0].startswith("2 x capacity: all are busy: a holds 1 attempts")
+    assert re.search(r"; a should have a slot free in [89]\.\d s$", found.unblocked_by[0])
+    assert found.unblocked_by[1] == "1 x type: no handler for the type 't'"
+    free = explain(TaskProfile("u"), snapshot)
+    assert (free.feasible, free.unblocked_by) == (1, [])
+
+
+def test_agents_are_counted_by_group_and_reason(crew: Crew) -> None:
+    weld = {"capabilities": (("weld", 4),)}
+    snapshot = crew(
+        a=weld | {"groups": ("hall", "night")},
+        b={"groups": ("hall",)},
+        c={"groups": ("hall",), "task_types": ("u",)},
+        d=weld | {"zone": "north"},
+        e={},
+    )
+    agents = snapshot.agents
+    agents.put(agents.specs[agents.rows["d"]], 1, "draining")  # type: ignore[arg-type]
+    assert explain(TaskProfile("t", requirements=NEEDS_WELD), snapshot).groups == [
+        GroupView("hall", 3, 1, 1, {"type": 1, "capability": 2}),
+        GroupView("", 1, 0, 0, {"capability": 1}),
+        GroupView("night", 1, 1, 1, {}),
+        GroupView("north", 1, 1, 0, {"accepting": 1}),
+    ]
+
+
+def test_what_is_shown_is_bounded(crew: Crew) -> None:
+    many = crew(**{f"a{at}": {"groups": (f"g{at}",)} for at in range(50)})
+    found = explain(TaskProfile("t", requirements=NEEDS_WELD), many)
+    assert (len(found.near_misses), len(found.groups)) == (NEAR_MISSES, GROUPS_SHOWN)
+
+
+def test_since_when_nobody_could_take_it() -> None:
+    cluster = Cluster()
+    profile = TaskProfile("t", requirements=NEEDS_WELD)
+
+    def lost_s() -> float:
+        return explain(profile, cluster.snapshot).lost_s
+
+    assert lost_s() == 0, "there never was anybody"
+    cluster.join("a", capabilities=(("weld", 5),))
+    cluster.join("b", capabilities=(("weld", 4),))
+    assert lost_s() == 0, "they can"
+    cluster.now_ms += 5_000
+    cluster.join("a", capabilities=(("paint", 5),))
+    assert lost_s() == 0, "b can"
+    cluster.now_ms += 2_000
+    gone_s = cluster.now_s
+    cluster.apply(c.CloseSession("b", cluster.epoch("b"), True))
+    cluster.apply(c.ForgetAgents([("b", cluster.epoch("b"))]))
+    cluster.now_ms += 9_000
+    cluster.join("c")
+    assert lost_s() == pytest.approx(gone_s)
+    assert explain(TaskProfile("t", requirements=needing(tool="saw")), cluster.snapshot).lost_s == 0
+
+
+def test_those_who_left_are_remembered_up_to_a_bound() -> None:
+    departed = Departed()
+    for at in range(DEPARTED_KEPT + 1):
+        departed.add(AgentSpec(f"a{at}", "i", 1, 1, task_types=("t" if at == 0 else "u",)), 10.0 + at)
+    assert departed.latest(needs_of(TaskProfile("t"))) == 0
+    assert departed.latest(needs_of(TaskProfile("u"))) == 10.0 + DEPARTED_KEPT
