@@ -8,7 +8,7 @@ from typing import Final
 
 from coordinator.core.model import TaskProfile
 from coordinator.core.namespaces import NO_QUOTAS
-from coordinator.scheduling.shares import Holding, Shares, slots_of
+from coordinator.scheduling.shares import Holding, Shares
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.waiting import NOBODY_ELSE, Owner, TaskClass
 
@@ -36,11 +36,11 @@ class Claim:
             self._account.settings.quotas.broken_by(holding.usage, profile.requirements.resources)
         )
 
-    def take(self, profile: TaskProfile, seconds: float) -> None:
+    def take(self, profile: TaskProfile) -> None:
         """The round has given or kept a place for such a task."""
         if self._holding is None:
             self._holding = self._account.holding.copy()
-        self._holding.take(profile.requirements.resources, slots_of(seconds))
+        self._holding.take(profile.requirements.resources, 1.0)
         self.share = self._shares.share(self._account, self._holding)
 
 
@@ -73,7 +73,7 @@ class Claims:
         """Whether one more such attempt would break a quota."""
         return self.counted and self.of(owner).refused(profile)
 
-    def take(self, owner: Owner, profile: TaskProfile, seconds: float) -> None:
+    def take(self, owner: Owner, profile: TaskProfile) -> None:
         """The round has given or kept a place for such a task."""
         if self.counted:
-            self.of(owner).take(profile, seconds)
+            self.of(owner).take(profile)

@@ -41,6 +41,9 @@ _PLACES_KEPT: Final = 32
 _PLACES_PER_AGENT: Final = 2
 """Places kept beyond so many change nothing about who goes next."""
 
+_ONE_BY_ONE: Final = 500
+"""Choices of a round that are made one by one where shares or quotas count: more would take too long."""
+
 LATER: Final = "place_later"
 """The reason of a task that keeps a place: a better one than is free now will be."""
 
@@ -94,7 +97,10 @@ class _Planner:
 
     def run(self) -> Plan:
         if not self._place_many() and self._has_room():
-            self._place_each(self._heads(), self._limits.max_choices)
+            # Where it matters whose they are, brief tasks too go one by one: by class, whoever comes first
+            # would get all that queues have room for.
+            at_once = _ONE_BY_ONE if self._claims.counted else self._limits.max_choices
+            self._place_each(self._heads(), min(at_once, self._limits.max_choices))
         return self._plan()
 
     def _place_each(self, heads: list[_Head], most: int) -> None:
@@ -126,7 +132,7 @@ class _Planner:
             return False
         most = min(around.ledger.free_slots(), self._limits.max_choices)
         classes = list(snapshot.waiting.classes.values())
-        if any(self._is_brief(one) for one in classes):
+        if not self._claims.counted and any(self._is_brief(one) for one in classes):
             most = self._limits.max_choices
         if min(most, len(snapshot.waiting)) < MANY:
             return False
@@ -210,7 +216,7 @@ class _Planner:
         if not self._claims.counted:
             return most_urgent(classes, most, self._now_ms)
         claims = Claims(self._snapshot, self._round.now_s, classes)
-        return in_turns(self._snapshot, classes, most, self._now_ms, claims)
+        return in_turns(classes, most, self._now_ms, claims)
 
     def _owner_of(self, first: _Queue | Task) -> Owner:
         if isinstance(first, Task):
@@ -335,7 +341,7 @@ class _Planner:
             return False
         queue.at += 1
         seconds = work_s * lane.inverse_speed.item(row)
-        self._claims.take(queue.members.owner, queue.profile, seconds)
+        self._claims.take(queue.members.owner, queue.profile)
         arrive_s = 0.0 if arrivals is AT_ONCE else arrivals.at(row)
         if self._can_give(row, brief, arrive_s):
             if self._witness.left:
@@ -382,7 +388,7 @@ class _Planner:
         row = lane.cheapest(work_s, arrivals, NOWHERE)
         if row != NOWHERE:
             seconds = work_s * lane.inverse_speed.item(row)
-            self._claims.take(owner, task.profile, seconds)
+            self._claims.take(owner, task.profile)
             self._keep(task.key, row, seconds, arrivals.at(row), heads)
 
     def _arrivals(self, key: int) -> Arrivals:

@@ -120,7 +120,7 @@ def room_for(snapshot: Snapshot, urgent: list[tuple[TaskClass, WaitingTask]], no
             continue
         victims = look.cheapest(members.profile, max(now_s - task.ready_ms / 1_000, 0.0), left)
         if victims:
-            claims.take(members.owner, members.profile, 1.0)
+            claims.take(members.owner, members.profile)
             found.append(Eviction(task.key, [(one.key, one.number) for one in victims]))
             left -= len(victims)
     return found

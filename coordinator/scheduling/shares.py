@@ -29,7 +29,7 @@ PAST_COUNTS: Final = 16.0
 into at once they can in time."""
 
 SLOT_S: Final = 0.02
-"""An attempt that is expected to last less counts for that part of a slot: such ones queue."""
+"""An attempt in the queue of its agent that is expected to last less counts for that part of a slot only."""
 
 ACCOUNTS_KEPT: Final = 2_000
 """Beyond, accounts of namespaces that hold nothing and have no settings are forgotten."""
@@ -93,11 +93,14 @@ class Shares:
         """What an operator has set, None if nothing is any more."""
         self.account(name).settings = settings or NamespaceRecord(name)
 
-    def hold(self, namespace: str, key: int, attempt: int, profile: TaskProfile, seconds: float) -> None:
-        """An agent has been given this attempt, expected to last so long."""
+    def hold(
+        self, namespace: str, key: int, attempt: int, profile: TaskProfile, queued_s: float | None = None
+    ) -> None:
+        """An agent has been given this attempt: for a slot of its own or, if it is expected to last for
+        `queued_s`, into its queue."""
         account = self.account(namespace)
         self._settle(account)
-        held = _Held(account, profile.requirements.resources, slots_of(seconds))
+        held = _Held(account, profile.requirements.resources, 1.0 if queued_s is None else slots_of(queued_s))
         account.holding.take(held.resources, held.slots)
         self._held[key, attempt] = held
 
@@ -130,7 +133,7 @@ class Shares:
     def holds(self, namespace: str) -> float:
         """The largest part of anything that a namespace holds, 0 to 1."""
         account = self._accounts.get(namespace)
-        return 0.0 if account is None else self.dominant(account.holding)
+        return 0.0 if account is None else min(self.dominant(account.holding), 1.0)
 
     def beyond(self, namespace: str, profile: TaskProfile) -> str:
         """The quota that one more attempt of this profile would break, in words; "" if none."""
@@ -149,11 +152,11 @@ class Shares:
         return f"{holds}, and the task needs {getattr(profile.requirements.resources, quota):,}"
 
     def dominant(self, holding: Holding) -> float:
-        """The largest part of anything that this is, 0 to 1."""
+        """The largest part of anything that this is. Queues may make it more than 1."""
         usage = holding.usage
         amounts = (holding.slots, usage.milli_cores, usage.memory_bytes, usage.gpu_memory_bytes)
         parts = (amount / whole for amount, whole in zip(amounts, self._totals(), strict=True) if whole)
-        return min(max(parts, default=0.0), 1.0)
+        return max(parts, default=0.0)
 
     def _settle(self, account: Account) -> None:
         elapsed_s = self._now_s - account.settled_s
@@ -182,5 +185,5 @@ class Shares:
 
 
 def slots_of(seconds: float) -> float:
-    """What an attempt that is expected to last so long counts for."""
+    """What an attempt counts for that waits in its agent's queue, and is expected to last so long."""
     return min(max(seconds, _TINY) / SLOT_S, 1.0)

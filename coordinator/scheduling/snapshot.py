@@ -106,7 +106,8 @@ class Snapshot:
         agents.hold(agent_id, key, attempt, profile, seconds)
         graph = self.graphs.of(key)
         if graph is not None:
-            self.shares.hold(graph.owner.namespace, key, attempt, profile, seconds)
+            queued_s = seconds if agents.held.item(row) > agents.slots.item(row) else None
+            self.shares.hold(graph.owner.namespace, key, attempt, profile, queued_s)
         if self.is_brief(profile, key, expected_ms) and not self._leads_on(key):
             # It will have ended before anything could be made of how long it takes.
             self._brief.append(_Brief(now_s, row, key, attempt))

@@ -172,7 +172,7 @@ class _ClassQueue:
                 blocked = blocked_by(self._members.profile, task_s, self._ledger, self._feasible)
                 break
             choices.append(Choice(task.key, task.attempt, agents.agent_id(row), agents.epochs.item(row)))
-            self._claims.take(self._members.owner, self._members.profile, task_s)
+            self._claims.take(self._members.owner, self._members.profile)
             self._next += 1
         self._bookings = self._ledger.bookings
         return blocked

@@ -8,13 +8,10 @@ from heapq import heapify, heappop, heapreplace
 
 from coordinator.scheduling.claims import Claims
 from coordinator.scheduling.order import Place, Some, place_in_line
-from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.waiting import TaskClass
 
 
-def in_turns(
-    snapshot: Snapshot, classes: Sequence[TaskClass], most: int, now_ms: int, claims: Claims
-) -> list[Some]:
+def in_turns(classes: Sequence[TaskClass], most: int, now_ms: int, claims: Claims) -> list[Some]:
     """The first `most` tasks in line, by class, if each namespace holds what goes before as it goes. Those
     that would break a quota are not among them."""
     heads: list[tuple[Place, int, int]] = [
@@ -33,8 +30,7 @@ def in_turns(
         elif share > place[1]:
             heapreplace(heads, ((place[0], share, *place[2:]), at, next_one))
         else:
-            task = tasks[next_one]
-            claims.take(owner, profile, snapshot.work_s(profile, task.key, task.expected_ms))
+            claims.take(owner, profile)
             most -= 1
             counts[at] = end = next_one + 1
             if end < len(tasks):

@@ -12,13 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator.core import commands as c
-from coordinator.core.model import Requirements, Resources, TaskProfile
+from coordinator.core.kinds import Kind
+from coordinator.core.model import Requirements, Resources, TaskFamily, TaskProfile
 from coordinator.core.namespaces import NamespaceRecord, Quotas
 from coordinator.scheduling.claims import QUOTA
 from coordinator.scheduling.explain import explain
 from coordinator.scheduling.policies import policy
 from coordinator.scheduling.scheduler import Decision, Scheduler
-from coordinator.scheduling.shares import HALF_LIFE_S, PAST_COUNTS, Shares
+from coordinator.scheduling.shares import HALF_LIFE_S, PAST_COUNTS, SLOT_S, Shares
 from coordinator.scheduling.solver import PlanLimits
 from tests.scheduling.clusters import START_MS, Cluster
 
@@ -133,6 +134,22 @@ def test_what_counts_is_the_dominant_share(name: str) -> None:
     cluster.decide()
     usage = cluster.state.namespaces.usage
     assert (usage["memory"].attempts, usage["cores"].attempts) == (3, 2)
+
+
+@pytest.mark.parametrize("tiny", ["one", "other"])
+def test_brief_tasks_have_no_other_turn_than_long_ones(tiny: str) -> None:
+    """Many wait, and few slots are free: neither kind of task gets them all."""
+    cluster = Busy("balanced")
+    cluster.join("a", 8, credit=8)
+    cluster.apply(c.SetNamespace("", "one", 3.0))
+    for at in range(100):
+        cluster.snapshot.estimates.observe(Kind("t", "", TaskFamily.UNSPECIFIED, True), at, "a", 0.9, 900)
+    for namespace in ("one", "other"):
+        cluster.submit_many(namespace, 100, 10 if namespace == tiny else 60_000)
+    assert cluster.snapshot.is_brief(TaskProfile("t"), 0, 10)
+    cluster.decide()
+    usage = cluster.state.namespaces.usage
+    assert (usage["one"].attempts, usage["other"].attempts) == (6, 2)
 
 
 def test_who_comes_late_catches_up_for_a_while_and_not_for_ever() -> None:
@@ -262,11 +279,23 @@ def test_accounts_are_those_that_a_new_leader_would_make() -> None:
         assert cluster.snapshot.shares.holds(name) == 0.0
 
 
+def test_what_queues_counts_for_as_long_as_it_lasts() -> None:
+    """Who has slots has them, whatever is expected; a queue of tiny tasks is no cluster."""
+    cluster = Cluster()
+    cluster.join("a", 4)
+    shares = cluster.snapshot.shares
+    for key in range(2):
+        shares.hold("slots", key, 1, TaskProfile("t"))
+    for key in range(100, 200):
+        shares.hold("queue", key, 1, TaskProfile("t"), SLOT_S / 50)
+    assert (shares.holds("slots"), shares.holds("queue")) == pytest.approx((0.5, 0.5))
+
+
 def test_idle_namespaces_are_forgotten_where_there_are_very_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("coordinator.scheduling.shares.ACCOUNTS_KEPT", 10)
     shares = Shares(Cluster().snapshot.agents)
     shares.set("kept", NamespaceRecord("kept", 2.0))
-    shares.hold("held", 1, 1, TaskProfile("t"), 1.0)
+    shares.hold("held", 1, 1, TaskProfile("t"))
     for at in range(100):
         shares.account(f"n{at}")
     assert len(shares._accounts) <= 10
@@ -278,7 +307,7 @@ def test_a_clock_that_goes_back_changes_no_share() -> None:
     cluster = Cluster()
     cluster.join("a")
     shares = cluster.snapshot.shares
-    shares.hold("shop", 1, 1, TaskProfile("t"), 1.0)
+    shares.hold("shop", 1, 1, TaskProfile("t"))
     shares.advance(cluster.now_s + HALF_LIFE_S)
     account = shares.account("shop")
     later = shares.share(account, account.holding)
