@@ -175,15 +175,17 @@ class KvEvent(msgspec.Struct, gc=False, array_like=True):
 class Effects(msgspec.Struct):
     """What the leader has to do in the world; followers ignore it, a new leader rebuilds it from the state.
 
-    `ready`: tasks to place. `dispatch`: (agent, key, attempt) to push. `halt`: (agent, key, attempt, reason)
-    to stop. `wake_at`: (time, key) of the next attempt. `expire_at`: (time, key, attempt) of a running
-    attempt's timeout. `sweep`: numbers of DAGs with a sweep unfinished. `acked`: (agent, key, attempt) of
-    ends that are recorded or stale. `sessions`: agents whose session, state or capacity changed. `gone`:
-    numbers of DAGs that left memory. `ended`: (key, attempt, agent, duration in us) of attempts that
-    completed, `failed`: (key, agent) of those that failed by their agent's fault, for estimates.
-    `namespaces`: those whose settings changed."""
+    `ready`: tasks to place, `added`: tasks that a running one has added and that wait for others.
+    `dispatch`: (agent, key, attempt) to push. `halt`: (agent, key, attempt, reason) to stop. `wake_at`:
+    (time, key) of the next attempt. `expire_at`: (time, key, attempt) of a running attempt's timeout.
+    `sweep`: numbers of DAGs with a sweep unfinished. `acked`: (agent, key, attempt) of ends that are
+    recorded or stale. `sessions`: agents whose session, state or capacity changed. `gone`: numbers of DAGs
+    that left memory. `ended`: (key, attempt, agent, duration in us) of attempts that completed, `failed`:
+    (key, agent) of those that failed by their agent's fault, for estimates. `namespaces`: those whose
+    settings changed."""
 
     ready: list[int] = []
+    added: list[int] = []
     dispatch: list[tuple[str, int, int]] = []
     halt: list[tuple[str, int, int, str]] = []
     wake_at: list[tuple[int, int]] = []

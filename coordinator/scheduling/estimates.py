@@ -61,7 +61,9 @@ class _Ends:
     __slots__ = (
         "aptitude",
         "aptitude_at",
+        "ended",
         "family",
+        "fresh",
         "log_mean",
         "mean_here",
         "noise",
@@ -75,6 +77,10 @@ class _Ends:
     def __init__(self, family: TaskFamily, rows: int, prior: tuple[float, float, float]) -> None:
         self.family = family
         self.sums: FloatRow = np.zeros((3, rows))
+        self.ended = 0.0
+        """How many there are in all, as far as they still count."""
+        self.fresh: list[tuple[int, float]] = []
+        """Those that are not in the sums yet: row and logarithm."""
         self.prior = prior
         """Ends of unknown agents: their weight, mean and variance."""
         self.log_mean = self.mean_here = prior[1]
@@ -94,7 +100,24 @@ class _Ends:
     @property
     def known(self) -> float:
         """Ends that count."""
-        return self.prior[0] + float(self.sums[0].sum())
+        return self.prior[0] + self.ended
+
+    def observe(self, row: int, value: float) -> None:
+        """One more end."""
+        self.fresh.append((row, value))
+        self.ended += 1
+
+    def take_in(self) -> None:
+        """Bring the sums up to date."""
+        if self.fresh:
+            rows = np.array([row for row, _ in self.fresh], np.intp)
+            values = np.array([value for _, value in self.fresh])
+            self.fresh.clear()
+            for sums, added in zip(self.sums, (1.0, values, values * values), strict=True):
+                np.add.at(sums, rows, added)
+            beyond = np.flatnonzero(self.sums[0] > WINDOW_ENDS)
+            self.sums[:, beyond] *= WINDOW_ENDS / self.sums[0, beyond]
+        self.ended = float(self.sums[0].sum())
 
     def believed(self) -> Belief:
         """Of the mean of their logarithms."""
@@ -111,6 +134,7 @@ class _Ends:
         squared = squares + 2 * total * factor + count * factor * factor
         self.absorb(count, total + count * factor, squared)
         self.sums[:, row] = 0
+        self.ended -= count
 
     def absorb(self, count: float, total: float, squares: float) -> None:
         """Ends of agents that are not here."""
@@ -138,7 +162,7 @@ class Estimates:
         self._told: dict[TaskFamily, FloatRow] = {}
         """By family and row, how much ends say of the agent's speed, as the inverse of a variance."""
         self._blame = Blame()
-        self._expected: dict[tuple[int, Kind], Expectation] = {}
+        self._expected: dict[int, dict[Kind, Expectation]] = {}
         self._speeds: dict[TaskFamily, tuple[tuple[int, int], FloatRow]] = {}
         self._mean_inverse = ((-1, -1), 1.0)
         self.version = 0
@@ -160,9 +184,7 @@ class Estimates:
         before = ends.believed() if ends.known else None
         if ends.settled and ends.known >= PRIOR_ENDS:
             value = min(max(value, ends.log_mean - factor - _FARTHEST), ends.log_mean - factor + _FARTHEST)
-        if ends.sums[0, row] >= WINDOW_ENDS:
-            ends.sums[:, row] *= 1 - 1 / WINDOW_ENDS
-        ends.sums[:, row] += (1.0, value, value * value)
+        ends.observe(row, value)
         self._offsets.observe(dag, kind, value + factor, ends.noise, before)
         self._changed_kinds[kind] = None
         self._changed_rows[row] = None
@@ -191,7 +213,9 @@ class Estimates:
         the logarithms of durations at the advertised speed over their basis and of those squared; how many
         failed."""
         self._fit_to_agents()
-        self._seen(kind).sums[:, rows] = sums
+        ends = self._seen(kind)
+        ends.sums[:, rows] = sums
+        ends.take_in()
         self._blame.remember(kind, rows, sums[0], failed)
         self._changed_kinds[kind] = None
         self._changed_rows |= dict.fromkeys(rows[sums[0] > 0].tolist())
@@ -205,13 +229,13 @@ class Estimates:
     def forget_dag(self, dag: int) -> None:
         """The DAG has ended; what its kinds have taught stays."""
         self._offsets.forget(dag)
-        for at in [at for at in self._expected if at[0] == dag]:
-            del self._expected[at]
+        self._expected.pop(dag, None)
 
     def forget_row(self, row: int) -> None:
         """The agent in this row is gone; the row is another's from now on."""
         self._fit_to_agents()
         for ends in self._kinds.values():
+            ends.take_in()
             if ends.sums[0, row]:
                 ends.keep(row, self._total_factor(ends.family, row))
             if ends.aptitude is not None:
@@ -236,6 +260,8 @@ class Estimates:
         self._fit_to_agents()
         kinds = list(self._changed_kinds)[:at_once]
         rows = np.array(list(self._changed_rows)[:at_once], np.intp)
+        for kind in kinds:
+            self._kinds[kind].take_in()
         for _ in range(times):
             for kind in kinds:
                 self._renew_kind(kind)
@@ -265,9 +291,12 @@ class Estimates:
     def basic(self, kind: Kind, dag: int) -> Expectation:
         """The same for a second that a client expects, if the kind is one whose clients do: its seconds grow
         with what is expected."""
-        found = self._expected.get((dag, kind))
+        of_dag = self._expected.get(dag)
+        if of_dag is None:
+            of_dag = self._expected[dag] = {}
+        found = of_dag.get(kind)
         if found is None:
-            found = self._expected[dag, kind] = self._expect(kind, dag)
+            found = of_dag[kind] = self._expect(kind, dag)
         return found
 
     def work_s(self, kind: Kind, dag: int, expected_ms: int = 0) -> float:
@@ -301,6 +330,14 @@ class Estimates:
         mean, sigma = self.log_speed(kind.family, row)
         own = self.aptitude(kind)
         return (mean, sigma) if own is None else (mean + own.item(row), sigma)
+
+    def pace(self, kind: Kind, row: int) -> float:
+        """The median of an agent's speed for tasks of this kind."""
+        self._fit_to_agents()
+        factor, own = self._total_factor(kind.family, row), self.aptitude(kind)
+        if own is not None:
+            factor += own.item(row)
+        return self._agents.speed.item(row) * math.exp(factor)
 
     def log_speed(self, family: TaskFamily, row: int) -> tuple[float, float]:
         """Mean and deviation of the logarithm of an agent's speed."""

@@ -254,6 +254,14 @@ class Foreseen:
                 near.live[task.key] = near.live.get(task.key, 0) + 1
                 near.judge(task)
 
+    def added(self, task: Task, live: Sequence[int]) -> None:
+        """The task has come to its DAG, and waits for others, of which `live` are with agents."""
+        near = self._dags.setdefault(task.key >> INDEX_BITS, _Near()) if live else None
+        if near is not None and task.key not in near.live:
+            near.with_agents.update(live)
+            near.live[task.key] = len(live)
+            near.judge(task)
+
     def released(self, key: int) -> None:
         """It has completed, which the state has counted already, or no agent has it any more."""
         near = self._dags.get(key >> INDEX_BITS)

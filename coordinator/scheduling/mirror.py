@@ -70,14 +70,10 @@ class Mirror:
         snapshot.shares.advance(now_s)
         for name in effects.namespaces:
             snapshot.shares.set(name, self._state().namespaces.settings.get(name))
-        completed = set()
-        for key, attempt, agent_id, duration_us in effects.ended:
-            completed.add((key, attempt))
-            self._learn(key, agent_id, duration_us / 1e6)
-        for key, agent_id in effects.failed:
-            task = self._known(key)
-            if task is not None:
-                snapshot.estimates.failed(kind_of(task.profile, task.expected_ms), agent_id)
+        for key in effects.added:
+            snapshot.added(self._dag(key), key & INDEX_MASK)
+        self._learn(effects)
+        completed = {(key, attempt) for key, attempt, _, _ in effects.ended}
         for given in effects.dispatch:
             if given not in self.proposed:
                 self.hold(*given, now_s)
@@ -163,12 +159,17 @@ class Mirror:
         if agent is None or agent.held.get(key) != attempt:
             self.snapshot.release(agent_id, key, attempt)
 
-    def _learn(self, key: int, agent_id: str, seconds: float) -> None:
-        task = self._known(key)
-        if task is not None:
-            estimates = self.snapshot.estimates
-            kind = kind_of(task.profile, task.expected_ms)
-            estimates.observe(kind, key >> INDEX_BITS, agent_id, seconds, task.expected_ms)
+    def _learn(self, effects: Effects) -> None:
+        estimates = self.snapshot.estimates
+        for key, _, agent_id, duration_us in effects.ended:
+            task = self._known(key)
+            if task is not None:
+                kind, dag = kind_of(task.profile, task.expected_ms), key >> INDEX_BITS
+                estimates.observe(kind, dag, agent_id, duration_us / 1e6, task.expected_ms)
+        for key, agent_id in effects.failed:
+            task = self._known(key)
+            if task is not None:
+                estimates.failed(kind_of(task.profile, task.expected_ms), agent_id)
 
     def _known(self, key: int) -> Task | None:
         """The task, also of a DAG that has just left the state."""

@@ -3,7 +3,6 @@ it but for its caches."""
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Iterable
 from typing import Final
@@ -93,6 +92,14 @@ class Snapshot:
         for profile, some in alike.items():
             self.waiting.add(profile, *some, owner=graph.owner)
 
+    def added(self, dag: Dag, index: int) -> None:
+        """A running task has added this one to its DAG, which waits for others."""
+        if self.graphs.of(dag.record.number << INDEX_BITS) is not None:
+            self.graphs.add(dag)
+            task = dag.tasks[index]
+            before = (dag.tasks[one].key for one in task.depends)
+            self.foreseen.added(task, [key for key in before if self.running.holds(key)])
+
     def hold(
         self, agent_id: str, key: int, attempt: int, profile: TaskProfile, expected_ms: int, now_s: float
     ) -> None:
@@ -101,7 +108,7 @@ class Snapshot:
         row = agents.rows.get(agent_id)
         if row is None or (key, attempt) in agents.held_attempts[row]:
             return
-        speed = math.exp(self.estimates.log_pace(kind_of(profile, expected_ms), row)[0])
+        speed = self.estimates.pace(kind_of(profile, expected_ms), row)
         seconds = self.work_s(profile, key, expected_ms) / speed
         agents.hold(agent_id, key, attempt, profile, seconds)
         graph = self.graphs.of(key)

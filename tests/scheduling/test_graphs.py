@@ -261,7 +261,6 @@ def test_a_task_without_inputs_waits_for_none() -> None:
     assert BANDWIDTH == MEGABYTE
 
 
-@pytest.mark.xfail(strict=True, reason="nothing tells of added tasks that wait for what already runs")
 def test_tasks_that_a_running_one_adds_behind_itself_are_foreseen() -> None:
     cluster = Cluster()
     cluster.join("a", slots=4)

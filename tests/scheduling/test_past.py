@@ -78,6 +78,7 @@ def expected(snapshot: Snapshot, profile: TaskProfile, agent_id: str, expected_m
 
 def counted(snapshot: Snapshot) -> dict[tuple[Kind, str], float]:
     """Ends that count, by kind and agent."""
+    snapshot.estimates.renew()
     return {
         (kind, agent_id): float(ends.sums[0, row])
         for kind, ends in snapshot.estimates._kinds.items()

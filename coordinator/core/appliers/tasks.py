@@ -299,6 +299,8 @@ def spawn(tx: Transaction, command: SpawnTasks) -> Reply:
             task.ready_ms = tx.now_ms
             tx.touch_task(task)
             tx.effects.ready.append(task.key)
+        else:
+            tx.effects.added.append(task.key)
     tx.sweep_added(dag, block.first)
     tx.write(Table.BLOCK, number_key(task_key(dag.record.number, block.first)), block)
     tx.unsettle(dag)
