@@ -16,13 +16,13 @@ from typing import Final
 import numpy as np
 
 from coordinator.core.kinds import Kind
-from coordinator.core.limits import HISTORY_GONE_ENDS, HISTORY_WINDOW
 from coordinator.core.model import TaskFamily
 from coordinator.scheduling.agents import AgentTable, FloatRow, IntRow
-from coordinator.scheduling.aptitude import Aptitude, aptitude
+from coordinator.scheduling.aptitude import aptitude
 from coordinator.scheduling.blame import Blame
 from coordinator.scheduling.expectation import Expectation, guess, spread
-from coordinator.scheduling.offsets import Belief, Offsets, prior_of
+from coordinator.scheduling.kind_ends import LEAST_SPREAD, KindEnds
+from coordinator.scheduling.offsets import Offsets, prior_of
 
 KINDS_KEPT: Final = 2_048
 """Kinds that are remembered; beyond them the one that was longest not seen is forgotten."""
@@ -30,15 +30,8 @@ KINDS_KEPT: Final = 2_048
 PRIOR_ENDS: Final = 3.0
 """What is known of a kind from elsewhere counts for at most so many ends of the DAG at hand."""
 
-WINDOW_ENDS: Final = float(HISTORY_WINDOW)
-"""Older ends of a kind on an agent lose weight so that no more than these count."""
-
-_ENDS_KEPT: Final = float(HISTORY_GONE_ENDS)
-"""What agents that have left have taught of a kind counts for at most so many ends."""
-
 _PRIOR_SPREAD: Final = 0.3
 """Of the logarithm, within a kind: what is believed before there are ends to measure it by."""
-_LEAST_SPREAD: Final = 0.02
 _SPEED_SPREAD: Final = 0.3
 """By how much agents differ from what they advertise."""
 _FAMILY_SPREAD: Final = 0.15
@@ -55,104 +48,13 @@ _SETTLED_AFTER: Final = 4
 """Times that kinds and agents are brought up to date in turn until what they say of each other is at rest."""
 
 
-class _Ends:
-    """Of one kind, by agent row: how many ended, the sum of their logarithms and of those squared."""
-
-    __slots__ = (
-        "aptitude",
-        "aptitude_at",
-        "ended",
-        "family",
-        "fresh",
-        "log_mean",
-        "mean_here",
-        "noise",
-        "prior",
-        "settled",
-        "sums",
-        "told",
-        "variance",
-    )
-
-    def __init__(self, family: TaskFamily, rows: int, prior: tuple[float, float, float]) -> None:
-        self.family = family
-        self.sums: FloatRow = np.zeros((3, rows))
-        self.ended = 0.0
-        """How many there are in all, as far as they still count."""
-        self.fresh: list[tuple[int, float]] = []
-        """Those that are not in the sums yet: row and logarithm."""
-        self.prior = prior
-        """Ends of unknown agents: their weight, mean and variance."""
-        self.log_mean = self.mean_here = prior[1]
-        """With all that is known, and as the agents that are here have shown, which their speeds are measured
-        by."""
-        self.variance = prior[2]
-        self.told = math.inf
-        """The mean when the epoch last changed because of it."""
-        self.noise = prior[2]
-        """The variance between ends on the same agent."""
-        self.aptitude: Aptitude | None = None
-        self.aptitude_at = 0.0
-        """Ends that there were when affinities were last looked for."""
-        self.settled = False
-        """Its own ends count in the mean and the variances."""
-
-    @property
-    def known(self) -> float:
-        """Ends that count."""
-        return self.prior[0] + self.ended
-
-    def observe(self, row: int, value: float) -> None:
-        """One more end."""
-        self.fresh.append((row, value))
-        self.ended += 1
-
-    def take_in(self) -> None:
-        """Bring the sums up to date."""
-        if self.fresh:
-            rows = np.array([row for row, _ in self.fresh], np.intp)
-            values = np.array([value for _, value in self.fresh])
-            self.fresh.clear()
-            for sums, added in zip(self.sums, (1.0, values, values * values), strict=True):
-                np.add.at(sums, rows, added)
-            beyond = np.flatnonzero(self.sums[0] > WINDOW_ENDS)
-            self.sums[:, beyond] *= WINDOW_ENDS / self.sums[0, beyond]
-        self.ended = float(self.sums[0].sum())
-
-    def believed(self) -> Belief:
-        """Of the mean of their logarithms."""
-        return Belief(self.log_mean, self.noise / self.known)
-
-    def tells(self, count: FloatRow) -> FloatRow:
-        """What so many ends say of an agent's speed, as the inverse of a variance: where agents differ in
-        what they are quick at, any number of one kind says little."""
-        return count / (self.noise + (0.0 if self.aptitude is None else count * self.aptitude.variance))
-
-    def keep(self, row: int, factor: float) -> None:
-        """The agent in this row leaves; what it has taught stays, as if unknown ones had."""
-        count, total, squares = self.sums[:, row].tolist()
-        squared = squares + 2 * total * factor + count * factor * factor
-        self.absorb(count, total + count * factor, squared)
-        self.sums[:, row] = 0
-        self.ended -= count
-
-    def absorb(self, count: float, total: float, squares: float) -> None:
-        """Ends of agents that are not here."""
-        weight, mean, variance = self.prior
-        all_ends = weight + count
-        middle = (weight * mean + total) / all_ends
-        squared = squares + weight * (variance + mean * mean)
-        spread = max(squared / all_ends - middle * middle, _LEAST_SPREAD**2)
-        self.prior = min(all_ends, _ENDS_KEPT), middle, spread
-
-
 class Estimates:
     """`version` changes whenever an expectation or a speed may have, `epoch` when one of a kind has by more
     than a little."""
 
     def __init__(self, agents: AgentTable) -> None:
         self._agents = agents
-        self._kinds: dict[Kind, _Ends] = {}
+        self._kinds: dict[Kind, KindEnds] = {}
         self._offsets = Offsets()
         self._changed_kinds: dict[Kind, None] = {}
         self._changed_rows: dict[int, None] = {}
@@ -194,7 +96,7 @@ class Estimates:
         1, over their basis."""
         self._fit_to_agents()
         ends = self._seen(kind)
-        ends.prior = (float(count), log_mean, max(variance, _LEAST_SPREAD**2))
+        ends.prior = (float(count), log_mean, max(variance, LEAST_SPREAD**2))
         ends.log_mean = ends.mean_here = log_mean
         ends.variance = ends.noise = ends.prior[2]
         self._changed_kinds[kind] = None
@@ -420,15 +322,15 @@ class Estimates:
         around = squared - 2 * ends.log_mean * summed + here * ends.log_mean**2
         believed = PRIOR_ENDS + min(weight, PRIOR_ENDS)
         expected = variance if weight else _PRIOR_SPREAD**2
-        ends.variance = max((around + believed * expected) / (here + believed), _LEAST_SPREAD**2)
+        ends.variance = max((around + believed * expected) / (here + believed), LEAST_SPREAD**2)
         # What an agent is slower than it says must not count as noise: it would never be found out.
         agents = np.count_nonzero(count)
         within = float((squares - total * total / np.maximum(count, 1e-9)).sum())
         free = max(here - agents, 0.0) + believed
-        ends.noise = max((max(within, 0.0) + believed * expected) / free, _LEAST_SPREAD**2)
+        ends.noise = max((max(within, 0.0) + believed * expected) / free, LEAST_SPREAD**2)
         ends.settled = True
 
-    def _renew_aptitude(self, ends: _Ends) -> None:
+    def _renew_aptitude(self, ends: KindEnds) -> None:
         """Of agents whose speed is known from other kinds of the family. Where none was found, it is looked
         for again once there is a tenth more to see, so that it costs little by the end."""
         count, total, _ = ends.sums
@@ -484,13 +386,13 @@ class Estimates:
         deviation = self._by_family.get(family)
         return self._factor.item(row) + (0.0 if deviation is None else deviation.item(row))
 
-    def _seen(self, kind: Kind) -> _Ends:
+    def _seen(self, kind: Kind) -> KindEnds:
         """Of a kind that may be new, and that has now been seen last."""
         ends = self._kinds.pop(kind, None) or self._new_kind(kind)
         self._kinds[kind] = ends
         return ends
 
-    def _new_kind(self, kind: Kind) -> _Ends:
+    def _new_kind(self, kind: Kind) -> KindEnds:
         if len(self._kinds) >= KINDS_KEPT:
             oldest = next(iter(self._kinds))
             del self._kinds[oldest]
@@ -498,7 +400,7 @@ class Estimates:
             self._blame.forget_kind(oldest)
         # Clients are believed until they are found wrong.
         weight = PRIOR_ENDS if kind.stated else 0.0
-        return _Ends(kind.family, len(self._agents.version), (weight, 0.0, _PRIOR_SPREAD**2))
+        return KindEnds(kind.family, len(self._agents.version), (weight, 0.0, _PRIOR_SPREAD**2))
 
     def _fit_to_agents(self) -> None:
         """Rows are added as the table of agents grows."""

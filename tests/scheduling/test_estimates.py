@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from coordinator.core.kinds import Kind, kind_of
 from coordinator.core.model import AgentSpec, FamilyNeeds, Requirements, TaskFamily, TaskProfile
-from coordinator.scheduling import blame
+from coordinator.scheduling import blame, kind_ends
 from coordinator.scheduling import estimates as module
 from coordinator.scheduling.agents import AgentTable
 from coordinator.scheduling.estimates import Estimates
@@ -370,7 +370,7 @@ def test_a_renewal_is_bounded_and_the_rest_follows(monkeypatch: pytest.MonkeyPat
 
 
 def test_old_ends_lose_weight(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "WINDOW_ENDS", 16.0)
+    monkeypatch.setattr(kind_ends, "WINDOW_ENDS", 16.0)
     monkeypatch.setattr(blame, "HISTORY_WINDOW", 16)
     learner = Estimates(table(a=1.0))
     teach(learner, [1.0] * 500, dag=1)
