@@ -90,7 +90,7 @@ class How(NamedTuple):
 class Look(msgspec.Struct, frozen=True):
     """How the agents stand for a task just before it is placed: `costs` are the sum of `terms`, infinite
     where the task could never go; `within` are those that are chosen from, of `considered` that could ever
-    take it."""
+    take it. `policy` is that of the task, "" for the witness's."""
 
     profile: TaskProfile
     key: int
@@ -102,6 +102,7 @@ class Look(msgspec.Struct, frozen=True):
     considered: int
     how: How
     task_s: float
+    policy: str = ""
 
 
 class Witness:
@@ -137,7 +138,7 @@ class Witness:
             key=look.key,
             attempt=look.attempt,
             at_s=self._at_s,
-            policy=self._policy,
+            policy=look.policy or self._policy,
             unit=self._unit,
             how=look.how.chosen,
             considered=look.considered,

@@ -37,7 +37,7 @@ class Lane:
         self.profile = profile
         self.demand = demand_of(profile)
         self.inverse_speed, self._family_price = prices.of_class(policy, profile)
-        self._policy = policy
+        self.policy = policy
         self._prices = prices
         self._weights = policy.weights
         self._round = around
@@ -97,7 +97,7 @@ class Lane:
     def terms(self, work_s: float, arrivals: Arrivals, previous: int) -> list[Term]:
         """What makes up the cost of a task of so much work, over all rows, those too that cannot take it."""
         around, weights = self._round, self._weights
-        run, load, energy = self._prices.terms(self._policy, self.inverse_speed)
+        run, load, energy = self._prices.terms(self.policy, self.inverse_speed)
         found = [
             Term("wait", weights.time, around.wait.copy()),
             run._replace(scale=work_s),

@@ -70,11 +70,12 @@ def would_go(
 ) -> Assignment:
     """How it would be decided now that this attempt of the task goes to this row, where the agent may hold it
     already: it is looked at as if it did not."""
-    profile = task.profile
+    profile, graph = task.profile, snapshot.graphs.of(task.key)
     held = snapshot.agents.held_attempts[row].get((task.key, attempt))
     task_s = snapshot.work_s(profile, task.key, task.expected_ms)
     here = Here(task.key, attempt, task.expected_ms)
     if isinstance(policy, Policy):
+        policy = policy if graph is None else snapshot.policy_for(graph.owner, policy)
         spares = {row: Spare(task.key, attempt, 0.0)} if held is not None else {}
         around = Round(snapshot, policy.weights, now_s, spares)
         ledger, unit = around.ledger, SECONDS
@@ -120,4 +121,5 @@ def _look(
         int(np.count_nonzero(lane.capable)),
         how,
         asked[0],
+        lane.policy.name,
     )

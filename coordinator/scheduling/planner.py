@@ -28,7 +28,6 @@ from coordinator.scheduling.lane import NOWHERE, Lane
 from coordinator.scheduling.ledger import demand_of
 from coordinator.scheduling.looks import look_at_class, look_at_lane
 from coordinator.scheduling.order import Place, Some, most_urgent, place_in_line
-from coordinator.scheduling.policies import policy_of
 from coordinator.scheduling.round import Round
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.solver import Plan, PlanLimits
@@ -306,10 +305,7 @@ class _Planner:
     def _policy_of(self, owner: Owner) -> Policy:
         policy = self._policies.get(owner)
         if policy is None:
-            settings = self._snapshot.shares.account(owner.namespace).settings
-            policy = self._policies[owner] = policy_of(
-                owner.policy or settings.policy, self._snapshot.policies, self._policy
-            )
+            policy = self._policies[owner] = self._snapshot.policy_for(owner, self._policy)
         return policy
 
     def _lane(self, profile: TaskProfile, owner: Owner) -> Lane:

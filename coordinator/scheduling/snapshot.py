@@ -21,11 +21,12 @@ from coordinator.scheduling.feasibility import FeasibilityCache
 from coordinator.scheduling.graphs import Foreseen, Graphs
 from coordinator.scheduling.lookahead import LookAhead
 from coordinator.scheduling.measured import Measured
-from coordinator.scheduling.policies import ALL
+from coordinator.scheduling.policies import ALL, policy_of
 from coordinator.scheduling.pricing import Prices
 from coordinator.scheduling.running import Running
 from coordinator.scheduling.shares import Shares
-from coordinator.scheduling.waiting import WaitingTable, WaitingTask
+from coordinator.scheduling.waiting import Owner, WaitingTable, WaitingTask
+from coordinator.scheduling.weights import Policy
 
 _SUCCESSORS_LOOKED_AT: Final = 4
 
@@ -195,6 +196,11 @@ class Snapshot:
         self.graphs.remove(number)
         self.foreseen.forget_dag(number)
         self.estimates.forget_dag(number)
+
+    def policy_for(self, owner: Owner, cluster: Policy) -> Policy:
+        """The policy of a DAG's tasks: its own, else its namespace's, else the cluster's."""
+        settings = self.shares.account(owner.namespace).settings
+        return policy_of(owner.policy or settings.policy, self.policies, cluster)
 
     # --- what is expected -----------------------------------------------------------------------------------
 

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coordinator.core.commands import SetNamespace
 from coordinator.core.model import AgentLoad, Requirements, Resources, Task, TaskProfile
+from coordinator.core.namespaces import DEFAULT_NAMESPACE
 from coordinator.scheduling.assignments import RUNNERS_UP, SECONDS, Assignment, Witness
 from coordinator.scheduling.graphs import AT_ONCE, Arrivals
 from coordinator.scheduling.lane import NOWHERE, Lane
@@ -217,3 +219,17 @@ def test_a_simple_policy_is_asked_afterwards_too(name: str) -> None:
     one = would_go(cluster.snapshot, SIMPLE[name], name, task, 1, 0, cluster.now_s)
     assert [candidate.agent for candidate in one.candidates] == ["a", "b"]
     assert one.candidates[0].parts[0].value == 0, "its own attempt does not count against it"
+
+
+def test_a_task_is_explained_by_the_policy_of_its_namespace() -> None:
+    cluster = Cluster()
+    cluster.join("a")
+    cluster.join("b")
+    cluster.apply(SetNamespace("", DEFAULT_NAMESPACE, policy="green"))
+    cluster.submit({"x": []}, expected_ms={"x": 10_000})
+    assert witness_of(cluster).policy == "green"
+    cluster.begin("a", "x")
+    _, one = held(cluster, BALANCED)
+    assert one.policy == "green"
+    weights = {part.name: part.weight for part in one.candidates[0].parts}
+    assert weights["energy"] == GREEN.weights.energy
