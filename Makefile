@@ -18,7 +18,7 @@ SEED ?=
 UNTIMED ?=
 INSTANCES ?=
 NAME ?=
-OBJECTIVES := balance energy locality deadline gpu
+OBJECTIVES := balance energy locality fairness deadline gpu
 SPEEDUP ?=
 
 .DEFAULT_GOAL := help

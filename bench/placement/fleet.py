@@ -217,6 +217,10 @@ class Fleet:
         lost = LoseAgents([(agent_id, agent.epoch)], "it did not come back")
         self.at(self._now_s + grace_s, lambda: self._then(lost))
 
+    def order(self, command: Command) -> None:
+        """What an operator orders, carried out at once."""
+        self._check(self._apply([command]))
+
     def holds(self, agent_id: str) -> int:
         """Attempts that it has."""
         agent = self._agents[agent_id]

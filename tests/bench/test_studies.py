@@ -11,8 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from bench.placement.__main__ import main
-from bench.placement.studies import STUDIES, balance, deadline, energy, gpu, locality
+from bench.placement.studies import STUDIES, balance, deadline, energy, fairness, gpu, locality
 from bench.placement.study import Axis, Point, Study, StudyReport, baseline, mean_point, study_lines
+from coordinator.scheduling.policies import Simple
 from coordinator.scheduling.weights import Policy, Weights
 
 
@@ -41,6 +42,14 @@ def test_weight_on_communication_moves_less() -> None:
     )
     assert without["gigabytes"] > some["gigabytes"] > much["gigabytes"]
     assert some["communication_s"] == pytest.approx(some["gigabytes"] * 1e9 / 125e6)
+
+
+@pytest.mark.parametrize("policy", [once(), baseline()])
+def test_a_namespace_gets_its_part_by_weight(policy: Policy | Simple) -> None:
+    even, much = (fairness.run(policy, 1, weight, tasks=100) for weight in (1.0, 4.0))
+    assert even["share"] == pytest.approx(50.0, abs=5.0)
+    assert much["share"] == pytest.approx(80.0, abs=8.0)
+    assert much["other_s"] > even["other_s"]
 
 
 def test_deadlines_that_are_said_are_met_at_the_cost_of_others() -> None:
