@@ -81,7 +81,9 @@ class Mirror:
             if snapshot.running.holds(key) and (task := self._known(key)) is not None:
                 snapshot.begin(key, attempt, (due_ms - task.profile.timeout_ms) / 1_000)
         for agent_id, key, attempt in effects.acked:
-            snapshot.release(agent_id, key, attempt, completed=(key, attempt) in completed)
+            # An agent may have told the end of what it has been given since.
+            if not self._holds(agent_id, key, attempt):
+                snapshot.release(agent_id, key, attempt, completed=(key, attempt) in completed)
         for agent_id in dict.fromkeys(effects.sessions):
             self.sync_agent(agent_id, now_s)
         for number in effects.gone:
@@ -155,9 +157,12 @@ class Mirror:
 
     def take_back(self, agent_id: str, key: int, attempt: int) -> None:
         """What was proposed has been refused."""
-        agent = self._state().agents.get(agent_id)
-        if agent is None or agent.held.get(key) != attempt:
+        if not self._holds(agent_id, key, attempt):
             self.snapshot.release(agent_id, key, attempt)
+
+    def _holds(self, agent_id: str, key: int, attempt: int) -> bool:
+        agent = self._state().agents.get(agent_id)
+        return agent is not None and agent.held.get(key) == attempt
 
     def _learn(self, effects: Effects) -> None:
         estimates = self.snapshot.estimates

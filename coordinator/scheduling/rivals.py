@@ -138,8 +138,11 @@ class Racing:
     def _may_race(self, task: Task, attempts: list[tuple[int, Live]]) -> bool:
         oldest = min((one.number for one in task.live), default=task.attempt)
         patience, running = self._policy.patience, self._snapshot.running
+        followed = {number for number, _ in attempts}
         return (
             task.state in HELD
+            # What is not followed was to be brief: it is too early to say that it is not.
+            and all(one.number in followed for one in task.live)
             and task.attempt - oldest < ATTEMPTS_KEPT - 2
             and all(running.lasts(live, self._now_s) >= patience for _, live in attempts)
         )

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from coordinator.core.kinds import kind_of
-from coordinator.core.model import INDEX_BITS, INDEX_MASK, Dag, Task, TaskProfile
+from coordinator.core.model import INDEX_BITS, INDEX_MASK, Dag, Task, TaskProfile, TaskState
 from coordinator.families.registry import Families
 from coordinator.scheduling.affinity import MODEL_LOAD_S, Affinity
 from coordinator.scheduling.agents import AgentTable
@@ -98,8 +98,9 @@ class Snapshot:
         if self.graphs.of(dag.record.number << INDEX_BITS) is not None:
             self.graphs.add(dag)
             task = dag.tasks[index]
-            before = (dag.tasks[one].key for one in task.depends)
-            self.foreseen.added(task, [key for key in before if self.running.holds(key)])
+            before = [dag.tasks[one] for one in task.depends]
+            left = [one.key for one in before if one.state is not TaskState.COMPLETED]
+            self.foreseen.added(task, [key for key in left if self.running.holds(key)])
 
     def hold(
         self, agent_id: str, key: int, attempt: int, profile: TaskProfile, expected_ms: int, now_s: float

@@ -254,3 +254,29 @@ def test_the_naive_lookup_of_what_is_foreseen_agrees() -> None:
     cluster.give("a", "x")
     mine = {task.key for task in cluster.snapshot.foreseen.tasks()}
     assert mine == foreseen(cluster.snapshot, cluster.state) == {cluster.task("w").key}
+
+
+def test_the_end_of_an_attempt_that_was_not_given_yet_takes_nothing_away() -> None:
+    cluster = Cluster()
+    cluster.join("a")
+    cluster.submit({"x": []})
+    task = cluster.task("x")
+    early = c.AttemptReport(task.key, 1, c.ReportKind.ENDED, outcome=AttemptOutcome.REJECTED)
+    given = c.Assign([cluster.choice("a", task)])
+    cluster.apply(c.Report("a", cluster.epoch("a"), [early]), given)
+    assert (task.key, 1) in held(cluster)
+
+
+def test_a_second_attempt_of_what_has_completed_lets_nothing_be_foreseen() -> None:
+    cluster = Cluster()
+    for name in ("a", "b"):
+        cluster.join(name)
+    dag = cluster.submit({"x": [], "y": [], "z": []})
+    cluster.begin("a", "x", "z")
+    cluster.give("b", "x", rival=True)
+    cluster.report("a", cluster.task("x"))
+    added = [c.NewTask("w", TaskProfile("t"), ("x", "y"))]
+    spawner = cluster.task("z")
+    cluster.apply(c.SpawnTasks("", "a", cluster.epoch("a"), spawner.key, 1, added))
+    assert dag.find("w") is not None
+    assert cluster.snapshot.foreseen.tasks() == []

@@ -247,3 +247,17 @@ def test_extreme_estimates_do_not_break_it() -> None:
         cluster = running_for(seconds, expected_s=1e6)
         with np.errstate(all="raise", under="ignore"):
             rivals(cluster)
+
+
+def test_a_task_has_no_rival_while_an_attempt_of_it_is_taken_to_be_brief() -> None:
+    cluster = Cluster()
+    for name in ("slow", "b", "quick"):
+        cluster.join(name, speed=20.0 if name == "quick" else 1.0)
+    cluster.submit({"x": []}, MODEL, expected_ms={"x": 100_000})
+    cluster.begin("slow", "x")
+    cluster.give("b", "x", rival=True)
+    cluster.now_ms += 60_000
+    scheduler = Scheduler(cluster.snapshot, FAST, PlanLimits())
+    assert scheduler.decide(cluster.now_s).choices
+    cluster.snapshot.running.release(cluster.task("x").key, 2)
+    assert not scheduler.decide(cluster.now_s).choices
