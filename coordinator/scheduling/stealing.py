@@ -2,10 +2,11 @@
 end much sooner.
 
 Placement binds late, so queues hold brief tasks, and those whose inputs are still on their way. But a task
-may turn out not to be brief at all, and whatever stands behind it waits. The last in a queue is taken, as in
-work stealing (Blumofe and Leiserson, JACM 46(5), 1999, section 3); but it is the leader that takes it, which
-knows how fast the agents are, and it takes nothing that is about to begin: an agent that has begun meanwhile
-would do the work twice."""
+may turn out not to be brief at all, and whatever stands behind it waits. Only brief ones move: what lasts was
+given where it should end soonest, and a recorded workflow whose durations were not known took up to twice as
+long where it was taken away again. The last in a queue is taken, as in work stealing (Blumofe and Leiserson,
+JACM 46(5), 1999, section 3); but it is the leader that takes it, which knows how fast the agents are, and it
+takes nothing that is about to begin: an agent that has begun meanwhile would do the work twice."""
 
 from __future__ import annotations
 
@@ -73,6 +74,8 @@ def _queued(snapshot: Snapshot, now_s: float) -> list[_Last]:
             if live is None or live.began_s is not None or graph is None:
                 continue
             task = graph.task(key)
+            if not snapshot.is_brief(task.profile, key, task.expected_ms):
+                continue
             if [one.number for one in task.live] == [number] == [task.attempt]:
                 found.append(_Last(task, live, waits.item(row)))
                 break

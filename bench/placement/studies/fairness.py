@@ -21,7 +21,7 @@ from coordinator.scheduling.weights import BALANCED, Policy
 STUDY: Final = Study(
     "fairness",
     "What does a namespace get by its weight, and what does the other one pay?",
-    "weight beside 1",
+    "weight",
     Axis("other_s", "mean time from submitting a task of the other namespace to its end", "s"),
     Axis("share", "work of the first namespace while both want more", "%"),
     (Axis("due", "its part of the weights", "%"), Axis("makespan_s", "all done after", "s")),
