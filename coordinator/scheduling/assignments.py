@@ -13,7 +13,7 @@ import numpy as np
 
 from coordinator.core.commands import Choice
 from coordinator.core.kinds import kind_of
-from coordinator.core.model import INDEX_BITS, TaskProfile
+from coordinator.core.model import TaskProfile
 from coordinator.scheduling.agents import BoolRow, FloatRow
 from coordinator.scheduling.expectation import Expectation
 from coordinator.scheduling.feasibility import ROOM, fitting
@@ -159,8 +159,8 @@ class Witness:
 
 def lasting(snapshot: Snapshot, profile: TaskProfile, key: int, expected_ms: int, row: int) -> Expectation:
     """How long a task should take on an agent."""
-    work = snapshot.estimates.work(kind_of(profile, expected_ms), key >> INDEX_BITS, expected_ms)
-    log_speed, spread = snapshot.estimates.log_speed(profile.family, row)
+    work = snapshot.work(profile, key, expected_ms)
+    log_speed, spread = snapshot.estimates.log_pace(kind_of(profile, expected_ms), row)
     return Expectation.of(work.log_mean - log_speed, float(np.hypot(work.sigma, spread)), known=work.known)
 
 

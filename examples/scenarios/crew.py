@@ -22,6 +22,7 @@ async def compute(context: TaskContext) -> dict[str, int]:
         await asyncio.sleep(STEP_S)
         context.raise_if_cancelled()
         context.save_checkpoint(b"%d" % (step + 1))
+        context.progress((step + 1) / steps)
     return {"from": first, "steps": steps}
 
 
