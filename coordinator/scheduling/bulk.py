@@ -21,10 +21,10 @@ from coordinator.scheduling.agents import BoolRow, FloatRow
 from coordinator.scheduling.feasibility import fitting, needs_of
 from coordinator.scheduling.lane import Lane
 from coordinator.scheduling.ledger import demand_of
-from coordinator.scheduling.order import Some
 from coordinator.scheduling.pricing import Prices
 from coordinator.scheduling.round import Round
 from coordinator.scheduling.snapshot import Snapshot
+from coordinator.scheduling.turns import Some
 from coordinator.scheduling.waiting import WaitingTask
 from coordinator.scheduling.weights import Policy
 

@@ -27,12 +27,12 @@ from coordinator.scheduling.graphs import AT_ONCE, Arrivals, Expected
 from coordinator.scheduling.lane import NOWHERE, Lane
 from coordinator.scheduling.ledger import demand_of
 from coordinator.scheduling.looks import look_at_class, look_at_lane
-from coordinator.scheduling.order import Place, Some, most_urgent, place_in_line
+from coordinator.scheduling.order import Place, place_in_line
 from coordinator.scheduling.round import Round
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.solver import Plan, PlanLimits
 from coordinator.scheduling.spares import find_spares
-from coordinator.scheduling.turns import in_turns
+from coordinator.scheduling.turns import Some, most_urgent
 from coordinator.scheduling.waiting import Owner, TaskClass, WaitingTask
 from coordinator.scheduling.weights import Policy
 
@@ -212,10 +212,11 @@ class _Planner:
     # --- the order ------------------------------------------------------------------------------------------
 
     def _first_in_line(self, classes: list[TaskClass], most: int) -> list[Some]:
-        if not self._claims.counted:
-            return most_urgent(classes, most, self._now_ms)
-        claims = Claims(self._snapshot, self._round.now_s, classes)
-        return in_turns(classes, most, self._now_ms, claims)
+        claims = self._claims
+        if claims.counted:
+            # What goes is taken again as it is placed.
+            claims = Claims(self._snapshot, self._round.now_s, classes)
+        return most_urgent(classes, most, self._now_ms, claims)
 
     def _owner_of(self, first: _Queue | Task) -> Owner:
         if isinstance(first, Task):

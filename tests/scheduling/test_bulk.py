@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from coordinator.core.model import AgentSpec, FamilyNeeds, Priority, Requirements, Resources, TaskProfile
 from coordinator.scheduling.bulk import MANY, _fill
-from coordinator.scheduling.order import most_urgent, place_in_line
+from coordinator.scheduling.claims import Claims
+from coordinator.scheduling.order import place_in_line
 from coordinator.scheduling.planner import plan_by_cost
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.solver import Plan, PlanLimits
+from coordinator.scheduling.turns import most_urgent
 from coordinator.scheduling.waiting import WaitingTask
 from coordinator.scheduling.weights import BALANCED, FAST, Policy
 from tests.scheduling.clusters import Cluster
@@ -136,7 +138,8 @@ def test_the_most_urgent_are_chosen(tasks: list[tuple[Priority, str, int, int]],
     places = sorted(place_in_line(one[0], one[1], 0.0, NOW_MS) for one in found if one is not None)
     wanted = {place[-1] for place in places[: 40 * slots]}
     assert {choice.key for choice in made(snapshot, GREEDY).choices} == wanted
-    urgent = most_urgent(list(snapshot.waiting.classes.values()), 50, NOW_MS)
+    classes = list(snapshot.waiting.classes.values())
+    urgent = most_urgent(classes, 50, NOW_MS, Claims(snapshot, NOW_S, classes))
     assert {task.key for _, some in urgent for task in some} == {place[-1] for place in places[:50]}
 
 
