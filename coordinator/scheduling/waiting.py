@@ -94,22 +94,23 @@ class WaitingTable:
         return None if task is None else (self._class_of[key].profile, task)
 
     def add(self, profile: TaskProfile, *tasks: WaitingTask, owner: Owner = NOBODY_ELSE) -> None:
-        """These tasks wait, which are of one profile and owner; what was known of them before is replaced."""
+        """These tasks wait, which are of one profile and owner; what was known of them before is replaced.
+        Of one that is named twice the last counts."""
         known = self._tasks
-        if not known.keys().isdisjoint([task.key for task in tasks]):
-            tasks = tuple(task for task in tasks if self.get(task.key) != (profile, task))
-            self.discard([task.key for task in tasks])
-        if not tasks:
+        new = {task.key: task for task in tasks}
+        if not known.keys().isdisjoint(new):
+            new = {key: task for key, task in new.items() if self.get(key) != (profile, task)}
+            self.discard(new)
+        if not new:
             return
         name = profile if owner == NOBODY_ELSE else (owner, profile)
         members = self.classes.get(name)
         if members is None:
             members = self.classes[name] = TaskClass(profile, owner)
-        for task in tasks:
-            known[task.key] = task
-            self._class_of[task.key] = members
-        members.oldest_ms = min(members.oldest_ms, *(task.ready_ms for task in tasks))
-        _merge(members.tasks, tasks)
+        known.update(new)
+        self._class_of.update(dict.fromkeys(new, members))
+        members.oldest_ms = min(members.oldest_ms, *(task.ready_ms for task in new.values()))
+        _merge(members.tasks, new.values())
 
     def discard(self, keys: Iterable[int]) -> None:
         """These tasks wait no more, whether they did or not."""
@@ -125,7 +126,7 @@ class WaitingTable:
                 del self.classes[profile if owner == NOBODY_ELSE else (owner, profile)]
 
 
-def _merge(tasks: list[WaitingTask], others: Sequence[WaitingTask]) -> None:
+def _merge(tasks: list[WaitingTask], others: Iterable[WaitingTask]) -> None:
     ordered = sorted(others)
     if not tasks or tasks[-1] < ordered[0]:
         tasks.extend(ordered)

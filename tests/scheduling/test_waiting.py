@@ -25,16 +25,14 @@ def test_a_class_ends_with_its_last_task() -> None:
     assert (len(table), table.classes, 1 in table, table.get(1)) == (0, {}, False, None)
 
 
-@given(
-    st.lists(
-        st.one_of(
-            st.tuples(st.integers(0, 15), st.integers(0, 2), st.integers(0, 5)),
-            st.sets(st.integers(0, 15), max_size=6),
-        ),
-        max_size=40,
-    )
-)
-def test_it_is_what_a_plain_dict_says(steps: list[tuple[int, int, int] | set[int]]) -> None:
+KEYS = st.integers(0, 30)
+ADDED = st.tuples(st.integers(0, 2), st.lists(st.tuples(KEYS, st.integers(0, 5)), min_size=1, max_size=20))
+TAKEN = st.sets(KEYS, max_size=20)
+
+
+@given(st.lists(ADDED | TAKEN, max_size=30))
+def test_it_is_what_a_plain_dict_says(steps: list[tuple[int, list[tuple[int, int]]] | set[int]]) -> None:
+    """Whatever is added or taken at once, what is named twice among it."""
     table = WaitingTable()
     model: dict[int, tuple[TaskProfile, WaitingTask]] = {}
     for step in steps:
@@ -43,11 +41,12 @@ def test_it_is_what_a_plain_dict_says(steps: list[tuple[int, int, int] | set[int
             for key in step:
                 model.pop(key, None)
         else:
-            key, profile, ready_ms = step
-            model[key] = (PROFILES[profile], WaitingTask(ready_ms, key))
-            table.add(*model[key])
+            profile = PROFILES[step[0]]
+            tasks = [WaitingTask(order_ms, key) for key, order_ms in step[1]]
+            model.update((task.key, (profile, task)) for task in tasks)
+            table.add(profile, *tasks)
     assert len(table) == len(model)
-    assert all(table.get(key) == model.get(key) and (key in table) == (key in model) for key in range(16))
+    assert all(table.get(key) == model.get(key) and (key in table) == (key in model) for key in range(31))
     assert {profile: members.tasks for profile, members in table.classes.items()} == {
         profile: sorted(task for other, task in model.values() if other == profile)
         for profile in {profile for profile, _ in model.values()}
