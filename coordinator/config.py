@@ -27,7 +27,7 @@ from coordinator.core.limits import MAX_TASKS_PER_DAG
 from coordinator.dag.limits import DagLimits
 from coordinator.errors import ConfigError
 from coordinator.forecast.settings import ForecastSettings
-from coordinator.scheduling.load_settings import LoadSettings
+from coordinator.scheduling.load.settings import LoadSettings
 from coordinator.scheduling.settings import SchedulingSettings
 
 CONFIG_VARIABLE: Final = "COORDINATOR_CONFIG"

@@ -13,13 +13,13 @@ from coordinator.errors import ConfigError, PluginFailed
 from coordinator.families.built_in import ALL as OWN_FAMILIES
 from coordinator.families.family import Family
 from coordinator.families.registry import Families
-from coordinator.scheduling.agents import AgentTable
-from coordinator.scheduling.ledger import Ledger
-from coordinator.scheduling.lookahead import LookAhead
-from coordinator.scheduling.policies import ALL as OWN_POLICIES
-from coordinator.scheduling.policies import Policies, Simple
+from coordinator.scheduling.agents.ledger import Ledger
+from coordinator.scheduling.agents.lookahead import LookAhead
+from coordinator.scheduling.agents.table import AgentTable
+from coordinator.scheduling.costs.policies import ALL as OWN_POLICIES
+from coordinator.scheduling.costs.policies import Policies, Simple
+from coordinator.scheduling.costs.weights import Policy
 from coordinator.scheduling.settings import SchedulingSettings
-from coordinator.scheduling.weights import Policy
 
 FAMILIES: Final = "quorumflow.families"
 """The group of entry points that name a `Family` each."""

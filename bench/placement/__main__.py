@@ -21,7 +21,7 @@ from bench.placement.speed import Cost, SpeedReport, calibrate, decisions, growt
 from bench.placement.studies import STUDIES
 from bench.placement.study import StudyReport, study_lines
 from bench.placement.tables import LARGE, quality_lines, shop_lines, speed_lines
-from coordinator.scheduling.weights import BUILT_IN
+from coordinator.scheduling.costs.weights import BUILT_IN
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 _FILE = click.Path(dir_okay=False, path_type=Path)

@@ -24,7 +24,7 @@ from bench.placement.planners import PLANNERS
 from bench.placement.platform import Platform
 from bench.placement.schedules import Problem
 from bench.placement.virtual import VirtualCluster
-from coordinator.scheduling.weights import Policy
+from coordinator.scheduling.costs.weights import Policy
 
 OURS: Final = "ours"
 REFERENCE: Final = "heft"

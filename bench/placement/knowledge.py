@@ -12,7 +12,7 @@ from bench.placement.instances import Instance
 from bench.placement.platform import Platform, Reality
 from bench.placement.workload import profile_of
 from coordinator.core.kinds import kind_of
-from coordinator.scheduling.estimates import Estimates
+from coordinator.scheduling.learning.estimates import Estimates
 
 
 class Knowledge(StrEnum):

@@ -10,13 +10,13 @@ from coordinator.core import machine
 from coordinator.core.commands import FORMAT, Assign, Command, Entry
 from coordinator.core.model import State
 from coordinator.core.outcome import Effects, Reply
-from coordinator.scheduling.lookahead import LookAhead
+from coordinator.scheduling.agents.lookahead import LookAhead
+from coordinator.scheduling.costs.policies import Simple
+from coordinator.scheduling.costs.weights import Policy
 from coordinator.scheduling.mirror import Mirror
-from coordinator.scheduling.policies import Simple
+from coordinator.scheduling.plans.solver import PlanLimits
 from coordinator.scheduling.scheduler import Scheduler
 from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.solver import PlanLimits
-from coordinator.scheduling.weights import Policy
 
 _MOST_DECISIONS: Final = 10_000
 """At one moment: a scheduler that wants more goes round in circles."""

@@ -21,8 +21,8 @@ from bench.placement.virtual import VirtualCluster, agent_spec
 from bench.placement.workload import LONGEST_MS, Workload, expected_ms
 from coordinator.core.kinds import kind_of
 from coordinator.core.model import AgentSpec, Requirements, TaskBlock, TaskFamily, TaskProfile
-from coordinator.scheduling.estimates import Estimates
-from coordinator.scheduling.weights import Policy, Weights
+from coordinator.scheduling.costs.weights import Policy, Weights
+from coordinator.scheduling.learning.estimates import Estimates
 
 POLICY: Final = Policy("job-shop", Weights(), rivals=1)
 """There is one workpiece: a second attempt beside the first cannot be."""

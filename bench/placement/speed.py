@@ -24,12 +24,12 @@ from coordinator.core.model import (
     TaskFamily,
     TaskProfile,
 )
-from coordinator.scheduling.planner import plan_by_cost
+from coordinator.scheduling.costs.weights import Policy
+from coordinator.scheduling.plans.planner import plan_by_cost
+from coordinator.scheduling.plans.solver import PlanLimits
 from coordinator.scheduling.scheduler import Scheduler
 from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.solver import PlanLimits
-from coordinator.scheduling.waiting import WaitingTask
-from coordinator.scheduling.weights import Policy
+from coordinator.scheduling.work.waiting import WaitingTask
 
 CLASSES: Final = 100
 AGENT_COUNTS: Final = (100, 1_000, 10_000)

@@ -8,8 +8,8 @@ from typing import Final
 import msgspec
 
 from bench.placement.tables import facts, table
-from coordinator.scheduling.policies import SIMPLE, Simple
-from coordinator.scheduling.weights import Policy
+from coordinator.scheduling.costs.policies import SIMPLE, Simple
+from coordinator.scheduling.costs.weights import Policy
 
 BASELINE: Final = "least-loaded"
 """The simple policy that everything is compared with."""

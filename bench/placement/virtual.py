@@ -21,7 +21,7 @@ from bench.placement.workload import Workload, workload_of
 from coordinator.core.commands import AttemptReport, Command, OpenSession, Report, ReportKind, SubmitDag
 from coordinator.core.model import INDEX_MASK, AgentSpec, AttemptOutcome, DagHeader
 from coordinator.core.outcome import Effects
-from coordinator.scheduling.weights import Policy
+from coordinator.scheduling.costs.weights import Policy
 
 CREDIT: Final = 4
 """Attempts that an agent holds at most: one that runs, and what placement may queue behind it."""

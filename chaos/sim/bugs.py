@@ -38,7 +38,7 @@ from coordinator.core.model import INDEX_BITS, Agent, AgentState, Attempt, Attem
 from coordinator.core.outcome import Done, Reply, Table
 from coordinator.core.position import SnapshotMeta
 from coordinator.core.transaction import Transaction
-from coordinator.scheduling.round import Round
+from coordinator.scheduling.plans.round import Round
 from coordinator.storage.engine import View
 from coordinator.storage.layout import FORMAT, PLACES, Stored
 from coordinator.storage.snapshots import StateReader

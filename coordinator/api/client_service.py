@@ -20,7 +20,7 @@ from coordinator.dag.builder import BuiltDag, build, split
 from coordinator.replica.admission import part_id
 from coordinator.replica.node import Node
 from coordinator.replica.watch import Happening
-from coordinator.scheduling.policies import check_of_work
+from coordinator.scheduling.costs.policies import check_of_work
 from quorumflow_proto.v1 import client_pb2 as pb
 from quorumflow_proto.v1 import client_pb2_grpc, common_pb2
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from coordinator.core.lifecycle import TERMINAL
 from coordinator.core.model import Attempt, Dag, Task, TaskState
-from coordinator.scheduling.assignments import Assignment
 from coordinator.scheduling.explain import Explanation
+from coordinator.scheduling.plans.assignments import Assignment
 from quorumflow_proto.v1 import client_pb2, common_pb2
 
 

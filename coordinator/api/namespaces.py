@@ -8,7 +8,7 @@ from coordinator.core.commands import SetNamespace
 from coordinator.core.model import State
 from coordinator.core.namespaces import NamespaceRecord, Quotas, Usage
 from coordinator.errors import InvalidRequest
-from coordinator.scheduling.policies import Policies, check_of_work
+from coordinator.scheduling.costs.policies import Policies, check_of_work
 from quorumflow_proto.v1 import operator_pb2 as pb
 
 _QUOTAS: Final = ("attempts", "milli_cores", "memory_bytes", "gpu_memory_bytes", "tasks")

@@ -18,7 +18,7 @@ from coordinator.core.commands import DrainAgent, UnsetNamespace
 from coordinator.core.model import STATES, Agent, AgentState, Drain
 from coordinator.core.outcome import AgentChanged, Done, NamespaceSet
 from coordinator.replica.node import Node
-from coordinator.scheduling.overload import LoadView
+from coordinator.scheduling.load.overload import LoadView
 from quorumflow_proto.v1 import common_pb2, operator_pb2_grpc
 from quorumflow_proto.v1 import operator_pb2 as pb
 

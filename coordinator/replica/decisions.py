@@ -11,7 +11,6 @@ import structlog
 
 from coordinator.core.commands import Choice, Command, Preempt, Recall
 from coordinator.core.model import INDEX_BITS, State
-from coordinator.scheduling.assignments import Assignment, Witness
 from coordinator.scheduling.decision_log import (
     Adapted,
     Assignments,
@@ -22,7 +21,8 @@ from coordinator.scheduling.decision_log import (
     Sampling,
     What,
 )
-from coordinator.scheduling.planner import LATER
+from coordinator.scheduling.plans.assignments import Assignment, Witness
+from coordinator.scheduling.plans.planner import LATER
 from coordinator.scheduling.scheduler import Decision
 from coordinator.scheduling.settings import SchedulingSettings
 

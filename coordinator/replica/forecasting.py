@@ -22,7 +22,7 @@ from coordinator.forecast.settings import ForecastSettings
 from coordinator.replica.clock import Clock
 from coordinator.replica.load_steps import Packer, place_of, unpack
 from coordinator.replica.slow_models import ModelCall, SlowModels
-from coordinator.scheduling.agents import load_score
+from coordinator.scheduling.agents.table import load_score
 
 LOAD: Final = "load"
 """The series by which the scheduler goes."""

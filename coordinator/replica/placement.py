@@ -21,20 +21,20 @@ from coordinator.errors import CoordinatorError, QueueFull
 from coordinator.plugins import Plugins
 from coordinator.replica.decisions import Decisions
 from coordinator.scheduling.adaptation import Batch
-from coordinator.scheduling.assignments import SECONDS, SHARES, Assignment
+from coordinator.scheduling.agents.lookahead import LookAhead
+from coordinator.scheduling.costs.policies import policy
+from coordinator.scheduling.costs.weights import Policy
 from coordinator.scheduling.explain import Explanation, explain
-from coordinator.scheduling.graphs import Expected
-from coordinator.scheduling.load_settings import LoadSettings
-from coordinator.scheduling.lookahead import LookAhead
-from coordinator.scheduling.looks import would_go
+from coordinator.scheduling.load.overload import LoadView
+from coordinator.scheduling.load.settings import LoadSettings
 from coordinator.scheduling.mirror import GONE, Mirror
-from coordinator.scheduling.overload import LoadView
-from coordinator.scheduling.policies import policy
+from coordinator.scheduling.plans.assignments import SECONDS, SHARES, Assignment
+from coordinator.scheduling.plans.looks import would_go
+from coordinator.scheduling.plans.solver import PlanLimits
 from coordinator.scheduling.scheduler import Decision, Scheduler
 from coordinator.scheduling.settings import SchedulingSettings
 from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.solver import PlanLimits
-from coordinator.scheduling.weights import Policy
+from coordinator.scheduling.work.graphs import Expected
 
 _log = structlog.get_logger(__name__)
 

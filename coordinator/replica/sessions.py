@@ -40,7 +40,7 @@ from coordinator.errors import CoordinatorError, LimitExceeded, QueueFull, Stale
 from coordinator.replica.pacing import Pace
 from coordinator.replica.proposer import Proposer
 from coordinator.replica.refused import raise_refusal
-from coordinator.scheduling.load import believed
+from coordinator.scheduling.load.score import believed
 
 _log = structlog.get_logger(__name__)
 

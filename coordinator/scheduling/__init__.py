@@ -2,14 +2,10 @@
 of them.
 
 `scheduler` is the face; `mirror` keeps its snapshot current with the replicated state. A `snapshot` has
-`agents` with what they hold (`running`), `waiting` tasks and the `graphs` that they belong to, and what is
-known of durations (`estimates`).
+`agents`, what they measure (`load`), `work` - what waits, what runs, and what hangs together - and what was
+learned of durations and speeds (`learning`). `costs` say what a place is worth.
 
-The plan of a round: `planner` takes tasks in `order` and asks a `lane` per class for the cheapest agent, by
-`pricing` and `weights`, on the `round`'s own copy of what is free; `bulk` does so for many tasks at once.
-`rivals` are second attempts, `spares` those that are not needed any more. `feasibility` says who may take a
-task, `lookahead` what an agent may hold, `explain` answers from the very same predicates.
-
-Simple `policies` have a `solver` of their own, on `objectives`. `load`, `thresholds` and `overload` judge
-what agents measure.
+`plans` are rounds: its `planner` takes tasks in order and asks a `lane` per class for the cheapest agent, on
+the `round`'s own copy of what is free; `bulk` does so for many tasks at once, `solver` for the simple
+policies. `moves` are about what agents have already. `explain` answers from the very same predicates.
 """

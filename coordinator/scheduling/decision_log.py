@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from coordinator.scheduling.assignments import Assignment
+from coordinator.scheduling.plans.assignments import Assignment
 
 
 class RoundMade(msgspec.Struct, frozen=True, gc=False):

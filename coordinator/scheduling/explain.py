@@ -10,12 +10,12 @@ import msgspec
 import numpy as np
 
 from coordinator.core.model import TaskProfile
-from coordinator.scheduling.agents import AgentTable, BoolRow, IntRow
-from coordinator.scheduling.claims import QUOTA
-from coordinator.scheduling.feasibility import ROOM, STANDING, fitting, needs_of
-from coordinator.scheduling.graphs import Expected
-from coordinator.scheduling.ledger import Ledger
+from coordinator.scheduling.agents.feasibility import ROOM, STANDING, fitting, needs_of
+from coordinator.scheduling.agents.ledger import Ledger
+from coordinator.scheduling.agents.table import AgentTable, BoolRow, IntRow
+from coordinator.scheduling.plans.claims import QUOTA
 from coordinator.scheduling.snapshot import Snapshot
+from coordinator.scheduling.work.graphs import Expected
 
 NEAR_MISSES: Final = 5
 """Agents that lack one thing, in one explanation."""

@@ -24,8 +24,8 @@ from coordinator.core.model import (
     TaskState,
 )
 from coordinator.core.outcome import Effects
-from coordinator.scheduling.load_settings import LoadSettings
-from coordinator.scheduling.overload import Overload
+from coordinator.scheduling.load.overload import Overload
+from coordinator.scheduling.load.settings import LoadSettings
 from coordinator.scheduling.past import remember
 from coordinator.scheduling.snapshot import Snapshot
 

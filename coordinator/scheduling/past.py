@@ -9,7 +9,7 @@ import numpy as np
 
 from coordinator.core.history import FAILED_ONE, FRACTION_BITS, Ends, History
 from coordinator.core.kinds import Kind
-from coordinator.scheduling.agents import FloatRow
+from coordinator.scheduling.agents.table import FloatRow
 from coordinator.scheduling.snapshot import Snapshot
 
 _UNIT: Final = math.log(2) / (1 << FRACTION_BITS)

@@ -10,16 +10,16 @@ import numpy as np
 
 from coordinator.core.commands import Choice, Command, Move, Preempt, Recall
 from coordinator.core.model import TaskState
-from coordinator.scheduling.assignments import Witness
-from coordinator.scheduling.graphs import Graph
-from coordinator.scheduling.planner import plan_by_cost
-from coordinator.scheduling.policies import Simple
-from coordinator.scheduling.preemption import Preempting, named
-from coordinator.scheduling.rivals import Racing, Rival
+from coordinator.scheduling.costs.policies import Simple
+from coordinator.scheduling.costs.weights import Policy
+from coordinator.scheduling.moves.preemption import Preempting, named
+from coordinator.scheduling.moves.rivals import Racing, Rival
+from coordinator.scheduling.moves.stealing import find_moves
+from coordinator.scheduling.plans.assignments import Witness
+from coordinator.scheduling.plans.planner import plan_by_cost
+from coordinator.scheduling.plans.solver import Plan, PlanLimits, plan
 from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.solver import Plan, PlanLimits, plan
-from coordinator.scheduling.stealing import find_moves
-from coordinator.scheduling.weights import Policy
+from coordinator.scheduling.work.graphs import Graph
 
 RANKED_AT_ONCE: Final = 5_000
 """Tasks whose ranks are renewed in one decision; the rest follows with the next ones."""

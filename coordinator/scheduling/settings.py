@@ -7,8 +7,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from coordinator.scheduling.affinity import MODEL_LOAD_S
-from coordinator.scheduling.policies import DEFAULT
+from coordinator.scheduling.costs.affinity import MODEL_LOAD_S
+from coordinator.scheduling.costs.policies import DEFAULT
 
 
 class SchedulingSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,21 +12,21 @@ import msgspec
 from coordinator.core.kinds import kind_of
 from coordinator.core.model import INDEX_BITS, INDEX_MASK, Dag, Task, TaskProfile, TaskState
 from coordinator.families.registry import Families
-from coordinator.scheduling.affinity import MODEL_LOAD_S, Affinity
-from coordinator.scheduling.agents import AgentTable
-from coordinator.scheduling.departed import Departed
-from coordinator.scheduling.estimates import Estimates
-from coordinator.scheduling.expectation import Expectation
-from coordinator.scheduling.feasibility import FeasibilityCache
-from coordinator.scheduling.graphs import Foreseen, Graphs
-from coordinator.scheduling.lookahead import LookAhead
-from coordinator.scheduling.measured import Measured
-from coordinator.scheduling.policies import ALL, policy_of
-from coordinator.scheduling.pricing import Prices
-from coordinator.scheduling.running import Running
-from coordinator.scheduling.shares import Shares
-from coordinator.scheduling.waiting import Owner, WaitingTable, WaitingTask
-from coordinator.scheduling.weights import Policy
+from coordinator.scheduling.agents.departed import Departed
+from coordinator.scheduling.agents.feasibility import FeasibilityCache
+from coordinator.scheduling.agents.lookahead import LookAhead
+from coordinator.scheduling.agents.table import AgentTable
+from coordinator.scheduling.costs.affinity import MODEL_LOAD_S, Affinity
+from coordinator.scheduling.costs.policies import ALL, policy_of
+from coordinator.scheduling.costs.pricing import Prices
+from coordinator.scheduling.costs.weights import Policy
+from coordinator.scheduling.learning.estimates import Estimates
+from coordinator.scheduling.learning.expectation import Expectation
+from coordinator.scheduling.load.measured import Measured
+from coordinator.scheduling.work.graphs import Foreseen, Graphs
+from coordinator.scheduling.work.running import Running
+from coordinator.scheduling.work.shares import Shares
+from coordinator.scheduling.work.waiting import Owner, WaitingTable, WaitingTask
 
 _SUCCESSORS_LOOKED_AT: Final = 4
 

@@ -13,8 +13,8 @@ from bench.placement.platform import Platform
 from bench.placement.studies.streams import busy_share, task
 from coordinator.core.model import AgentSpec, AttemptOutcome, DagHeader
 from coordinator.dag.draft import DagDraft
-from coordinator.scheduling.policies import Simple, policy
-from coordinator.scheduling.weights import BALANCED, Policy
+from coordinator.scheduling.costs.policies import Simple, policy
+from coordinator.scheduling.costs.weights import BALANCED, Policy
 from examples.scenarios.findings import Finding, Scenario, less
 
 NODES: Final = 500

@@ -20,7 +20,7 @@ from coordinator.core.model import (
     Task,
 )
 from coordinator.dag.draft import DagDraft
-from coordinator.scheduling.weights import BALANCED
+from coordinator.scheduling.costs.weights import BALANCED
 from examples.scenarios.findings import Finding, Scenario
 
 DRONES: Final = 50

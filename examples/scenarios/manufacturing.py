@@ -16,8 +16,8 @@ from bench.placement.fleet import Fleet
 from bench.placement.studies.streams import busy_share, task
 from coordinator.core.model import AgentSpec, DagHeader, Priority, Requirements
 from coordinator.dag.draft import DagDraft
-from coordinator.scheduling.policies import Simple, policy
-from coordinator.scheduling.weights import BALANCED, Policy, Weights
+from coordinator.scheduling.costs.policies import Simple, policy
+from coordinator.scheduling.costs.weights import BALANCED, Policy, Weights
 from examples.scenarios.cluster import Crew, running, wait_for
 from examples.scenarios.findings import Finding, Scenario
 

@@ -15,8 +15,8 @@ from bench.placement.fleet import Fleet
 from bench.placement.studies.streams import task
 from coordinator.core.model import AgentSpec, DagHeader, Requirements, Resources
 from coordinator.dag.draft import DagDraft
-from coordinator.scheduling.policies import Simple, policy
-from coordinator.scheduling.weights import BALANCED, Policy
+from coordinator.scheduling.costs.policies import Simple, policy
+from coordinator.scheduling.costs.weights import BALANCED, Policy
 from examples.scenarios.cluster import Crew, running, wait_for
 from examples.scenarios.crew import STEP_S
 from examples.scenarios.findings import Finding, Scenario, less

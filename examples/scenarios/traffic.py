@@ -12,8 +12,8 @@ from bench.placement.fleet import Fleet
 from bench.placement.studies.streams import task
 from coordinator.core.model import AgentSpec, DagHeader, DataItem, Priority, Requirements, Task
 from coordinator.dag.draft import DagDraft, TaskDraft
-from coordinator.scheduling.policies import Simple, policy
-from coordinator.scheduling.weights import BALANCED, CHEAP_NETWORK, Policy
+from coordinator.scheduling.costs.policies import Simple, policy
+from coordinator.scheduling.costs.weights import BALANCED, CHEAP_NETWORK, Policy
 from examples.scenarios.findings import Finding, Scenario
 
 JUNCTIONS: Final = 200

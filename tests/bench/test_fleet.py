@@ -22,8 +22,8 @@ from coordinator.core.model import (
 )
 from coordinator.dag.draft import DagDraft, TaskDraft
 from coordinator.errors import InvalidRequest
-from coordinator.scheduling.policies import policy
-from coordinator.scheduling.weights import BALANCED, Policy
+from coordinator.scheduling.costs.policies import policy
+from coordinator.scheduling.costs.weights import BALANCED, Policy
 
 DONE = AttemptOutcome.COMPLETED
 ONCE = Policy("once", BALANCED.weights, rivals=1)

@@ -18,8 +18,8 @@ from bench.placement.knowledge import Knowledge, Past, histories, tell
 from bench.placement.quality import Ratios, geometric_mean
 from bench.placement.workload import profile_of
 from coordinator.core.kinds import kind_of
+from coordinator.scheduling.costs.weights import FAST
 from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.weights import FAST
 from tests.bench.graphs import wfformat
 
 NOISY = [one for one in Knowledge if one is not Knowledge.EXACT]

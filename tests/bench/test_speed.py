@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from bench.placement.__main__ import main
 from bench.placement.speed import calibrate, measure_round, measure_single, snapshot_of
-from coordinator.scheduling.weights import BALANCED
+from coordinator.scheduling.costs.weights import BALANCED
 
 
 def test_snapshots_have_what_they_are_asked_for() -> None:

@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from bench.placement.__main__ import main
 from bench.placement.studies import STUDIES, balance, deadline, energy, fairness, gpu, locality
 from bench.placement.study import Axis, Point, Study, StudyReport, baseline, mean_point, study_lines
-from coordinator.scheduling.policies import Simple
-from coordinator.scheduling.weights import Policy, Weights
+from coordinator.scheduling.costs.policies import Simple
+from coordinator.scheduling.costs.weights import Policy, Weights
 
 
 def once(**weights: float) -> Policy:

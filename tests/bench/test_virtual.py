@@ -13,7 +13,7 @@ from bench.placement.schedules import Problem, lower_bound, violations
 from bench.placement.virtual import Stalled, VirtualCluster
 from bench.placement.workload import LONGEST_MS, workload_of
 from coordinator.core.model import AgentSpec, DataItem
-from coordinator.scheduling.weights import BALANCED, FAST, Policy
+from coordinator.scheduling.costs.weights import BALANCED, FAST, Policy
 from tests.bench.graphs import instances
 
 

@@ -9,16 +9,16 @@ import pytest
 
 from coordinator.errors import ConfigError, PluginFailed
 from coordinator.plugins import FAMILIES, POLICIES, Plugins, installed, wanted
-from coordinator.scheduling.objectives import LeastLoaded
-from coordinator.scheduling.policies import NAMES, policy
+from coordinator.scheduling.costs.objectives import LeastLoaded
+from coordinator.scheduling.costs.policies import NAMES, policy
+from coordinator.scheduling.costs.weights import BALANCED, Policy, Weights
 from coordinator.scheduling.settings import SchedulingSettings
-from coordinator.scheduling.weights import BALANCED, Policy, Weights
 from tests.families.distributions import install
 
 IMPORTS = """
 from coordinator.families.family import Family
-from coordinator.scheduling.objectives import LeastLoaded
-from coordinator.scheduling.weights import Policy, Weights
+from coordinator.scheduling.costs.objectives import LeastLoaded
+from coordinator.scheduling.costs.weights import Policy, Weights
 """
 
 

@@ -12,8 +12,8 @@ from coordinator.core.commands import Assign, Command, RecordLoads, SubmitDag
 from coordinator.core.model import AgentLoad, AgentState, DagHeader, Priority, TaskBlock, TaskProfile
 from coordinator.core.outcome import Effects, Reply
 from coordinator.replica.placement import Placement
-from coordinator.scheduling.load_settings import LoadSettings
-from coordinator.scheduling.overload import LoadView
+from coordinator.scheduling.load.overload import LoadView
+from coordinator.scheduling.load.settings import LoadSettings
 
 
 class Proposals:

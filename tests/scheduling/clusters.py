@@ -29,7 +29,7 @@ from coordinator.core.model import (
     TaskProfile,
 )
 from coordinator.core.outcome import Effects, Outcome
-from coordinator.scheduling.lookahead import LookAhead
+from coordinator.scheduling.agents.lookahead import LookAhead
 from coordinator.scheduling.mirror import Mirror
 from coordinator.scheduling.snapshot import Snapshot
 

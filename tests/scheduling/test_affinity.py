@@ -24,13 +24,13 @@ from coordinator.core.model import (
 from coordinator.families.built_in import ALL, BATCH_S, CONTENTION_S, LINK_BPS, REMOTE_S
 from coordinator.families.family import Agents, Family, Offers
 from coordinator.families.registry import LONGEST_SETUP_S, Families
-from coordinator.scheduling.affinity import MODEL_LOAD_S, Affinity
+from coordinator.scheduling.costs.affinity import MODEL_LOAD_S, Affinity
+from coordinator.scheduling.costs.weights import BALANCED, FAST, Policy
 from coordinator.scheduling.explain import explain
-from coordinator.scheduling.planner import plan_by_cost
+from coordinator.scheduling.plans.planner import plan_by_cost
+from coordinator.scheduling.plans.solver import PlanLimits
 from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.solver import PlanLimits
-from coordinator.scheduling.waiting import WaitingTask
-from coordinator.scheduling.weights import BALANCED, FAST, Policy
+from coordinator.scheduling.work.waiting import WaitingTask
 
 Crew = Callable[..., Snapshot]
 GIB = 1 << 30

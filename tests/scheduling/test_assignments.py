@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 from coordinator.core.commands import SetNamespace
 from coordinator.core.model import AgentLoad, Requirements, Resources, Task, TaskProfile
 from coordinator.core.namespaces import DEFAULT_NAMESPACE
-from coordinator.scheduling.assignments import RUNNERS_UP, SECONDS, Assignment, Witness
-from coordinator.scheduling.graphs import AT_ONCE, Arrivals
-from coordinator.scheduling.lane import NOWHERE, Lane
-from coordinator.scheduling.looks import would_go
-from coordinator.scheduling.planner import plan_by_cost
-from coordinator.scheduling.policies import SIMPLE
-from coordinator.scheduling.round import Round, Spare
+from coordinator.scheduling.costs.policies import SIMPLE
+from coordinator.scheduling.costs.terms import total
+from coordinator.scheduling.costs.weights import BALANCED, FAST, GREEN, Policy
+from coordinator.scheduling.plans.assignments import RUNNERS_UP, SECONDS, Assignment, Witness
+from coordinator.scheduling.plans.lane import NOWHERE, Lane
+from coordinator.scheduling.plans.looks import would_go
+from coordinator.scheduling.plans.planner import plan_by_cost
+from coordinator.scheduling.plans.round import Round, Spare
+from coordinator.scheduling.plans.solver import Plan, plan
 from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.solver import Plan, plan
-from coordinator.scheduling.terms import total
-from coordinator.scheduling.weights import BALANCED, FAST, GREEN, Policy
+from coordinator.scheduling.work.graphs import AT_ONCE, Arrivals
 from tests.scheduling.clusters import Cluster
 from tests.scheduling.test_bulk import crowds
 from tests.scheduling.test_planner import FEW, GREEDY, LIMITS, NOW_S, policies, snapshots, wait

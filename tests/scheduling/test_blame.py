@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from coordinator.core.kinds import Kind
 from coordinator.core.model import TaskFamily
-from coordinator.scheduling.blame import Blame
+from coordinator.scheduling.learning.blame import Blame
 
 KIND = Kind("t", "", TaskFamily.UNSPECIFIED, False)
 OTHER = Kind("u", "", TaskFamily.UNSPECIFIED, False)

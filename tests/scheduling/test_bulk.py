@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator.core.model import AgentSpec, FamilyNeeds, Priority, Requirements, Resources, TaskProfile
-from coordinator.scheduling.bulk import MANY, _fill
-from coordinator.scheduling.claims import Claims
-from coordinator.scheduling.order import place_in_line
-from coordinator.scheduling.planner import plan_by_cost
+from coordinator.scheduling.costs.weights import BALANCED, FAST, Policy
+from coordinator.scheduling.plans.bulk import MANY, _fill
+from coordinator.scheduling.plans.claims import Claims
+from coordinator.scheduling.plans.planner import plan_by_cost
+from coordinator.scheduling.plans.solver import Plan, PlanLimits
+from coordinator.scheduling.plans.turns import most_urgent
 from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.solver import Plan, PlanLimits
-from coordinator.scheduling.turns import most_urgent
-from coordinator.scheduling.waiting import WaitingTask
-from coordinator.scheduling.weights import BALANCED, FAST, Policy
+from coordinator.scheduling.work.order import place_in_line
+from coordinator.scheduling.work.waiting import WaitingTask
 from tests.scheduling.clusters import Cluster
 from tests.scheduling.test_planner import LIMITS, NOW_MS, NOW_S, Books, check, left, made, portrait, wait
 

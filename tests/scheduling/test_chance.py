@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.scheduling.chance import below, quantile, remaining
+from coordinator.scheduling.learning.chance import below, quantile, remaining
 
 NORMAL = NormalDist()
 STEPS = 6_000

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.scheduling.adaptation import LEAST_MEASURED, Batch
-from coordinator.scheduling.assignments import Assignment, Candidate
 from coordinator.scheduling.decision_log import AGENTS_COMPARED, Adapted, Assignments, DecisionLog, Sampling
+from coordinator.scheduling.plans.assignments import Assignment, Candidate
 
 
 def change(number: int) -> Adapted:

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from coordinator.core.kinds import Kind, kind_of
 from coordinator.core.model import AgentSpec, FamilyNeeds, Requirements, TaskFamily, TaskProfile
-from coordinator.scheduling import blame, kind_ends
-from coordinator.scheduling import estimates as module
-from coordinator.scheduling.agents import AgentTable
-from coordinator.scheduling.estimates import Estimates
-from coordinator.scheduling.expectation import UNKNOWN_S
+from coordinator.scheduling.agents.table import AgentTable
+from coordinator.scheduling.learning import blame, kind_ends
+from coordinator.scheduling.learning import estimates as module
+from coordinator.scheduling.learning.estimates import Estimates
+from coordinator.scheduling.learning.expectation import UNKNOWN_S
 
 ANY = TaskFamily.UNSPECIFIED
 KIND = Kind("t", "", ANY, False)

@@ -18,12 +18,12 @@ from coordinator.core.model import (
     Resources,
     TaskProfile,
 )
-from coordinator.scheduling.departed import DEPARTED_KEPT, Departed
+from coordinator.scheduling.agents.departed import DEPARTED_KEPT, Departed
+from coordinator.scheduling.agents.feasibility import needs_of
 from coordinator.scheduling.explain import GROUPS_SHOWN, NEAR_MISSES, GroupView, NearMiss, Refusal, explain
-from coordinator.scheduling.feasibility import needs_of
+from coordinator.scheduling.plans.solver import PlanLimits, plan
 from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.solver import PlanLimits, plan
-from coordinator.scheduling.waiting import WaitingTask
+from coordinator.scheduling.work.waiting import WaitingTask
 from tests.scheduling.clusters import Cluster
 
 Crew = Callable[..., Snapshot]

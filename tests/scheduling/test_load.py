@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from coordinator.core.model import AgentLoad, TaskFamily
 from coordinator.errors import InvalidRequest
-from coordinator.scheduling.load import Loads, believed, following, score, shares
-from coordinator.scheduling.load_weights import (
+from coordinator.scheduling.load.score import Loads, believed, following, score, shares
+from coordinator.scheduling.load.weights import (
     DEFAULT_WEIGHTS,
     TERMS,
     LoadWeights,

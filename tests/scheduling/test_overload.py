@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from coordinator.core.model import AgentLoad, AgentSpec, Resources, TaskProfile
-from coordinator.scheduling.agents import AgentTable
+from coordinator.scheduling.agents.feasibility import REASONS_SHOWN
+from coordinator.scheduling.agents.table import AgentTable
 from coordinator.scheduling.explain import explain
-from coordinator.scheduling.feasibility import REASONS_SHOWN
-from coordinator.scheduling.load_settings import LoadSettings
-from coordinator.scheduling.measured import LEAST_BANDWIDTH_BPS, Measured
-from coordinator.scheduling.overload import LoadView, Overload
+from coordinator.scheduling.load.measured import LEAST_BANDWIDTH_BPS, Measured
+from coordinator.scheduling.load.overload import LoadView, Overload
+from coordinator.scheduling.load.settings import LoadSettings
 from coordinator.scheduling.snapshot import Snapshot
 
 SpecOf = Callable[..., AgentSpec]

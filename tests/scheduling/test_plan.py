@@ -14,12 +14,12 @@ from coordinator.core.commands import Choice
 from coordinator.core.kinds import kind_of
 from coordinator.core.model import AgentLoad, Priority, Requirements, Resources, TaskProfile
 from coordinator.errors import InvalidRequest
-from coordinator.scheduling.lookahead import LookAhead, may_queue
-from coordinator.scheduling.policies import NAMES, SIMPLE, policy
+from coordinator.scheduling.agents.lookahead import LookAhead, may_queue
+from coordinator.scheduling.costs.policies import NAMES, SIMPLE, policy
+from coordinator.scheduling.plans.solver import PlanLimits, plan
 from coordinator.scheduling.settings import SchedulingSettings
 from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.solver import PlanLimits, plan
-from coordinator.scheduling.waiting import WaitingTask
+from coordinator.scheduling.work.waiting import WaitingTask
 
 Crew = Callable[..., Snapshot]
 PLAIN = TaskProfile("t")

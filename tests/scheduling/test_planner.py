@@ -25,14 +25,14 @@ from coordinator.core.model import (
     TaskFamily,
     TaskProfile,
 )
-from coordinator.scheduling.lookahead import may_queue
-from coordinator.scheduling.order import STARVATION_S
-from coordinator.scheduling.planner import plan_by_cost
-from coordinator.scheduling.pricing import LEAST_SUCCESS
+from coordinator.scheduling.agents.lookahead import may_queue
+from coordinator.scheduling.costs.pricing import LEAST_SUCCESS
+from coordinator.scheduling.costs.weights import BALANCED, FAST, GREEN, Policy, Weights
+from coordinator.scheduling.plans.planner import plan_by_cost
+from coordinator.scheduling.plans.solver import Plan, PlanLimits
 from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.solver import Plan, PlanLimits
-from coordinator.scheduling.waiting import WaitingTask
-from coordinator.scheduling.weights import BALANCED, FAST, GREEN, Policy, Weights
+from coordinator.scheduling.work.order import STARVATION_S
+from coordinator.scheduling.work.waiting import WaitingTask
 from tests.scheduling.clusters import Cluster
 
 NOW_S = 1_700_000_000.0

@@ -16,11 +16,11 @@ from coordinator.core.model import (
     TaskState,
 )
 from coordinator.core.namespaces import Quotas
-from coordinator.scheduling.estimates import Kind
-from coordinator.scheduling.policies import policy
-from coordinator.scheduling.preemption import ENDED_AT_ONCE, MOST_PREEMPTED, STUCK_S, URGENCY
+from coordinator.scheduling.costs.policies import policy
+from coordinator.scheduling.learning.estimates import Kind
+from coordinator.scheduling.moves.preemption import ENDED_AT_ONCE, MOST_PREEMPTED, STUCK_S, URGENCY
+from coordinator.scheduling.plans.solver import PlanLimits
 from coordinator.scheduling.scheduler import Scheduler
-from coordinator.scheduling.solver import PlanLimits
 from tests.scheduling.clusters import START_MS, Cluster
 
 POLICIES = ("balanced", "least-loaded")

@@ -21,12 +21,12 @@ from coordinator.core.model import (
     Resources,
     TaskProfile,
 )
+from coordinator.scheduling.costs.objectives import LOAD_WEIGHT, PREVIOUS_PENALTY
+from coordinator.scheduling.costs.policies import SIMPLE
 from coordinator.scheduling.explain import explain
-from coordinator.scheduling.objectives import LOAD_WEIGHT, PREVIOUS_PENALTY
-from coordinator.scheduling.policies import SIMPLE
+from coordinator.scheduling.plans.solver import Plan, PlanLimits, plan
 from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.solver import Plan, PlanLimits, plan
-from coordinator.scheduling.waiting import WaitingTask
+from coordinator.scheduling.work.waiting import WaitingTask
 
 BOUND_S = 0.020
 BRIEF_S = 0.25

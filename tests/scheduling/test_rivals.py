@@ -18,10 +18,10 @@ from coordinator.core.model import (
     TaskProfile,
     TaskState,
 )
-from coordinator.scheduling.rivals import Racing, Rival
+from coordinator.scheduling.costs.weights import FAST, GREEN, Policy, Weights
+from coordinator.scheduling.moves.rivals import Racing, Rival
+from coordinator.scheduling.plans.solver import PlanLimits
 from coordinator.scheduling.scheduler import Scheduler
-from coordinator.scheduling.solver import PlanLimits
-from coordinator.scheduling.weights import FAST, GREEN, Policy, Weights
 from tests.scheduling.clusters import Cluster
 
 FEW = settings(max_examples=max(25, settings().max_examples // 3))

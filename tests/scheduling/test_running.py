@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from coordinator.core.kinds import Kind
 from coordinator.core.model import AgentSpec, TaskFamily, TaskProfile
-from coordinator.scheduling import running as module
-from coordinator.scheduling.agents import AgentTable
-from coordinator.scheduling.chance import remaining
-from coordinator.scheduling.estimates import Estimates
-from coordinator.scheduling.running import Running
+from coordinator.scheduling.agents.table import AgentTable
+from coordinator.scheduling.learning.chance import remaining
+from coordinator.scheduling.learning.estimates import Estimates
+from coordinator.scheduling.work import running as module
+from coordinator.scheduling.work.running import Running
 
 PROFILE = TaskProfile("t")
 AGENTS = (("a", 1), ("b", 2), ("c", 3))

@@ -10,9 +10,9 @@ from coordinator.core.commands import Assign, Preempt
 from coordinator.core.kinds import Kind
 from coordinator.core.model import Task, TaskFamily, TaskProfile
 from coordinator.scheduling import scheduler as module
+from coordinator.scheduling.costs.weights import BALANCED, FAST
+from coordinator.scheduling.plans.solver import PlanLimits
 from coordinator.scheduling.scheduler import Scheduler
-from coordinator.scheduling.solver import PlanLimits
-from coordinator.scheduling.weights import BALANCED, FAST
 from tests.scheduling.clusters import Cluster
 
 LIMITS = PlanLimits()
@@ -40,7 +40,7 @@ def test_ranks_follow_the_estimates_also_where_one_decision_does_not_suffice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "RANKED_AT_ONCE", 10)
-    monkeypatch.setattr("coordinator.scheduling.ranks.RANKED_AT_ONCE", 10)
+    monkeypatch.setattr("coordinator.scheduling.work.ranks.RANKED_AT_ONCE", 10)
     cluster = Cluster()
     cluster.join("a")
     for number in range(3):

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.core.model import AgentLoad, TaskProfile
-from coordinator.scheduling.objectives import drawn
-from coordinator.scheduling.policies import SIMPLE
+from coordinator.scheduling.costs.objectives import drawn
+from coordinator.scheduling.costs.policies import SIMPLE
+from coordinator.scheduling.plans.solver import Plan, PlanLimits, plan
 from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.solver import Plan, PlanLimits, plan
 from tests.scheduling.test_planner import wait
 from tests.scheduling.test_random_plans import check, ordered, snapshots
 

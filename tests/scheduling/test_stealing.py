@@ -6,10 +6,10 @@ import pytest
 
 from coordinator.core.commands import Recall
 from coordinator.core.model import AttemptOutcome, TaskProfile
+from coordinator.scheduling.costs.weights import BALANCED
+from coordinator.scheduling.plans.solver import PlanLimits
 from coordinator.scheduling.scheduler import Scheduler
 from coordinator.scheduling.snapshot import LATE_S
-from coordinator.scheduling.solver import PlanLimits
-from coordinator.scheduling.weights import BALANCED
 from tests.scheduling.clusters import Cluster
 
 BRIEF_MS = 100

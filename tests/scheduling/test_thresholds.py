@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.scheduling.load_settings import LoadSettings
-from coordinator.scheduling.thresholds import FOLLOWS, Thresholds
+from coordinator.scheduling.load.settings import LoadSettings
+from coordinator.scheduling.load.thresholds import FOLLOWS, Thresholds
 
 EVERYBODY = LoadSettings(high=0.9, low=0.8, max_share=1.0)
 ADAPTIVE = LoadSettings(mode="adaptive", high=0.9, low=0.8, k=1.0, floor=0.5, ceiling=0.95, max_share=1.0)

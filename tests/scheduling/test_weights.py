@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.errors import InvalidRequest
-from coordinator.scheduling.weights import BUILT_IN, LARGEST_WEIGHT, MOST_RIVALS, Policy, Weights
+from coordinator.scheduling.costs.weights import BUILT_IN, LARGEST_WEIGHT, MOST_RIVALS, Policy, Weights
 
 NAMES = ("time", "balance", "communication", "energy")
 

@@ -13,8 +13,8 @@ from bench.placement.platform import Platform
 from bench.placement.studies.streams import COMES_FOR_S, ROUND_S, SETTLED_S, busy_share, stream
 from bench.placement.study import Axis, Figures, Point, Study, mean_point, weigh
 from coordinator.core.model import AgentSpec
-from coordinator.scheduling.policies import Simple
-from coordinator.scheduling.weights import BALANCED, Policy, Weights
+from coordinator.scheduling.costs.policies import Simple
+from coordinator.scheduling.costs.weights import BALANCED, Policy, Weights
 
 STUDY: Final = Study(
     "balance",

@@ -14,8 +14,8 @@ from bench.placement.studies.streams import MEAN_WORK_S, ROUND_S, arrivals, task
 from bench.placement.study import BASELINE, Axis, Figures, Point, Study, baseline, mean_point
 from coordinator.core.model import AgentSpec, DagHeader
 from coordinator.dag.draft import DagDraft
-from coordinator.scheduling.policies import Simple
-from coordinator.scheduling.weights import BALANCED, Policy
+from coordinator.scheduling.costs.policies import Simple
+from coordinator.scheduling.costs.weights import BALANCED, Policy
 
 STUDY: Final = Study(
     "deadline",

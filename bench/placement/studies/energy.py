@@ -13,8 +13,8 @@ from bench.placement.studies.streams import MEAN_WORK_S, task
 from bench.placement.study import Axis, Figures, Point, Study, mean_point, weigh
 from coordinator.core.model import AgentSpec, DagHeader
 from coordinator.dag.draft import DagDraft
-from coordinator.scheduling.policies import Simple
-from coordinator.scheduling.weights import GREEN, Policy, Weights
+from coordinator.scheduling.costs.policies import Simple
+from coordinator.scheduling.costs.weights import GREEN, Policy, Weights
 
 STUDY: Final = Study(
     "energy",

@@ -15,8 +15,8 @@ from bench.placement.study import BASELINE, Axis, Figures, Point, Study, baselin
 from coordinator.core.commands import SetNamespace
 from coordinator.core.model import AgentSpec, DagHeader
 from coordinator.dag.draft import DagDraft
-from coordinator.scheduling.policies import Simple
-from coordinator.scheduling.weights import BALANCED, Policy
+from coordinator.scheduling.costs.policies import Simple
+from coordinator.scheduling.costs.weights import BALANCED, Policy
 
 STUDY: Final = Study(
     "fairness",

@@ -13,8 +13,8 @@ from bench.placement.studies.streams import ROUND_S, arrivals, task
 from bench.placement.study import Axis, Figures, Point, Study, weigh
 from coordinator.core.model import AgentSpec, DagHeader, Requirements, Resources, TaskFamily
 from coordinator.dag.draft import DagDraft
-from coordinator.scheduling.policies import Simple
-from coordinator.scheduling.weights import Policy, Weights
+from coordinator.scheduling.costs.policies import Simple
+from coordinator.scheduling.costs.weights import Policy, Weights
 
 STUDY: Final = Study(
     "gpu",

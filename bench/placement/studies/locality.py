@@ -13,8 +13,8 @@ from bench.placement.studies.streams import MEAN_WORK_S, task
 from bench.placement.study import Axis, Figures, Point, Study, mean_point, weigh
 from coordinator.core.model import AgentSpec, DagHeader, DataItem
 from coordinator.dag.draft import DagDraft, TaskDraft
-from coordinator.scheduling.policies import Simple
-from coordinator.scheduling.weights import CHEAP_NETWORK, Policy, Weights
+from coordinator.scheduling.costs.policies import Simple
+from coordinator.scheduling.costs.weights import CHEAP_NETWORK, Policy, Weights
 
 STUDY: Final = Study(
     "locality",

@@ -1,0 +1,146 @@
+"""A round's own copy of what is free: the plan's choices are booked here, the snapshot stays as it is."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from coordinator.core.model import TaskProfile
+from coordinator.scheduling.agents.lookahead import LookAhead, may_queue
+from coordinator.scheduling.agents.table import AgentTable, BoolRow, FloatRow, IntRow, Use, uses_of
+
+KINDS_KEPT: Final = 10_000
+"""Profiles whose demand is remembered."""
+
+
+class Demand:
+    """What one task of a profile takes, made ready for booking: (column of `free`, amount) of the resources
+    that it needs, its anti-affinity groups, and the tool and model that it uses."""
+
+    __slots__ = ("amounts", "groups", "uses", "vector")
+
+    def __init__(self, profile: TaskProfile) -> None:
+        self.vector: tuple[int, ...] = msgspec.structs.astuple(profile.requirements.resources)
+        self.amounts = tuple((column, amount) for column, amount in enumerate(self.vector) if amount)
+        self.groups = profile.requirements.anti_affinity
+        self.uses = uses_of(profile)
+
+
+@lru_cache(maxsize=KINDS_KEPT)
+def demand_of(profile: TaskProfile) -> Demand:
+    """What one task of the profile takes."""
+    return Demand(profile)
+
+
+class Ledger:
+    """Arrays over rows, as in `AgentTable`. `booked` counts what was booked in this round, per row and, as
+    `bookings`, in all."""
+
+    def __init__(self, agents: AgentTable, look_ahead: LookAhead) -> None:
+        size = agents.size
+        self.agents = agents
+        self.look_ahead = look_ahead
+        self.accepting: BoolRow = agents.accepting[:size]
+        self.slots: IntRow = agents.slots[:size]
+        self.credit: IntRow = agents.credit[:size]
+        self.load: FloatRow = agents.load[:size]
+        self.latency_ms: FloatRow = agents.latency_ms[:size]
+        self.held: IntRow = agents.held[:size].copy()
+        self.held_s: FloatRow = agents.held_s[:size].copy()
+        self.free: IntRow = agents.free[:size].copy()
+        self.booked: IntRow = np.zeros(size, np.int64)
+        self.bookings = 0
+        self.open: BoolRow = self.accepting & (self.held < self.credit)
+        """Rows of agents that would take one more attempt, if only into their queue."""
+        self.slot_free: BoolRow = self.open & (self.held < self.slots)
+        """Rows of agents that would start one more attempt at once."""
+        self._groups: dict[str, IntRow] = {}
+        self._places: dict[Use, IntRow] = {}
+
+    def free_slots(self) -> int:
+        """Attempts that all agents together would start at once."""
+        return int(np.maximum(np.minimum(self.slots, self.credit) - self.held, 0)[self.slot_free].sum())
+
+    def groups(self, name: str) -> IntRow:
+        """Per row, attempts held whose tasks belong to this anti-affinity group."""
+        column = self._groups.get(name)
+        if column is None:
+            column = self._groups[name] = self.agents.groups(name)[: self.agents.size].copy()
+        return column
+
+    def bounded(self, demand: Demand) -> tuple[Use, ...]:
+        """What such a task uses, as far as any agent bounds it."""
+        return self.agents.bounded(demand.uses) if demand.uses else ()
+
+    def places(self, use: Use) -> IntRow:
+        """Per row, how many more tasks of this tool or model the agent takes at once."""
+        column = self._places.get(use)
+        if column is None:
+            size, agents = self.agents.size, self.agents
+            column = self._places[use] = agents.limits(use)[:size] - agents.users(use)[:size]
+        return column
+
+    def room(self, task_s: float) -> BoolRow:
+        """Rows of agents with a free slot or, for a task of `task_s` expected seconds, room in their
+        queue."""
+        queue = may_queue(self.held, self.slots, self.held_s, task_s, self.look_ahead)
+        room: BoolRow = (self.held < self.credit) & ((self.held < self.slots) | queue)
+        return room
+
+    def room_at(self, row: int, task_s: float) -> bool:
+        """`room` of one agent."""
+        held, slots = self.held.item(row), self.slots.item(row)
+        return held < self.credit.item(row) and (
+            held < slots or bool(may_queue(held, slots, self.held_s.item(row), task_s, self.look_ahead))
+        )
+
+    def queue_free(self, task_s: float) -> BoolRow:
+        """Rows of agents that would queue one more attempt of `task_s` expected seconds, having no free
+        slot."""
+        return self.accepting & (self.held >= self.slots) & self.room(task_s)
+
+    def admits(self, row: int, demand: Demand, task_s: float) -> bool:
+        """Whether this agent, which could take such tasks before, still can after what was booked."""
+        return self.room_at(row, task_s) and self.fits(row, demand)
+
+    def fits(self, row: int, demand: Demand) -> bool:
+        """Whether what such a task takes is there beside what was booked."""
+        for column, amount in demand.amounts:
+            if amount > self.free.item(row, column):
+                return False
+        if demand.groups and any(self.groups(group)[row] for group in demand.groups):
+            return False
+        return all(self.places(use)[row] > 0 for use in self.bounded(demand))
+
+    def book(self, row: int, demand: Demand, task_s: float) -> None:
+        """The agent takes one such task, which lasts `task_s` expected seconds."""
+        held = self.held.item(row) + 1
+        self.held[row] = held
+        self.held_s[row] += task_s
+        self.booked[row] += 1
+        self.bookings += 1
+        if held >= self.slots.item(row) or held >= self.credit.item(row):
+            self.slot_free[row] = False
+        self.take(row, demand)
+
+    def take(self, row: int, demand: Demand) -> None:
+        """What one such task takes beside a slot."""
+        for column, amount in demand.amounts:
+            self.free[row, column] -= amount
+        for group in demand.groups:
+            self.groups(group)[row] += 1
+        for use in self.bounded(demand):
+            self.places(use)[row] -= 1
+
+    def take_each(self, rows: NDArray[np.intp], demand: Demand, times: NDArray[np.int64] | int = 1) -> None:
+        """`take` on each of these rows, so many times."""
+        for column, amount in demand.amounts:
+            self.free[rows, column] -= amount * times
+        for group in demand.groups:
+            self.groups(group)[rows] += times
+        for use in self.bounded(demand):
+            self.places(use)[rows] -= times

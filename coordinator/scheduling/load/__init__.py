@@ -1,0 +1,1 @@
+"""How loaded agents are by their own measurements, and who is overloaded."""

@@ -1,0 +1,228 @@
+"""Room for urgent tasks that no agent can take now: which attempts of others to end for them (E4, E8).
+
+An attempt may be ended if its task is preemptible and not urgent itself. What that costs is the work that it
+has done, which counts double for every level of priority. What is gained are the seconds that the urgent task
+need not wait: until an agent would have room for it anyway or, since that is a guess, as long as it has
+waited already. Nothing is ended that costs more than `URGENCY` times the gain; so an attempt that has nearly
+ended ends, and an urgent task that has waited long gets its room in any case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from heapq import nsmallest
+from itertools import islice
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from coordinator.core.model import AttemptOutcome, Priority, Task, TaskProfile
+from coordinator.scheduling.agents.feasibility import fitting, needs_of
+from coordinator.scheduling.agents.ledger import Ledger
+from coordinator.scheduling.agents.table import BoolRow, resource_vector
+from coordinator.scheduling.plans.claims import Claims
+from coordinator.scheduling.snapshot import Snapshot
+from coordinator.scheduling.work.order import place_in_line
+from coordinator.scheduling.work.running import Live
+from coordinator.scheduling.work.waiting import TaskClass, WaitingTask
+
+URGENCY: Final = 10.0
+"""Seconds of work that may be lost for each second that an urgent task waits less."""
+
+MOST_PREEMPTED: Final = 3
+"""Attempts of one task that may be ended for others; then it is left alone until it ends."""
+
+ENDED_AT_ONCE: Final = 16
+"""Attempts that one decision ends."""
+
+ENDED_FOR_ONE: Final = 4
+"""Attempts that are ended for one urgent task, all on the same agent."""
+
+ATTEMPTS_LOOKED_AT: Final = 5_000
+AGENTS_LOOKED_AT: Final = 64
+"""Those whose cheapest attempts cost least."""
+
+UNDONE_S: Final = 1.0
+"""An attempt that is still live so long after it was to be ended has not been."""
+
+STUCK_S: Final = 30.0
+"""An agent that has not stopped an attempt by then may never do so."""
+
+_START_S: Final = 1.0
+"""What an attempt costs that has done nothing yet."""
+
+
+class Eviction(NamedTuple):
+    """Attempts, as (key, number), to end for an urgent task."""
+
+    key: int
+    attempts: list[tuple[int, int]]
+
+
+class _Victim(NamedTuple):
+    cost: float
+    key: int
+    number: int
+    profile: TaskProfile
+
+
+class Preempting:
+    """Remembers for whom room is being made: until the attempts have stopped nothing more is ended for
+    them."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self._begun: dict[int, tuple[float, list[tuple[int, int]]]] = {}
+
+    def evictions(self, now_s: float) -> list[Eviction]:
+        """What to end now; it is taken to be done."""
+        self._begun = {key: one for key, one in self._begun.items() if self._goes_on(key, *one, now_s)}
+        found = room_for(self._snapshot, self._urgent(now_s), now_s)
+        for eviction in found:
+            self._begun[eviction.key] = now_s, eviction.attempts
+        return found
+
+    def _urgent(self, now_s: float) -> list[tuple[TaskClass, WaitingTask]]:
+        """Urgent tasks without room, in line."""
+        some = [
+            (members, task)
+            for members in self._snapshot.waiting.classes.values()
+            if members.profile.priority is Priority.URGENT
+            for task in islice(members.tasks, ENDED_AT_ONCE + len(self._begun))
+            if task.key not in self._begun
+        ]
+        now_ms = round(now_s * 1_000)
+        return nsmallest(
+            ENDED_AT_ONCE, some, key=lambda one: place_in_line(one[0].profile, one[1], 0.0, now_ms)
+        )
+
+    def _goes_on(self, key: int, since_s: float, attempts: list[tuple[int, int]], now_s: float) -> bool:
+        if key not in self._snapshot.waiting or now_s - since_s > STUCK_S:
+            return False
+        running = self._snapshot.running
+        held = [one for one in attempts if running.get(*one) is not None]
+        undone = now_s - since_s > UNDONE_S and any(_is_live(self._snapshot, *one) for one in held)
+        return bool(held) and not undone
+
+
+def room_for(snapshot: Snapshot, urgent: list[tuple[TaskClass, WaitingTask]], now_s: float) -> list[Eviction]:
+    """What to end for these tasks, of which the first have the first choice."""
+    if not urgent:
+        return []
+    look = _Look(snapshot, now_s)
+    if not look.victims:
+        return []
+    claims = Claims(snapshot, now_s, [members for members, _ in urgent])
+    found: list[Eviction] = []
+    left = ENDED_AT_ONCE
+    for members, task in urgent:
+        if claims.refused(members.owner, members.profile):
+            continue
+        victims = look.cheapest(members.profile, max(now_s - task.ready_ms / 1_000, 0.0), left)
+        if victims:
+            claims.take(members.owner, members.profile)
+            found.append(Eviction(task.key, [(one.key, one.number) for one in victims]))
+            left -= len(victims)
+    return found
+
+
+class _Look:
+    """At what runs, once for all urgent tasks. `victims` are those on each row that may be ended, the
+    cheapest first."""
+
+    def __init__(self, snapshot: Snapshot, now_s: float) -> None:
+        self._snapshot = snapshot
+        self._now_s = now_s
+        self._ledger = Ledger(snapshot.agents, snapshot.look_ahead)
+        self._given: set[int] = set()
+        """Rows where room is being made."""
+        self.victims: dict[int, list[_Victim]] = {}
+        size = snapshot.agents.size
+        self._ends = np.full(size, np.inf)
+        counted = np.zeros(size, np.int64)
+        left = snapshot.running.left(now_s)
+        for (key, number), live in islice(snapshot.running.items(), ATTEMPTS_LOOKED_AT):
+            self._ends[live.row] = min(self._ends[live.row], left.item(live.place))
+            counted[live.row] += 1
+            if live.profile.preemptible and live.profile.priority < Priority.URGENT:
+                self._consider(key, number, live)
+        # What is brief ends by itself.
+        self._ends[snapshot.agents.held[:size] > counted] = 0.0
+        for some in self.victims.values():
+            some.sort()
+
+    def cheapest(self, profile: TaskProfile, waited_s: float, most: int) -> list[_Victim]:
+        """Whom to end for a task of this profile; nobody if an agent can take it, or it would cost too
+        much."""
+        snapshot, ledger = self._snapshot, self._ledger
+        capable = snapshot.feasible.rows(needs_of(profile), snapshot.agents) & ledger.accepting
+        for one in fitting(profile, snapshot.agents):
+            if one.reason != "free_resources":
+                capable = capable & one.holds(profile, 0.0, ledger)
+        if not capable.any() or self._has_room(profile, capable):
+            return []
+        gain_s = max(float(self._ends[capable].min()), waited_s)
+        rows = [row for row in self.victims if capable.item(row) and row not in self._given]
+        rows = nsmallest(AGENTS_LOOKED_AT, rows, key=lambda row: self.victims[row][0])
+        sets = [(row, self._set(profile, row, min(most, ENDED_FOR_ONE))) for row in rows]
+        priced = [(sum(one.cost for one in some), row, some) for row, some in sets if some]
+        if not priced:
+            return []
+        cost, row, some = min(priced)
+        if cost > URGENCY * gain_s:
+            return []
+        self._given.add(row)
+        return some
+
+    def _has_room(self, profile: TaskProfile, capable: BoolRow) -> bool:
+        rows = capable & self._ledger.slot_free
+        for one in fitting(profile, self._snapshot.agents):
+            rows = rows & one.holds(profile, 0.0, self._ledger)
+        return bool(rows.any())
+
+    def _set(self, profile: TaskProfile, row: int, most: int) -> list[_Victim]:
+        """The cheapest attempts on this agent without which it could take the task; none if these are too
+        many."""
+        ledger = self._ledger
+        needed = resource_vector(profile.requirements.resources)
+        free = ledger.free[row].copy()
+        slots = ledger.held.item(row) - ledger.slots.item(row) + 1
+        some: list[_Victim] = []
+        for victim in islice(self.victims[row], most):
+            lacks = (needed > 0) & (needed > free)
+            gives = resource_vector(victim.profile.requirements.resources)
+            if len(some) < slots or (gives[lacks] > 0).any():
+                some.append(victim)
+                free = free + gives
+            if len(some) >= slots and not ((needed > 0) & (needed > free)).any():
+                return some
+        return []
+
+    def _consider(self, key: int, number: int, live: Live) -> None:
+        task = _task_of(self._snapshot, key)
+        if task is None or task.live_attempt(number) is None:
+            return
+        if sum(one.outcome is AttemptOutcome.PREEMPTED for one in task.attempts) >= MOST_PREEMPTED:
+            return
+        done_s = 0.0 if live.began_s is None else max(self._now_s - live.began_s, 0.0)
+        cost = (_START_S + done_s) * 2.0 ** (live.profile.priority - Priority.LOW)
+        self.victims.setdefault(live.row, []).append(_Victim(cost, key, number, live.profile))
+
+
+def _task_of(snapshot: Snapshot, key: int) -> Task | None:
+    graph = snapshot.graphs.of(key)
+    return None if graph is None or graph.dag.record.ending is not None else graph.task(key)
+
+
+def _is_live(snapshot: Snapshot, key: int, number: int) -> bool:
+    task = _task_of(snapshot, key)
+    return task is not None and task.live_attempt(number) is not None
+
+
+def named(snapshot: Snapshot, evictions: list[Eviction]) -> Iterator[tuple[Eviction, str]]:
+    """Each with the reason that is kept with the attempts."""
+    for eviction in evictions:
+        graph = snapshot.graphs.of(eviction.key)
+        assert graph is not None
+        name = f"{graph.dag.record.header.dag_id}/{graph.task(eviction.key).id}"
+        yield eviction, f"to make room for the urgent task {name}"

@@ -1,0 +1,1 @@
+"""Rounds: which waiting task gets which place, or keeps one, and why."""

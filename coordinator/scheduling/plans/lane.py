@@ -1,0 +1,202 @@
+"""How a round sees the agents for tasks that are alike: who may take them, and where the next one costs
+least."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coordinator.core.model import TaskProfile
+from coordinator.scheduling.agents.feasibility import fitting, needs_of
+from coordinator.scheduling.agents.ledger import demand_of
+from coordinator.scheduling.agents.table import FloatRow
+from coordinator.scheduling.costs.pricing import Prices
+from coordinator.scheduling.costs.terms import Term
+from coordinator.scheduling.costs.weights import Policy
+from coordinator.scheduling.plans.round import Round
+from coordinator.scheduling.work.graphs import AT_ONCE, Arrivals
+
+NOWHERE: Final = -1
+
+_ALL_ROWS: Final = 1_024
+"""Up to so many agents are looked at one and all; of more, a lane has a shortlist."""
+
+_PREVIOUS_S: Final = 0.5
+"""What it costs to go back to the agent where the last attempt failed, in durations of the task."""
+
+
+class Lane:
+    """Costs are exact. A shortlist is made anew when the best on it costs more than the best that is not
+    could: costs only rise in a round."""
+
+    def __init__(
+        self, profile: TaskProfile, policy: Policy, around: Round, prices: Prices, shortlist: int
+    ) -> None:
+        self.profile = profile
+        self.demand = demand_of(profile)
+        self.inverse_speed, self._family_price = prices.of_class(policy, profile)
+        self.policy = policy
+        self._prices = prices
+        self._weights = policy.weights
+        self._round = around
+        self._shortlist = shortlist
+        snapshot = around.snapshot
+        self.capable = snapshot.feasible.rows(needs_of(profile), snapshot.agents)
+        self._price: FloatRow | None = None
+        setup = snapshot.affinity.setup_s(profile)
+        self._setup = None if setup is None else policy.weights.time * setup
+        """By row, what comes to the price of the work; None where that is the same everywhere."""
+        self._passing = fitting(profile, snapshot.agents)
+        self._listed = len(self._family_price) > _ALL_ROWS
+        self._rows: NDArray[np.intp] = _NO_ROWS
+        self._short_price: FloatRow = self._family_price[:0]
+        self._bound = -np.inf
+        self._bound_work_s = 1.0
+
+    def cheapest(self, work_s: float, arrivals: Arrivals, previous: int) -> int:
+        """The row of the agent where a task of so much work costs least, busy or not; NOWHERE if none will
+        do."""
+        while True:
+            if self._listed and arrivals is AT_ONCE and previous == NOWHERE:
+                row = self._on_shortlist(work_s)
+            else:
+                costs = self._costs(work_s, arrivals, previous)
+                row = int(costs.argmin())
+                row = row if costs.item(row) < np.inf else NOWHERE
+            if row == NOWHERE or not self._passing or self._fits(row):
+                return row
+
+    def cheapest_open(self, work_s: float, arrivals: Arrivals, previous: int, *, brief: bool) -> int:
+        """The same among those alone that may be given it now: that have a free slot or, for a `brief` task,
+        room in their queue."""
+        around = self._round
+        now = around.open & around.ledger.slot_free
+        if brief:
+            now |= around.open & around.ledger.queue_free(work_s)
+        closed = np.where(now, 0.0, np.inf)
+        while True:
+            costs = self._costs(work_s, arrivals, previous)
+            costs += closed
+            row = int(costs.argmin())
+            if costs.item(row) == np.inf:
+                return NOWHERE
+            if not self._passing or self._fits(row):
+                return row
+
+    def queue_costs(self, work_s: float) -> FloatRow:
+        """By row, what a brief task of so much work costs, infinite where it cannot be given now."""
+        around = self._round
+        costs = self._costs(work_s, AT_ONCE, NOWHERE)
+        costs[~around.open] = np.inf
+        for predicate in self._passing:
+            costs[~predicate.holds(self.profile, 0.0, around.ledger)] = np.inf
+        return costs
+
+    def terms(self, work_s: float, arrivals: Arrivals, previous: int) -> list[Term]:
+        """What makes up the cost of a task of so much work, over all rows, those too that cannot take it."""
+        around, weights = self._round, self._weights
+        run, load, energy = self._prices.terms(self.policy, self.inverse_speed)
+        found = [
+            Term("wait", weights.time, around.wait.copy()),
+            run._replace(scale=work_s),
+            Term("balance", weights.balance, around.ledger.held_s / around.ledger.slots),
+            load._replace(scale=work_s),
+            energy._replace(scale=work_s),
+        ]
+        if (setup := around.snapshot.affinity.setup_s(self.profile)) is not None:
+            found.append(Term("setup", weights.time, setup.copy()))
+        if arrivals is not AT_ONCE:
+            late, moved = self._moving(arrivals)
+            found += [Term("inputs", weights.time, late), Term("communication", weights.communication, moved)]
+        if previous != NOWHERE:
+            again = np.zeros(len(around.wait))
+            again[previous] = self.inverse_speed.item(previous)
+            found.append(Term("failed_there", 1.0, again, _PREVIOUS_S * work_s))
+        if (displaced := around.displaced()) is not None:
+            found.append(Term("second_attempt", 1.0, displaced))
+        return found
+
+    def fits_times(self) -> FloatRow:
+        """By row, how many of such tasks fit beside what was booked."""
+        ledger = self._round.ledger
+        times: FloatRow = np.full(len(self._family_price), 1.0 if self.demand.groups else np.inf)
+        for column, amount in self.demand.amounts:
+            times = np.minimum(times, ledger.free[:, column] // amount)
+        for use in ledger.bounded(self.demand):
+            times = np.minimum(times, ledger.places(use))
+        return times
+
+    def _priced(self) -> FloatRow:
+        """By row, the price of a second of work, infinite where the agent will not do."""
+        if self._price is None:
+            around = self._round
+            refused = around.snapshot.feasible.refused(needs_of(self.profile), around.snapshot.agents)
+            self._price = self._family_price + refused
+            for predicate in self._passing:
+                if predicate.fixed:
+                    self._price[~predicate.holds(self.profile, 0.0, around.ledger)] = np.inf
+        return self._price
+
+    def _costs(self, work_s: float, arrivals: Arrivals, previous: int) -> FloatRow:
+        costs: FloatRow = self._priced() * work_s
+        costs += self._round.base_of(self._weights)
+        if self._setup is not None:
+            costs += self._setup
+        if previous != NOWHERE:
+            costs[previous] += _PREVIOUS_S * work_s * self.inverse_speed[previous]
+        if arrivals is AT_ONCE:
+            return costs
+        time, communication = self._weights.time, self._weights.communication
+        late, moved = self._moving(arrivals)
+        late *= time
+        costs += late
+        if communication:
+            moved *= communication
+            costs += moved
+        return costs
+
+    def _moving(self, arrivals: Arrivals) -> tuple[FloatRow, FloatRow]:
+        """By row, the seconds for which a free slot waits for inputs, and those of their transfers."""
+        wait = self._round.wait
+        late: FloatRow = np.maximum(arrivals.anywhere - wait, 0.0)
+        moved: FloatRow = np.full(len(wait), arrivals.moved)
+        for row, (arrive, move) in arrivals.nearer.items():
+            late[row] = max(arrive - wait.item(row), 0.0)
+            moved[row] = move
+        return late, moved
+
+    def _on_shortlist(self, work_s: float) -> int:
+        while True:
+            costs = self._short_price * work_s
+            costs += self._round.base_of(self._weights).take(self._rows)
+            if self._setup is not None:
+                costs += self._setup.take(self._rows)
+            at = int(costs.argmin()) if len(costs) else NOWHERE
+            if at != NOWHERE and costs.item(at) <= self._bound * min(1.0, work_s / self._bound_work_s):
+                return self._rows.item(at) if costs.item(at) < np.inf else NOWHERE
+            self._make_shortlist(work_s)
+
+    def _make_shortlist(self, work_s: float) -> None:
+        costs = self._costs(work_s, AT_ONCE, NOWHERE)
+        length = min(self._shortlist, len(costs) - 1)
+        order = np.argpartition(costs, length)
+        self._rows = order[:length]
+        self._bound = costs.item(order.item(length))
+        self._bound_work_s = work_s
+        self._short_price = self._priced()[self._rows]
+
+    def _fits(self, row: int) -> bool:
+        """Whether the agent has what such a task takes beside what was booked. If not, it will not have it
+        again in this round: nor will others that are found out on the way."""
+        ledger = self._round.ledger
+        if ledger.fits(row, self.demand):
+            return True
+        fits = np.logical_and.reduce([one.holds(self.profile, 0.0, ledger) for one in self._passing])
+        self._price = np.where(fits, self._priced(), np.inf)
+        self._short_price = self._price[self._rows]
+        return False
+
+
+_NO_ROWS: Final[NDArray[np.intp]] = np.zeros(0, np.intp)

@@ -1,0 +1,125 @@
+"""How agents stand for a task of a plan by cost, for a `Witness`, or at any other time."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from coordinator.core.model import Task
+from coordinator.scheduling.agents.feasibility import needs_of
+from coordinator.scheduling.agents.ledger import Ledger
+from coordinator.scheduling.agents.table import BoolRow
+from coordinator.scheduling.costs.policies import Simple
+from coordinator.scheduling.costs.terms import total
+from coordinator.scheduling.costs.weights import Policy
+from coordinator.scheduling.plans.assignments import SECONDS, SHARES, Assignment, How, Look, Witness
+from coordinator.scheduling.plans.bulk import Places
+from coordinator.scheduling.plans.lane import NOWHERE, Lane
+from coordinator.scheduling.plans.round import Round, Spare
+from coordinator.scheduling.snapshot import Snapshot
+from coordinator.scheduling.work.graphs import AT_ONCE, Arrivals
+from coordinator.scheduling.work.waiting import WaitingTask
+
+_ANYWHERE: Final = How("the cheapest of all, busy or not", "")
+_OPEN: Final = How("the cheapest that has room", "it has no slot free")
+_TOGETHER: Final = How(
+    "the cheapest with a free slot, of many tasks at once", "its slots have gone to others"
+)
+_LEVEL: Final = How("so that queues are level, of many brief tasks at once", "it takes no more now")
+_NOW: Final = How("the cheapest of all that could take it", "")
+
+
+class Here(NamedTuple):
+    """An attempt of a task, and what its client expects of it."""
+
+    key: int
+    attempt: int
+    expected_ms: int
+
+
+def look_at_lane(
+    around: Round,
+    lane: Lane,
+    task: WaitingTask,
+    work_s: float,
+    arrivals: Arrivals,
+    previous: int,
+    anywhere: bool,
+    brief: bool,
+) -> Look:
+    """At a task that goes alone: `anywhere` if it may keep a place, else only where there is room."""
+    within = around.ledger.accepting
+    if not anywhere:
+        within = around.open & around.ledger.slot_free
+        if brief:
+            within |= around.open & around.ledger.queue_free(work_s)
+    how = _ANYWHERE if anywhere else _OPEN
+    return _look(lane, task, (work_s, arrivals, previous), within, how)
+
+
+def look_at_class(around: Round, lane: Lane, task: WaitingTask, work_s: float, places: Places | None) -> Look:
+    """At the first of many tasks that go together, to these places; None: to slots and queues, as brief ones
+    do."""
+    within = around.open.copy() if places is None else places.left()
+    return _look(lane, task, (work_s, AT_ONCE, NOWHERE), within, _LEVEL if places is None else _TOGETHER)
+
+
+def would_go(
+    snapshot: Snapshot, policy: Policy | Simple, name: str, task: Task, attempt: int, row: int, now_s: float
+) -> Assignment:
+    """How it would be decided now that this attempt of the task goes to this row, where the agent may hold it
+    already: it is looked at as if it did not."""
+    profile, graph = task.profile, snapshot.graphs.of(task.key)
+    held = snapshot.agents.held_attempts[row].get((task.key, attempt))
+    task_s = snapshot.work_s(profile, task.key, task.expected_ms)
+    here = Here(task.key, attempt, task.expected_ms)
+    if isinstance(policy, Policy):
+        policy = policy if graph is None else snapshot.policy_for(graph.owner, policy)
+        spares = {row: Spare(task.key, attempt, 0.0)} if held is not None else {}
+        around = Round(snapshot, policy.weights, now_s, spares)
+        ledger, unit = around.ledger, SECONDS
+        if held is not None:
+            around.set_free(row, held.seconds)
+        lane = Lane(profile, policy, around, snapshot.prices.renew(), len(ledger.slots))
+        asked = task_s, _arrivals(snapshot, task), NOWHERE
+        look = _look(lane, here, asked, ledger.accepting, _NOW)
+    else:
+        ledger, unit = Ledger(snapshot.agents, snapshot.look_ahead), SHARES
+        if held is not None:
+            ledger.held[row] -= 1
+        capable = snapshot.feasible.rows(needs_of(profile), snapshot.agents)
+        terms = policy(ledger, snapshot.turn).terms(profile, np.arange(len(capable)))
+        costs = np.where(capable, total(terms), np.inf)
+        considered = int(np.count_nonzero(capable))
+        look = Look(profile, *here, terms, costs, ledger.accepting, considered, _NOW, task_s)
+    witness = Witness(name, now_s, 1, unit, recorded=False)
+    witness.keep(look, row, snapshot, ledger)
+    return witness.taken[0]
+
+
+def _arrivals(snapshot: Snapshot, task: Task) -> Arrivals:
+    graph = snapshot.graphs.of(task.key)
+    if graph is None or not graph.moves:
+        return AT_ONCE
+    return graph.arrivals(graph.task(task.key), snapshot.agents, {})
+
+
+def _look(
+    lane: Lane, task: WaitingTask | Here, asked: tuple[float, Arrivals, int], within: BoolRow, how: How
+) -> Look:
+    """`asked` is what the cost of the task depends on, as in `Lane.terms`."""
+    terms = lane.terms(*asked)
+    return Look(
+        lane.profile,
+        task.key,
+        task.attempt,
+        task.expected_ms,
+        terms,
+        np.where(lane.capable, total(terms), np.inf),
+        within,
+        int(np.count_nonzero(lane.capable)),
+        how,
+        asked[0],
+        lane.policy.name,
+    )

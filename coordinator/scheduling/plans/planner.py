@@ -1,0 +1,401 @@
+"""The plan of a round by cost in seconds: list scheduling by upward rank that looks ahead.
+
+Tasks go in order (`order`), each to the agent where it costs least (`weights`) given all that agents hold and
+all that went before it in the round, whether that agent is free or not. A task whose place is free now is a
+choice. Any other keeps its place: no lesser task may take it, and the task itself is looked at again in the
+next round, when more is known (late binding). Tasks that cannot begin yet but whose predecessors are all on
+their way keep places too, as HEFT would (Topcuoglu, Hariri and Wu 2002), but for the round alone. After
+`Policy.foresight` such places whatever is free goes to whoever is next: no agent idles while very many wait.
+
+No loop runs over agents x tasks in Python: an agent is found with a few vector operations, on the shortlist
+of the task's class where there are many agents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from heapq import heapify, heappop, heappush, heapreplace
+from typing import Final
+
+from coordinator.core.commands import Choice
+from coordinator.core.model import INDEX_BITS, Task, TaskProfile, TaskState
+from coordinator.scheduling.agents.feasibility import blocked_by
+from coordinator.scheduling.agents.ledger import demand_of
+from coordinator.scheduling.costs.weights import Policy
+from coordinator.scheduling.plans.assignments import Witness
+from coordinator.scheduling.plans.bulk import MANY, Places, Wanted, blocks, place_brief, split
+from coordinator.scheduling.plans.claims import QUOTA, Claims
+from coordinator.scheduling.plans.lane import NOWHERE, Lane
+from coordinator.scheduling.plans.looks import look_at_class, look_at_lane
+from coordinator.scheduling.plans.round import Round
+from coordinator.scheduling.plans.solver import Plan, PlanLimits
+from coordinator.scheduling.plans.spares import find_spares
+from coordinator.scheduling.plans.turns import Some, most_urgent
+from coordinator.scheduling.snapshot import Snapshot
+from coordinator.scheduling.work.graphs import AT_ONCE, Arrivals, Expected
+from coordinator.scheduling.work.order import Place, place_in_line
+from coordinator.scheduling.work.waiting import Owner, TaskClass, WaitingTask
+
+_PLACES_KEPT: Final = 32
+_PLACES_PER_AGENT: Final = 2
+"""Places kept beyond so many change nothing about who goes next."""
+
+_ONE_BY_ONE: Final = 500
+"""Choices of a round that are made one by one where shares or quotas count: more would take too long."""
+
+LATER: Final = "place_later"
+"""The reason of a task that keeps a place: a better one than is free now will be."""
+
+
+def plan_by_cost(
+    snapshot: Snapshot, limits: PlanLimits, policy: Policy, now_s: float, witness: Witness | None = None
+) -> Plan:
+    """Place what waits. The same snapshot at the same time gives the same plan, with a witness or without."""
+    return _Planner(snapshot, limits, policy, now_s, witness or Witness()).run()
+
+
+class _Queue:
+    """The tasks of a class from the one on that is looked at next."""
+
+    __slots__ = ("at", "lane", "members", "profile", "tasks")
+
+    def __init__(self, members: TaskClass, lane: Lane) -> None:
+        self.members = members
+        self.profile = members.profile
+        self.tasks = members.tasks
+        self.lane = lane
+        self.at = 0
+
+
+_Head = tuple[Place, "_Queue | Task"]
+
+
+class _Planner:
+    """One round."""
+
+    def __init__(
+        self, snapshot: Snapshot, limits: PlanLimits, policy: Policy, now_s: float, witness: Witness
+    ) -> None:
+        self._snapshot = snapshot
+        self._witness = witness
+        self._limits = limits
+        self._policy = policy
+        self._now_ms = round(now_s * 1_000)
+        self._round = Round(snapshot, policy.weights, now_s, find_spares(snapshot, now_s))
+        self._prices = snapshot.prices.renew()
+        self._claims = Claims(snapshot, now_s, snapshot.waiting.classes.values())
+        self._lanes: dict[tuple[str, TaskProfile], Lane] = {}
+        self._policies: dict[Owner, Policy] = {}
+        self._choices: list[Choice] = []
+        self._unplaced: dict[str, int] = {}
+        places = _PLACES_KEPT + _PLACES_PER_AGENT * len(snapshot.agents.rows)
+        self._places_left = min(policy.foresight, places)
+        self._expected: dict[int, Expected] = {}
+        self._kept: dict[int, Expected] = {}
+        self._unlocking: dict[int, int] = {}
+
+    def run(self) -> Plan:
+        if not self._place_many() and self._has_room():
+            # Where it matters whose they are, brief tasks too go one by one: by class, whoever comes first
+            # would get all that queues have room for.
+            at_once = _ONE_BY_ONE if self._claims.counted else self._limits.max_choices
+            self._place_each(self._heads(), min(at_once, self._limits.max_choices))
+        return self._plan()
+
+    def _place_each(self, heads: list[_Head], most: int) -> None:
+        """Place tasks in order, until so many choices are made."""
+        while heads and len(self._choices) < most:
+            place, first = heads[0]
+            share = self._share_of(first)
+            if share > place[1]:
+                # Its namespace has got something since it stood in line.
+                heapreplace(heads, ((place[0], share, *place[2:]), first))
+            elif isinstance(first, Task):
+                heappop(heads)
+                self._keep_for(first, heads)
+            elif self._place_next(first, heads) and first.at < len(first.tasks):
+                self._replace_head(heads, first)
+            else:
+                self._drop_head(heads, first)
+            if not self._round.free and not self._has_room():
+                break
+
+    def _plan(self) -> Plan:
+        waiting, turn = len(self._snapshot.waiting), self._snapshot.turn
+        return Plan(self._choices, waiting, self._unplaced, turn, self._round.withdrawn, self._kept)
+
+    def _place_many(self) -> bool:
+        """Place many tasks at once, if there are many and places for them; False if none could be."""
+        snapshot, around = self._snapshot, self._round
+        if min(len(snapshot.waiting), self._limits.max_choices) < MANY:
+            return False
+        most = min(around.ledger.free_slots(), self._limits.max_choices)
+        classes = list(snapshot.waiting.classes.values())
+        if not self._claims.counted and any(self._is_brief(one) for one in classes):
+            most = self._limits.max_choices
+        if min(most, len(snapshot.waiting)) < MANY:
+            return False
+        urgent = self._first_in_line(classes, most)
+        if not urgent:
+            return False
+        alike = self._place_others(urgent)
+        first, some = urgent[len(urgent) // 2]
+        typical_s = self._snapshot.work_s(first.profile, some[0].key, some[0].expected_ms)
+        by_policy: dict[str, list[Some]] = {}
+        for one in alike:
+            by_policy.setdefault(self._policy_of(one[0].owner).name, []).append(one)
+        for those in by_policy.values():
+            owner = those[0][0].owner
+            places = Places(around, self._policy_of(owner), self._prices, most, typical_s)
+            for block in blocks(those):
+                self._place_block(block, owner, places)
+            places.close()
+        return bool(self._choices)
+
+    def _place_block(self, block: Sequence[Some], owner: Owner, places: Places) -> None:
+        """Place classes that look for places together, all by the owner's policy."""
+        parts = [split(self._snapshot, one) for one in block]
+        longer = [one for one, _ in parts if one is not None]
+        if longer:
+            self._choices += self._seen(longer[0], owner, places, partial(places.place, longer))
+        for _, brief in parts:
+            if brief is not None:
+                places.close()
+                place = partial(place_brief, self._round, self._lane(brief.profile, owner), brief)
+                self._choices += self._seen(brief, owner, None, place)
+
+    def _seen(
+        self, wanted: Wanted, owner: Owner, places: Places | None, place: Callable[[], list[Choice]]
+    ) -> list[Choice]:
+        """What is placed, the first of these tasks before the eyes of the witness."""
+        if not self._witness.left:
+            return place()
+        around = self._round
+        policy, shortlist = self._policy_of(owner), self._limits.shortlist
+        lane = Lane(wanted.profile, policy, around, self._prices, shortlist)
+        look = look_at_class(around, lane, wanted.tasks[0], wanted.work[0], places)
+        given = place()
+        self._witness.keep_first(look, given, self._snapshot, around.ledger)
+        return given
+
+    def _place_others(self, urgent: list[Some]) -> list[Some]:
+        """Place those that cannot go by class: that have data to wait for, or have to keep apart. A bounded
+        number goes in each round, before the others: there are places for all. Returns these."""
+        moved = self._snapshot.graphs.moved
+        alike: list[Some] = []
+        heads: list[_Head] = []
+        for members, tasks in urgent:
+            apart = self._is_apart(members.profile)
+            others = [one for one in tasks if apart or one.previous or one.key >> INDEX_BITS in moved]
+            if not others:
+                alike.append((members, tasks))
+                continue
+            queue = _Queue(members, self._lane(members.profile, members.owner))
+            queue.tasks = others
+            heads.append((self._place_of(queue), queue))
+            if len(others) < len(tasks):
+                alone = {one.key for one in others}
+                alike.append((members, [one for one in tasks if one.key not in alone]))
+        heapify(heads)
+        self._place_each(heads, min(MANY, self._limits.max_choices))
+        return alike
+
+    def _is_apart(self, profile: TaskProfile) -> bool:
+        """Whether what an agent has free does not say how many such tasks it can take."""
+        bounded = self._round.ledger.bounded(demand_of(profile))
+        return bool(profile.requirements.anti_affinity or bounded)
+
+    def _is_brief(self, members: TaskClass) -> bool:
+        first = members.tasks[0]
+        return self._snapshot.is_brief(members.profile, first.key, first.expected_ms)
+
+    # --- the order ------------------------------------------------------------------------------------------
+
+    def _first_in_line(self, classes: list[TaskClass], most: int) -> list[Some]:
+        claims = self._claims
+        if claims.counted:
+            # What goes is taken again as it is placed.
+            claims = Claims(self._snapshot, self._round.now_s, classes)
+        return most_urgent(classes, most, self._now_ms, claims)
+
+    def _owner_of(self, first: _Queue | Task) -> Owner:
+        if isinstance(first, Task):
+            graph = self._snapshot.graphs.of(first.key)
+            assert graph is not None
+            return graph.owner
+        return first.members.owner
+
+    def _share_of(self, first: _Queue | Task) -> float:
+        return self._claims.share(self._owner_of(first)) if self._claims.counted else 0.0
+
+    def _heads(self) -> list[_Head]:
+        heads: list[_Head] = []
+        for members in self._snapshot.waiting.classes.values():
+            queue = _Queue(members, self._lane(members.profile, members.owner))
+            if self._kept:
+                queue.tasks = [task for task in queue.tasks if task.key not in self._kept]
+            if queue.tasks:
+                heads.append((self._place_of(queue), queue))
+        if self._places_left > 0 and heads:
+            self._look_ahead(heads)
+        heapify(heads)
+        return heads
+
+    def _place_of(self, queue: _Queue) -> Place:
+        task = queue.tasks[queue.at]
+        return place_in_line(queue.profile, task, self._share_of(queue), self._now_ms)
+
+    def _replace_head(self, heads: list[_Head], queue: _Queue) -> None:
+        """The class stands in line again with its next task. Meanwhile others may have come before it."""
+        if heads[0][1] is queue:
+            heapreplace(heads, (self._place_of(queue), queue))
+        else:
+            self._drop_head(heads, queue)
+            heappush(heads, (self._place_of(queue), queue))
+
+    @staticmethod
+    def _drop_head(heads: list[_Head], queue: _Queue) -> None:
+        if heads[0][1] is queue:
+            heappop(heads)
+        else:
+            heads[:] = [head for head in heads if head[1] is not queue]
+            heapify(heads)
+
+    def _look_ahead(self, heads: list[_Head]) -> None:
+        """Tasks that can begin when what is with agents has ended take part."""
+        foreseen = self._snapshot.foreseen.tasks()
+        if not foreseen:
+            return
+        running = self._snapshot.running
+        for task in foreseen:
+            graph = self._snapshot.graphs.of(task.key)
+            assert graph is not None
+            for index in task.depends:
+                before = graph.dag.tasks[index]
+                key = before.key
+                if before.state is TaskState.COMPLETED:
+                    continue
+                if key not in self._expected and (end := running.ends(key, self._round.now_s)) is not None:
+                    self._expected[key] = Expected(*end)
+            self._foresee(task, heads)
+
+    def _foresee(self, task: Task, heads: list[_Head]) -> None:
+        graph = self._snapshot.graphs.of(task.key)
+        assert graph is not None
+        came_ms, rank_s = graph.dag.record.created_ms, graph.rank(task.index)
+        waiting = WaitingTask.ranked(
+            came_ms, self._now_ms, task.key, task.attempt + 1, "", task.expected_ms, rank_s
+        )
+        heads.append((place_in_line(task.profile, waiting, self._share_of(task), self._now_ms), task))
+
+    def _unlock(self, key: int, heads: list[_Head]) -> None:
+        """The task has a place: what waits for it alone can be foreseen."""
+        foreseen = self._snapshot.foreseen
+        for task in foreseen.successors(key):
+            left = self._unlocking.get(task.key, task.waiting - foreseen.live(task.key)) - 1
+            self._unlocking[task.key] = left
+            if left == 0:
+                self._foresee(task, heads)
+                heappush(heads, heads.pop())
+
+    # --- places ---------------------------------------------------------------------------------------------
+
+    def _has_room(self) -> bool:
+        return self._round.free > 0 or bool((self._round.open & self._round.ledger.queue_free(0.0)).any())
+
+    def _policy_of(self, owner: Owner) -> Policy:
+        policy = self._policies.get(owner)
+        if policy is None:
+            policy = self._policies[owner] = self._snapshot.policy_for(owner, self._policy)
+        return policy
+
+    def _lane(self, profile: TaskProfile, owner: Owner) -> Lane:
+        policy = self._policy_of(owner)
+        lane = self._lanes.get((policy.name, profile))
+        if lane is None:
+            lane = self._lanes[policy.name, profile] = Lane(
+                profile, policy, self._round, self._prices, self._limits.shortlist
+            )
+        return lane
+
+    def _place_next(self, queue: _Queue, heads: list[_Head]) -> bool:
+        """Find a place for the next task of a class; False if there is none for any of it."""
+        lane, task = queue.lane, queue.tasks[queue.at]
+        if self._claims.refused(queue.members.owner, queue.profile):
+            self._count(QUOTA, len(queue.tasks) - queue.at)
+            return False
+        work_s = self._snapshot.work_s(queue.profile, task.key, task.expected_ms)
+        arrivals = self._arrivals(task.key)
+        brief = self._snapshot.is_brief(queue.profile, task.key, task.expected_ms)
+        anywhere = self._places_left > 0 and not brief
+        if anywhere:
+            row = lane.cheapest(work_s, arrivals, self._previous(task))
+        else:
+            row = lane.cheapest_open(work_s, arrivals, self._previous(task), brief=brief)
+        if row == NOWHERE:
+            reason = blocked_by(queue.profile, work_s, self._round.ledger, lane.capable)
+            self._count(reason or LATER, len(queue.tasks) - queue.at)
+            return False
+        queue.at += 1
+        seconds = work_s * lane.inverse_speed.item(row)
+        self._claims.take(queue.members.owner, queue.profile)
+        arrive_s = 0.0 if arrivals is AT_ONCE else arrivals.at(row)
+        if self._can_give(row, brief, arrive_s):
+            if self._witness.left:
+                previous = self._previous(task)
+                look = look_at_lane(self._round, lane, task, work_s, arrivals, previous, anywhere, brief)
+                self._witness.keep(look, row, self._snapshot, self._round.ledger)
+            agents = self._snapshot.agents
+            end = self._round.give(row, lane.demand, seconds, arrive_s)
+            self._choices.append(Choice(task.key, task.attempt, agents.ids[row], agents.epochs.item(row)))
+            if self._places_left > 0 and self._snapshot.graphs.linked(task.key):
+                self._expected[task.key] = Expected(row, end)
+                self._unlock(task.key, heads)
+        else:
+            self._count(LATER, 1)
+            self._kept[task.key] = Expected(row, self._keep(task.key, row, seconds, arrive_s, heads))
+        return True
+
+    def _can_give(self, row: int, brief: bool, arrive_s: float) -> bool:
+        around = self._round
+        if not around.open.item(row):
+            return False
+        if brief or around.ledger.slot_free.item(row):
+            return True
+        # The inputs move while the agent is still at something else.
+        one_behind = around.ledger.held.item(row) == around.ledger.slots.item(row)
+        return one_behind and arrive_s > 0 and around.wait.item(row) <= arrive_s
+
+    def _keep(self, key: int, row: int, seconds: float, arrive_s: float, heads: list[_Head]) -> float:
+        self._places_left -= 1
+        end = self._round.keep(row, seconds, arrive_s)
+        if self._snapshot.graphs.linked(key):
+            self._expected[key] = Expected(row, end)
+            self._unlock(key, heads)
+        return end
+
+    def _keep_for(self, task: Task, heads: list[_Head]) -> None:
+        """A place for a task that is foreseen."""
+        owner = self._owner_of(task)
+        if self._places_left <= 0 or self._claims.refused(owner, task.profile):
+            return
+        lane = self._lane(task.profile, owner)
+        work_s = self._snapshot.work_s(task.profile, task.key, task.expected_ms)
+        arrivals = self._arrivals(task.key)
+        row = lane.cheapest(work_s, arrivals, NOWHERE)
+        if row != NOWHERE:
+            seconds = work_s * lane.inverse_speed.item(row)
+            self._claims.take(owner, task.profile)
+            self._keep(task.key, row, seconds, arrivals.at(row), heads)
+
+    def _arrivals(self, key: int) -> Arrivals:
+        graph = self._snapshot.graphs.of(key)
+        if graph is None or not graph.moves:
+            return AT_ONCE
+        return graph.arrivals(graph.task(key), self._snapshot.agents, self._expected)
+
+    def _previous(self, task: WaitingTask) -> int:
+        return self._snapshot.agents.rows.get(task.previous, NOWHERE) if task.previous else NOWHERE
+
+    def _count(self, reason: str, tasks: int) -> None:
+        self._unplaced[reason] = self._unplaced.get(reason, 0) + tasks
