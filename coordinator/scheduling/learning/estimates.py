@@ -346,7 +346,7 @@ class Estimates:
         ends.aptitude = aptitude(np.where(comparable, count, 0.0), slower, ends.noise)
 
     def _renew_rows(self, rows: np.ndarray[tuple[int], np.dtype[np.intp]]) -> None:
-        families = {ends.family for ends in self._kinds.values()}
+        families = list(dict.fromkeys(ends.family for ends in self._kinds.values()))
         numerator = {family: np.zeros(len(rows)) for family in families}
         weight = {family: np.zeros(len(rows)) for family in families}
         for ends in self._kinds.values():

@@ -59,16 +59,30 @@ class Rival(NamedTuple):
     replaces: tuple[int, int] | None
 
 
+class _Runner(NamedTuple):
+    """A live attempt, and the seconds that it is still expected to take: the mean over the scenarios, since
+    what it is compared with is one too."""
+
+    attempt: int
+    live: Live
+    left: float
+
+
 class _Race(NamedTuple):
     """A task with its live attempts: in each scenario, the logarithm of its work and when it ends; `tail` is
     what follows it. One that was `raced` gets no further attempt in the same look."""
 
     task: Task
-    live: list[tuple[int, Live]]
+    runners: list[_Runner]
     log_work: FloatRow
     ends: FloatRow
     tail: float
     raced: bool = False
+
+    @property
+    def slowest(self) -> _Runner:
+        """The attempt that makes way for a better one."""
+        return max(self.runners, key=lambda one: one.left)
 
 
 class Racing:
@@ -157,7 +171,8 @@ class Racing:
         sigma_w = max(work.sigma, 1e-3)
         log_work: FloatRow | None = None
         ends: FloatRow | None = None
-        for _, one in live:
+        runners = []
+        for attempt, one in live:
             elapsed = max(self._now_s - one.began_s, 0.0) if one.began_s is not None else 0.0
             mean_s, sigma_s = self._log_speed(one.row, task)
             if log_work is None:
@@ -168,9 +183,10 @@ class Racing:
                 lasts = np.exp(log_work - (mean_s + sigma_s * quantile(chance)))
             left = np.maximum(lasts - elapsed, 1e-6)
             ends = left if ends is None else np.minimum(ends, left)
+            runners.append(_Runner(attempt, one, float(left.mean())))
         assert log_work is not None
         assert ends is not None
-        return _Race(task, live, log_work, ends + tail, tail)
+        return _Race(task, runners, log_work, ends + tail, tail)
 
     @staticmethod
     def _first(
@@ -233,7 +249,7 @@ class Racing:
         return weights.energy / weights.time * seconds * self._prices.power().item(row)
 
     def _could(self, row: int, race: _Race, most: int) -> bool:
-        if race.raced or any(live.row == row for _, live in race.live):
+        if race.raced or any(one.live.row == row for one in race.runners):
             return False
         snapshot, profile = self._snapshot, race.task.profile
         if not snapshot.feasible.rows(needs_of(profile), snapshot.agents)[row]:
@@ -244,12 +260,12 @@ class Racing:
             return False
         if not all(one.holds(profile, 0.0, ledger).item(row) for one in fitting(profile, snapshot.agents)):
             return False
-        if len(race.live) < most:
+        if len(race.runners) < most:
             return True
         if race.task.attempt >= MOST_BEGUN:
             return False
         _, expected_s = self._lasts(row, race)
-        return self._left.item(_slowest(race, self._left)[1].place) > expected_s * _CLEARLY
+        return race.slowest.left > expected_s * _CLEARLY
 
     def _begin(self, row: int, races: list[_Race], at: int, most: int) -> tuple[Rival, int | None]:
         """Add the attempt to the race; returns it, and the row that it sets free."""
@@ -258,19 +274,15 @@ class Racing:
         choice = Choice(race.task.key, number, agents.agent_id(row), agents.epochs.item(row), True)
         lasts, _ = self._lasts(row, race)
         replaces = freed = None
-        if len(race.live) >= most:
-            attempt, slowest = _slowest(race, self._left)
-            replaces, freed = (race.task.key, attempt), slowest.row
+        if len(race.runners) >= most:
+            slowest = race.slowest
+            replaces, freed = (race.task.key, slowest.attempt), slowest.live.row
         races[at] = race._replace(ends=np.minimum(race.ends, lasts + race.tail), raced=True)
         return Rival(choice, replaces), freed
 
 
 _NOTHING: Final[dict[int, Expected]] = {}
 """The inputs of what runs are all there."""
-
-
-def _slowest(race: _Race, left: FloatRow) -> tuple[int, Live]:
-    return max(race.live, key=lambda one: left.item(one[1].place))
 
 
 def _scenarios(stream: int) -> FloatRow:
