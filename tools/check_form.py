@@ -73,6 +73,11 @@ class Source:
         return ast.parse(self.text, filename=str(self.path))
 
     @cached_property
+    def nodes(self) -> list[ast.AST]:
+        """Everything in the tree."""
+        return list(ast.walk(self.tree))
+
+    @cached_property
     def comments(self) -> list[tuple[int, str]]:
         """Every comment with its line."""
         tokens = tokenize.generate_tokens(io.StringIO(self.text).readline)
@@ -98,7 +103,7 @@ def file_length(source: Source) -> Iterator[Finding]:
 
 def function_length(source: Source) -> Iterator[Finding]:
     """A function fits a screen."""
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if isinstance(node, Function):
             lines = (node.end_lineno or node.lineno) - node.lineno + 1
             if lines > FUNCTION_LINES:
@@ -162,6 +167,8 @@ def _described_elsewhere(source: Source, owner: Documented, method: Function) ->
 
 def coded_ignores(source: Source) -> Iterator[Finding]:
     """An exemption says from which rule."""
+    if not (BARE_IGNORE.search(source.text) or BARE_NOQA.search(source.text)):
+        return
     for line, comment in source.comments:
         if BARE_IGNORE.search(comment):
             yield source.finding(
@@ -175,7 +182,7 @@ def no_print(source: Source) -> Iterator[Finding]:
     """Libraries and servers log; programs print."""
     if source.inside(*MAY_PRINT):
         return
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if isinstance(node, ast.Call) and _dotted(node.func) == "print":
             yield source.finding(node.lineno, "print", "log an event, or return the text to the command line")
 
@@ -185,7 +192,7 @@ def purity(source: Source) -> Iterator[Finding]:
     if not source.inside(*PURE):
         return
     remedy = "pass what it needs in, or move this to the shell"
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if isinstance(node, ast.Import | ast.ImportFrom):
             for module in _imported(node):
                 if module.partition(".")[0] in IMPURE_MODULES or module.startswith("numpy.random"):
@@ -222,7 +229,7 @@ def check(root: Path) -> list[Finding]:
         for folder in CODE
         for path in sorted((root / folder).rglob("*.py"))
     ]
-    described = frozenset(name for source in sources for name in _protocol_methods(source.tree))
+    described = frozenset(name for source in sources for name in _protocol_methods(source))
     findings = []
     for source in sources:
         source.described = described
@@ -235,8 +242,8 @@ def check_source(source: Source) -> list[Finding]:
     return sorted(finding for rule in RULES for finding in rule(source))
 
 
-def _protocol_methods(tree: ast.Module) -> Iterator[str]:
-    for node in ast.walk(tree):
+def _protocol_methods(source: Source) -> Iterator[str]:
+    for node in source.nodes:
         if isinstance(node, ast.ClassDef) and _is_protocol(node):
             yield from (
                 item.name for item in node.body if isinstance(item, Function) and ast.get_docstring(item)
