@@ -46,7 +46,10 @@ def violations(state: State) -> list[str]:
     for dag in state.dags.values():
         found += _dag(state, dag)
         for task in dag.tasks:
-            found += _task(state, dag, task)
+            found += [
+                f"task {dag.record.header.dag_id}/{task.id}: {what}"
+                for what in (*_task(dag, task), *_attempts(state, task))
+            ]
     for agent in state.agents.values():
         found += _agent(state, agent)
     found += _namespaces(state)
@@ -75,53 +78,59 @@ def _dag(state: State, dag: Dag) -> Iterator[str]:
         yield f"{name}: to end as {record.ending.name}, and nothing drives it there"
 
 
-def _task(state: State, dag: Dag, task: Task) -> Iterator[str]:
-    name = f"task {dag.record.header.dag_id}/{task.id}"
-    before = [dag.tasks[index] for index in task.depends]
-    incomplete = sum(one.state is not TaskState.COMPLETED for one in before)
+def _task(dag: Dag, task: Task) -> Iterator[str]:
+    index, incomplete, unknown, doomed = task.index, 0, False, False
+    for before in [dag.tasks[place] for place in task.depends]:
+        if before.state is not TaskState.COMPLETED:
+            incomplete += 1
+            doomed = doomed or before.state in _BAD_ENDS
+        unknown = unknown or index not in before.successors
     if task.waiting != incomplete:
-        yield f"{name}: waits for {task.waiting}, but {incomplete} of its predecessors have not completed"
+        yield f"waits for {task.waiting}, but {incomplete} of its predecessors have not completed"
     if incomplete and task.state not in (TaskState.PENDING, TaskState.CANCELLED):
-        yield f"{name}: {task.state.name} before its predecessors completed"
+        yield f"{task.state.name} before its predecessors completed"
     if task.state is TaskState.PENDING and not incomplete and not task.not_before_ms:
-        yield f"{name}: PENDING with nothing to wait for"
+        yield "PENDING with nothing to wait for"
     if task.not_before_ms and task.state is not TaskState.PENDING:
-        yield f"{name}: {task.state.name}, and not before {task.not_before_ms}"
-    if any(task.index not in one.successors for one in before):
-        yield f"{name}: unknown to a predecessor"
-    spared = 0 <= dag.record.sweep_from <= task.index
-    if any(one.state in _BAD_ENDS for one in before) and task.state is not TaskState.CANCELLED and not spared:
-        yield f"{name}: {task.state.name} although it depends on a task that did not complete"
+        yield f"{task.state.name}, and not before {task.not_before_ms}"
+    if unknown:
+        yield "unknown to a predecessor"
+    spared = 0 <= dag.record.sweep_from <= index
+    if doomed and task.state is not TaskState.CANCELLED and not spared:
+        yield f"{task.state.name} although it depends on a task that did not complete"
     if (task.state in TERMINAL) != (task.ended_ms > 0):
-        yield f"{name}: {task.state.name} with an end at {task.ended_ms}"
-    yield from _attempts(state, name, task)
+        yield f"{task.state.name} with an end at {task.ended_ms}"
 
 
-def _attempts(state: State, name: str, task: Task) -> Iterator[str]:
+def _attempts(state: State, task: Task) -> Iterator[str]:
+    if task.failures > max(1, task.profile.retry.max_attempts):
+        yield f"{task.failures} failures of {task.profile.retry.max_attempts} allowed"
+    if not task.attempts:
+        if task.state in HELD or task.state is TaskState.COMPLETED:
+            yield f"{task.state.name} without an attempt"
+        return
     numbers = [attempt.number for attempt in task.attempts]
     # The first may have outlived others that had to make room.
     later = list(range(task.attempt - len(numbers) + 2, task.attempt + 1))
-    if numbers and (numbers[1:] != later or numbers[0] > task.attempt - len(later)):
-        yield f"{name}: attempts {numbers}, the last being {task.attempt}"
+    if numbers[1:] != later or numbers[0] > task.attempt - len(later):
+        yield f"attempts {numbers}, the last being {task.attempt}"
     live = task.live
     if len(live) > LIVE_ATTEMPTS or len({attempt.agent for attempt in live}) < len(live):
-        yield f"{name}: live on {[attempt.agent for attempt in live]}"
+        yield f"live on {[attempt.agent for attempt in live]}"
     if bool(live) != (task.state in HELD):
-        yield f"{name}: {task.state.name} with {len(live)} live attempts"
+        yield f"{task.state.name} with {len(live)} live attempts"
     begun = any(attempt.started_ms for attempt in live)
     if live and begun != (task.state is TaskState.RUNNING):
-        yield f"{name}: {task.state.name}, and {'one' if begun else 'none'} of its live attempts has begun"
+        yield f"{task.state.name}, and {'one' if begun else 'none'} of its live attempts has begun"
     completed = sum(attempt.outcome is AttemptOutcome.COMPLETED for attempt in task.attempts)
     if completed != (task.state is TaskState.COMPLETED):
-        yield f"{name}: {task.state.name} with {completed} completed attempts"
-    if task.failures > max(1, task.profile.retry.max_attempts):
-        yield f"{name}: {task.failures} failures of {task.profile.retry.max_attempts} allowed"
+        yield f"{task.state.name} with {completed} completed attempts"
     for attempt in live:
         agent = state.agents.get(attempt.agent)
         if agent is None or agent.held.get(task.key) != attempt.number:
-            yield f"{name}: held by {attempt.agent}, which does not know it"
+            yield f"held by {attempt.agent}, which does not know it"
         elif agent.record.epoch != attempt.epoch:
-            yield f"{name}: bound to session {attempt.epoch} of {attempt.agent}, now {agent.record.epoch}"
+            yield f"bound to session {attempt.epoch} of {attempt.agent}, now {agent.record.epoch}"
 
 
 def _agent(state: State, agent: Agent) -> Iterator[str]:
