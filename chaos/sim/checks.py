@@ -77,7 +77,7 @@ class Checks:
         me, consensus = node.config.node_id, node.consensus
         self._protocol.sent(me, target, message, consensus.journal)
         if isinstance(message, AppendEntries):
-            self._protocol.believes(me, message.term, consensus.status().peers)
+            self._protocol.believes(me, message.term, consensus.peers())
 
     def wiped(self, node: str) -> None:
         """A node is about to lose its disk."""

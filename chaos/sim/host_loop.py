@@ -254,12 +254,14 @@ class HostLoop(asyncio.BaseEventLoop):
         if self.scheduler.now < self._busy_until_s:
             self._arm()
             return
-        # A hair's breadth for what rounding takes from a timer.
-        now = self.time() + 1e-9
-        while self._timers and self._timers[0][0] <= now:
-            handle = heapq.heappop(self._timers)[2]
-            if not handle.cancelled():
-                self._ready.append(handle)
+        timers = self._timers
+        if timers:
+            # A hair's breadth for what rounding takes from a timer.
+            now = self.time() + 1e-9
+            while timers and timers[0][0] <= now:
+                handle = heapq.heappop(timers)[2]
+                if not handle.cancelled():
+                    self._ready.append(handle)
         count_ready = len(self._ready)
         self._running = True
         events._set_running_loop(self)

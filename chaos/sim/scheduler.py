@@ -35,8 +35,10 @@ class Scheduler:
 
     def at(self, when: float, action: Action) -> Event:
         """Have `action` happen at `when`, or now if that is past."""
-        event = Event(max(when, self.now), action)
-        heapq.heappush(self._queue, (event.when, next(self._order), event))
+        if when < self.now:
+            when = self.now
+        event = Event(when, action)
+        heapq.heappush(self._queue, (when, next(self._order), event))
         return event
 
     def after(self, delay: float, action: Action) -> Event:
@@ -45,11 +47,12 @@ class Scheduler:
 
     def run(self, until: float) -> None:
         """Let everything happen up to and with that moment."""
-        queue = self._queue
+        queue, pop = self._queue, heapq.heappop
         while queue and queue[0][0] <= until:
-            when, _, event = heapq.heappop(queue)
-            if event.action is not None:
+            when, _, event = pop(queue)
+            action = event.action
+            if action is not None:
                 self.now = when
                 self.steps += 1
-                event.action()
+                action()
         self.now = until

@@ -232,9 +232,13 @@ class RaftConsensus:
             durable_index=node.journal.durable_index,
             applied=node.replica.applied,
             membership=self.membership,
-            peers=[self._peer_status(peer) for peer in node.peers],
+            peers=self.peers(),
             counters=dict(node.counters + self._links.counters),
         )
+
+    def peers(self) -> list[PeerStatus]:
+        """What this node knows of the other members."""
+        return [self._peer_status(peer) for peer in self._node.peers]
 
     # The driver.
 
