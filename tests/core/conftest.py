@@ -171,6 +171,7 @@ class Driver:
         self.sweeps: dict[int, int] = {}
         self.outcomes: list[Outcome] = []
         self.entries: list[bytes] = []
+        self._restarted = model.State()
 
     # --- applying -------------------------------------------------------------------------------------------
 
@@ -179,28 +180,26 @@ class Driver:
         self.index += 1
         entry = c.Entry(c.FORMAT, self.now_ms if at_ms is None else at_ms, list(commands))
         encoded = _encode(entry)
-        restarted = self.store.rebuild() if self.verify else None
         outcome = machine.apply(self.state, self.index, entry)
         writes = self.store.take(outcome.writes)
         self.outcomes.append(outcome)
         self.entries.append(encoded)
-        if restarted is not None:
-            self._compare(restarted, encoded, outcome, writes)
+        if self.verify:
+            self._compare(encoded, outcome, writes)
         assert violations(self.state) == []
         assert self.watch.violations(self.state) == []
         self._check_effects(outcome)
         return outcome
 
-    def _compare(
-        self, restarted: model.State, entry: bytes, outcome: Outcome, writes: Sequence[tuple[object, ...]]
-    ) -> None:
+    def _compare(self, entry: bytes, outcome: Outcome, writes: Sequence[tuple[object, ...]]) -> None:
+        restarted, self._restarted = self._restarted, self.store.rebuild()
         other = machine.apply(restarted, self.index, _decode_entry(entry))
         assert Store().take(other.writes) == writes
         assert other.replies == outcome.replies
         assert other.events == outcome.events
         assert other.kv_events == outcome.kv_events
         assert other.effects == outcome.effects
-        mine, theirs, stored = portrait(self.state), portrait(restarted), portrait(self.store.rebuild())
+        mine, theirs, stored = portrait(self.state), portrait(restarted), portrait(self._restarted)
         assert theirs == mine
         assert stored == mine
 

@@ -9,6 +9,7 @@ requests meet their limits all the time.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
@@ -52,6 +53,10 @@ _ENDS = (AttemptOutcome.COMPLETED,) * 4 + (AttemptOutcome.FAILED,) * 3 + tuple(A
 _KINDS = (c.ReportKind.ENDED,) * 3 + tuple(c.ReportKind)
 
 
+_up_to = cache(partial(st.integers, 0))
+"""A strategy that is made anew costs more than what is drawn from it."""
+
+
 class Dice:
     """Draws what a command is made of."""
 
@@ -60,15 +65,15 @@ class Dice:
 
     def number(self, most: int = 255) -> int:
         """From 0 to `most`."""
-        return self._data.draw(st.integers(0, most))
+        return self._data.draw(_up_to(most))
 
     def one(self, options: Sequence[T]) -> T:
         """One of the options."""
-        return self._data.draw(st.sampled_from(options))
+        return options[self.number(len(options) - 1)]
 
     def some(self, options: Sequence[T], most: int = 4) -> list[T]:
         """One of the options or a few, perhaps one of them twice."""
-        return self._data.draw(st.lists(st.sampled_from(options), min_size=1, max_size=most))
+        return [self.one(options) for _ in range(1 + self.number(most - 1))]
 
     def rarely(self) -> bool:
         """Once in ten times or so."""
