@@ -35,12 +35,14 @@ def shape(kind: str, steps: int, seed: int = 1) -> FloatRow:
     return shapes[kind]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def feed() -> Feed:
     """A grid that has seen these series, one a row."""
 
     def run(*series: FloatRow, after_each: Callable[[Grid], None] | None = None) -> Grid:
         grid = Grid(PLAIN)
+        if len(series) > len(grid.top):
+            grid.grow(len(series))
         values, known = np.zeros(len(grid.top)), np.zeros(len(grid.top), np.bool_)
         known[: len(series)] = True
         for number, now in enumerate(np.stack(series, axis=1)):
