@@ -51,8 +51,8 @@ lint: $(STAMP) ## Style, types, the import contract, the form of the code
 	$(BIN)/lint-imports
 	$(BIN)/python -m tools.check_form
 
-test: $(STAMP) ## Run the whole test suite
-	$(BIN)/python -m pytest
+test: $(STAMP) ## Run the whole test suite, in two processes: make test [JOBS=n]
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 demo: $(STAMP) ## A cluster that loses its leader in mid-run: make demo [WORKFLOW=file] [SPEEDUP=n]
 	$(BIN)/python -m examples.demo $(if $(WORKFLOW),--workflow "$(WORKFLOW)") $(if $(SPEEDUP),--speedup $(SPEEDUP))
