@@ -18,7 +18,7 @@ from chaos.sim.plan import draw
 from chaos.sim.reduction import only
 from chaos.sim.run import Result, run
 
-_COVERED_FROM = 300
+_COVERED_FROM = 200
 """So many seeds must bring every kind of fault about."""
 
 

@@ -114,10 +114,10 @@ class World:
         if leader is None:
             return None
         consensus = self.running()[leader][0].consensus
-        if consensus.status().term < self.checks.last_term_led:
+        status, configuration = consensus.status(), consensus.journal.configuration
+        if status.term < self.checks.last_term_led:
             return None
-        configuration = consensus.journal.configuration
-        return configuration.membership if configuration.index <= consensus.status().commit_index else None
+        return configuration.membership if configuration.index <= status.commit_index else None
 
     def known_membership(self) -> Membership | None:
         """The same, or the last that could be told."""
