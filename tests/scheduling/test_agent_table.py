@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.core.model import AgentLoad, AgentSpec, FamilyNeeds, Requirements, Resources, TaskProfile
-from coordinator.scheduling.agents.feasibility import FeasibilityCache, Needs, could_take
+from coordinator.scheduling.agents.capable import FeasibilityCache
+from coordinator.scheduling.agents.feasibility import Needs, could_take
 from coordinator.scheduling.agents.table import COLUMNS_KEPT, AgentTable
 
 PLAIN = TaskProfile("t")

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from coordinator.core.model import AgentSpec, FamilyNeeds, Priority, Requirements, Resources, TaskProfile
 from coordinator.scheduling.costs.weights import BALANCED, FAST, Policy
-from coordinator.scheduling.plans.bulk import MANY, _fill
+from coordinator.scheduling.plans.brief import _fill
+from coordinator.scheduling.plans.bulk import MANY
 from coordinator.scheduling.plans.claims import Claims
 from coordinator.scheduling.plans.planner import plan_by_cost
 from coordinator.scheduling.plans.solver import Plan, PlanLimits
