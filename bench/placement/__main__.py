@@ -21,6 +21,7 @@ from bench.placement.speed import Cost, SpeedReport, calibrate, decisions, growt
 from bench.placement.studies import STUDIES
 from bench.placement.study import StudyReport, study_lines
 from bench.placement.tables import LARGE, quality_lines, shop_lines, speed_lines
+from coordinator.replica.collecting import spare_what_is_there
 from coordinator.scheduling.costs.weights import BUILT_IN
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -112,6 +113,8 @@ def quality(
 def speed(agents: int, tasks: int, policy: str, repeats: int, grow: bool, file: Path | None) -> None:
     """Microseconds per decision, of full rounds and of single tasks."""
     measured_on, by = machine(), BUILT_IN[policy]
+    # As a node does once it has started.
+    spare_what_is_there()
     before = calibrate()
     made = list(_shown(decisions(agents, tasks, by, repeats)))
     grown = list(_shown(growth(by, repeats))) if grow else []

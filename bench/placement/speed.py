@@ -10,7 +10,6 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import Final
 
 import msgspec
@@ -26,7 +25,7 @@ from coordinator.core.model import (
 )
 from coordinator.scheduling.costs.weights import Policy
 from coordinator.scheduling.plans.planner import plan_by_cost
-from coordinator.scheduling.plans.solver import PlanLimits
+from coordinator.scheduling.plans.solver import Plan, PlanLimits
 from coordinator.scheduling.scheduler import Scheduler
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.work.waiting import WaitingTask
@@ -122,26 +121,22 @@ def growth(policy: Policy, repeats: int) -> Iterator[Cost]:
 
 
 def measure_round(agents: int, tasks: int, classes: int, policy: Policy, repeats: int) -> Cost:
-    """Rounds by the planner."""
-    snapshot, limits = snapshot_of(agents, tasks, classes), PlanLimits()
-    placed = plan_by_cost(snapshot, limits, policy, 0.0).placed
-
-    def decide(now_s: float) -> None:
-        plan_by_cost(snapshot, limits, policy, now_s)
-
-    return _cost("round", snapshot, placed, _repeat(decide, snapshot, repeats))
+    """Rounds, by all that a leader does to decide."""
+    snapshot = snapshot_of(agents, tasks, classes)
+    scheduler = Scheduler(snapshot, policy, PlanLimits())
+    return _cost("round", snapshot, lambda now_s: scheduler.decide(now_s).plan, repeats)
 
 
 def measure_single(agents: int, policy: Policy, repeats: int = SINGLE_REPEATS) -> Iterator[Cost]:
     """One urgent task that waits alone: by the planner, and by all that a leader does to decide."""
     snapshot, limits = snapshot_of(agents, 1, 1), PlanLimits()
     scheduler = Scheduler(snapshot, policy, limits)
-    ways: Sequence[tuple[str, Callable[[float], object]]] = (
+    ways: Sequence[tuple[str, Callable[[float], Plan]]] = (
         ("single", lambda now_s: plan_by_cost(snapshot, limits, policy, now_s)),
-        ("single, whole decision", scheduler.decide),
+        ("single, whole decision", lambda now_s: scheduler.decide(now_s).plan),
     )
     for title, decide in ways:
-        yield _cost(title, snapshot, 1, _repeat(decide, snapshot, repeats))
+        yield _cost(title, snapshot, decide, repeats)
 
 
 def snapshot_of(agents: int, tasks: int, classes: int) -> Snapshot:
@@ -176,20 +171,20 @@ def _profile(at: int, priority: Priority) -> TaskProfile:
     return TaskProfile(f"type-{at % _TYPES}", _FAMILIES[at % len(_FAMILIES)], needs, priority)
 
 
-def _repeat(decide: Callable[[float], object], snapshot: Snapshot, repeats: int) -> list[float]:
+def _cost(what: str, snapshot: Snapshot, decide: Callable[[float], Plan], repeats: int) -> Cost:
+    """Each decision by the tasks that it placed itself."""
     agent_id, taken = snapshot.agents.agent_id(0), _profile(0, Priority.MEDIUM)
-    took = []
+    took_us, placed = [], 0
     gc.collect()
     for at in range(_WARM_UP + repeats):
         now_s, key = 1.0 + at * _STEP_S, -1 - at
         snapshot.hold(agent_id, key, 1, taken, 1_000, now_s)
         snapshot.release(agent_id, key, 1)
-        took.append(_seconds(partial(decide, now_s)))
-    return took[_WARM_UP:]
-
-
-def _cost(what: str, snapshot: Snapshot, placed: int, took_s: Sequence[float]) -> Cost:
-    median_us, p99_us, least_us = np.percentile(took_s, (50, 99, 0)) / max(1, placed) * 1e6
+        began = time.perf_counter()
+        plan = decide(now_s)
+        seconds, placed = time.perf_counter() - began, plan.placed
+        took_us.append(seconds / max(1, placed) * 1e6)
+    median_us, p99_us, least_us = np.percentile(took_us[_WARM_UP:], (50, 99, 0))
     waiting = snapshot.waiting
     return Cost(
         what,
@@ -200,7 +195,7 @@ def _cost(what: str, snapshot: Snapshot, placed: int, took_s: Sequence[float]) -
         round(float(median_us), 2),
         round(float(p99_us), 2),
         round(float(least_us), 2),
-        len(took_s),
+        repeats,
     )
 
 

@@ -24,11 +24,11 @@ class Kind(msgspec.Struct, frozen=True, array_like=True, cache_hash=True, gc=Fal
 
 def kind_of(profile: TaskProfile, expected_ms: int) -> Kind:
     """The kind of a task: its type and the model or tool that it needs."""
-    return _kinds(profile)[expected_ms > 0]
+    return kinds_of(profile)[expected_ms > 0]
 
 
 @lru_cache(maxsize=_PROFILES_KEPT)
-def _kinds(profile: TaskProfile) -> tuple[Kind, Kind]:
+def kinds_of(profile: TaskProfile) -> tuple[Kind, Kind]:
     """Of tasks whose clients do not say what they take, and of those whose clients do."""
     needs = profile.requirements.needs
     name = needs.model or needs.tool

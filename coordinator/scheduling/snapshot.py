@@ -12,8 +12,8 @@ import msgspec
 from coordinator.core.kinds import kind_of
 from coordinator.core.model import INDEX_BITS, INDEX_MASK, Dag, Task, TaskProfile, TaskState
 from coordinator.families.registry import Families
+from coordinator.scheduling.agents.capable import FeasibilityCache
 from coordinator.scheduling.agents.departed import Departed
-from coordinator.scheduling.agents.feasibility import FeasibilityCache
 from coordinator.scheduling.agents.lookahead import LookAhead
 from coordinator.scheduling.agents.table import AgentTable
 from coordinator.scheduling.costs.affinity import MODEL_LOAD_S, Affinity

@@ -7,11 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.core.model import AgentLoad, AgentSpec, FamilyNeeds, Requirements, Resources, TaskProfile
-from coordinator.scheduling.agents.feasibility import FeasibilityCache, Needs, could_take
+from coordinator.scheduling.agents import capable
+from coordinator.scheduling.agents.capable import FeasibilityCache
+from coordinator.scheduling.agents.feasibility import Needs, could_take
 from coordinator.scheduling.agents.table import COLUMNS_KEPT, AgentTable
 
 PLAIN = TaskProfile("t")
@@ -154,7 +157,21 @@ def test_a_maintained_table_is_that_made_from_nothing(steps: list[tuple[Any, ...
         assert (table.users(use)[mine] == fresh.users(use)[theirs]).all()
         assert (table.limits(use)[mine] == fresh.limits(use)[theirs]).all()
     assert table.bounded(tuple(USES)) == fresh.bounded(tuple(USES))
-    for needs in NEEDS:
+    several = cache.of_each(NEEDS, mine, table)
+    for at, needs in enumerate(NEEDS):
         cached = cache.rows(needs, table)
         assert (cached[mine] == could_take(needs, fresh, slice(0, fresh.size))[theirs]).all()
         assert cached.sum() == cached[mine].sum()
+        assert (several[at] == cached[mine]).all()
+
+
+def test_who_could_take_a_task_is_known_of_a_bounded_number_of_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capable, "KINDS_KEPT", 3)
+    table, cache = AgentTable(), FeasibilityCache()
+    table.put(AgentSpec("a", "i", 1, 1, task_types=("t0", "t5")), 1)
+    for at in range(8):
+        rows = cache.rows(Needs(f"t{at}", Requirements()), table)
+        kinds = [Needs(f"t{number}", Requirements()) for number in (0, at)]
+        assert cache.of_each(kinds, np.zeros(1, np.intp), table).tolist() == [[True], [at in (0, 5)]]
+        assert rows.tolist() == [at in (0, 5)]
+        assert len(cache._at) <= 3

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 
 from coordinator.core.model import AgentSpec, FamilyNeeds, Priority, Requirements, Resources, TaskProfile
 from coordinator.scheduling.costs.weights import BALANCED, FAST, Policy
-from coordinator.scheduling.plans.bulk import MANY, _fill
+from coordinator.scheduling.plans.brief import _fill
+from coordinator.scheduling.plans.bulk import MANY, _first_come
 from coordinator.scheduling.plans.claims import Claims
 from coordinator.scheduling.plans.planner import plan_by_cost
 from coordinator.scheduling.plans.solver import Plan, PlanLimits
 from coordinator.scheduling.plans.turns import most_urgent
 from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.work.order import place_in_line
+from coordinator.scheduling.work.order import STARVATION_S, place_in_line
 from coordinator.scheduling.work.waiting import WaitingTask
 from tests.scheduling.clusters import Cluster
 from tests.scheduling.test_planner import LIMITS, NOW_MS, NOW_S, Books, check, left, made, portrait, wait
@@ -99,6 +100,20 @@ def carry_out(snapshot: Snapshot, plan: Plan) -> None:
     snapshot.waiting.discard([choice.key for choice in plan.choices])
 
 
+@given(st.data(), st.lists(st.integers(1, 50), min_size=1, max_size=6), st.integers(1, 80))
+def test_who_comes_first_takes_the_first_places(data: st.DataObject, counts: list[int], places: int) -> None:
+    rows = st.lists(st.booleans(), min_size=places, max_size=places)
+    can = np.array(data.draw(st.lists(rows, min_size=len(counts), max_size=len(counts))))
+    taken: list[int] = []
+    found = []
+    for row, count in zip(can, counts, strict=True):
+        mine = [at for at in range(places) if row[at] and at not in taken][:count]
+        taken += mine
+        found.append(len(mine))
+    got, numbers = _first_come(can, counts)
+    assert (got.tolist(), numbers.tolist()) == (taken, found)
+
+
 @FEW
 @given(crowds())
 def test_round_after_round_nothing_is_left_that_could_run(snapshot: Snapshot) -> None:
@@ -141,6 +156,19 @@ def test_the_most_urgent_are_chosen(tasks: list[tuple[Priority, str, int, int]],
     classes = list(snapshot.waiting.classes.values())
     urgent = most_urgent(classes, 50, NOW_MS, Claims(snapshot, NOW_S, classes))
     assert {task.key for _, some in urgent for task in some} == {place[-1] for place in places[:50]}
+
+
+def test_who_has_waited_for_an_hour_goes_among_many_with_the_next_higher_priority(
+    crew: Callable[..., Snapshot],
+) -> None:
+    snapshot = crew(**{f"a{at}": {"slots": 10} for at in range(10)})
+    low = TaskProfile("t", priority=Priority.LOW)
+    for key in range(1, 201):
+        wait(snapshot, key, TaskProfile("t", priority=Priority.MEDIUM), expected_ms=3_000)
+    wait(snapshot, 999, low, expected_ms=3_000, waited_s=STARVATION_S - 60)
+    assert 999 not in {choice.key for choice in made(snapshot, GREEDY).choices}
+    wait(snapshot, 1_000, low, expected_ms=3_000, waited_s=STARVATION_S + 1)
+    assert 1_000 in {choice.key for choice in made(snapshot, GREEDY).choices}
 
 
 def test_memory_is_not_overdrawn_where_slots_abound(crew: Callable[..., Snapshot]) -> None:

@@ -22,7 +22,6 @@ from coordinator.scheduling.agents.table import (
     RESOURCE_FIELDS,
     AgentTable,
     BoolRow,
-    FloatRow,
     IntRow,
     Rows,
     Use,
@@ -38,8 +37,6 @@ REASONS_SHOWN: Final = 5
 
 IMPOSSIBLE: Final = "impossible"
 """The reason where no agent that is known could ever take a task."""
-
-_NOBODY: Final[FloatRow] = np.zeros(0)
 
 
 class Needs(NamedTuple):
@@ -78,44 +75,6 @@ def needs_of(profile: TaskProfile) -> Needs:
     return Needs(profile.type, profile.requirements, profile.family_name)
 
 
-class FeasibilityCache:
-    """Per kind of task, the rows of all agents that could ever take it: a boolean row, renewed as agents
-    change."""
-
-    def __init__(self) -> None:
-        self._rows: dict[Needs, tuple[int, BoolRow]] = {}
-        self._refused: dict[Needs, tuple[int, FloatRow]] = {}
-
-    def refused(self, needs: Needs, agents: AgentTable) -> FloatRow:
-        """Over `agents.size` rows, infinite where the agent could never take the task, else 0. The array is
-        the cache's own."""
-        capable = self.rows(needs, agents)
-        version, known = self._refused.get(needs, (-1, _NOBODY))
-        if version != agents.latest_version:
-            known = np.where(capable, 0.0, np.inf)
-            self._refused[needs] = agents.latest_version, known
-        return known
-
-    def rows(self, needs: Needs, agents: AgentTable) -> BoolRow:
-        """Over `agents.size` rows. The array is the cache's own: do not write to it."""
-        version, row = self._rows.get(needs, (-1, np.zeros(0, np.bool_)))
-        if version == agents.latest_version:
-            return row
-        size = agents.size
-        if version < 0:
-            if len(self._rows) >= KINDS_KEPT:
-                self._rows.clear()
-                self._refused.clear()
-            row = could_take(needs, agents, slice(0, size))
-        else:
-            if len(row) < size:
-                row = np.concatenate([row, np.zeros(size - len(row), np.bool_)])
-            changed = np.flatnonzero(agents.version[:size] > version)
-            row[changed] = could_take(needs, agents, changed)
-        self._rows[needs] = (agents.latest_version, row)
-        return row
-
-
 def could_take(needs: Needs, agents: AgentTable, rows: Rows) -> BoolRow:
     """The conjunction of all standing predicates over these rows."""
     result = agents.present[rows].copy()
@@ -132,6 +91,12 @@ def fitting(profile: TaskProfile, agents: AgentTable) -> tuple[Passing, ...]:
 @lru_cache(maxsize=KINDS_KEPT)
 def _fitting(profile: TaskProfile, bounded: tuple[Use, ...]) -> tuple[Passing, ...]:
     return tuple(predicate for predicate in FITTING if predicate.concerns(profile, bounded))
+
+
+@lru_cache(maxsize=KINDS_KEPT)
+def fixed(profile: TaskProfile) -> tuple[Passing, ...]:
+    """Those of them that nothing booked changes."""
+    return tuple(predicate for predicate in _fitting(profile, ()) if predicate.fixed)
 
 
 def blocked_by(profile: TaskProfile, task_s: float, ledger: Ledger, rows: BoolRow) -> str:

@@ -5,27 +5,36 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.core.model import TaskProfile
 from coordinator.scheduling.agents.lookahead import LookAhead, may_queue
-from coordinator.scheduling.agents.table import AgentTable, BoolRow, FloatRow, IntRow, Use, uses_of
+from coordinator.scheduling.agents.table import (
+    AgentTable,
+    BoolRow,
+    FloatRow,
+    IntRow,
+    Use,
+    resource_vector,
+    uses_of,
+)
 
 KINDS_KEPT: Final = 10_000
 """Profiles whose demand is remembered."""
 
 
 class Demand:
-    """What one task of a profile takes, made ready for booking: (column of `free`, amount) of the resources
-    that it needs, its anti-affinity groups, and the tool and model that it uses."""
+    """What one task of a profile takes, made ready for booking: its resources as a row of `free` and, of
+    those that it needs, as (column, amount); its anti-affinity groups, and the tool and model that it
+    uses."""
 
     __slots__ = ("amounts", "groups", "uses", "vector")
 
     def __init__(self, profile: TaskProfile) -> None:
-        self.vector: tuple[int, ...] = msgspec.structs.astuple(profile.requirements.resources)
-        self.amounts = tuple((column, amount) for column, amount in enumerate(self.vector) if amount)
+        self.vector = resource_vector(profile.requirements.resources)
+        amounts: list[int] = self.vector.tolist()
+        self.amounts = tuple((column, amount) for column, amount in enumerate(amounts) if amount)
         self.groups = profile.requirements.anti_affinity
         self.uses = uses_of(profile)
 

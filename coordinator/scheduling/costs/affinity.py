@@ -5,6 +5,7 @@ see (`AgentTable.touched`)."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -45,21 +46,40 @@ class Affinity:
         self._estimates = estimates
         self._model_load_s = model_load_s
         self._known: dict[tuple[str, Requirements], _Costs | None] = {}
+        self._free: set[TaskProfile] = set()
+        """Profiles whose tasks cost nothing beside their work anywhere: most, in rounds of very many."""
+
+    def apart(self, profiles: Iterable[TaskProfile]) -> set[TaskProfile]:
+        """Those for which `setup_s` tells agents apart."""
+        free = self._free
+        return {one for one in profiles if one not in free and self.setup_s(one) is not None}
 
     def setup_s(self, profile: TaskProfile) -> FloatRow | None:
         """By row, the seconds that a task costs there beside its work; None where that does not tell agents
         apart. The array is the cache's own: do not write to it."""
+        if profile in self._free:
+            return None
+        known = self._costs(profile)
+        if known is not None:
+            return known.told
+        if len(self._free) >= KINDS_KEPT:
+            self._free.clear()
+        self._free.add(profile)
+        return None
+
+    def _costs(self, profile: TaskProfile) -> _Costs | None:
         family = self._agents.families.of(profile)
         if family is None or family.setup_s is None:
             return None
         kind = (family.name, profile.requirements)
         known = self._known.get(kind, _UNKNOWN)
         if known is None or known.at == self._agents.latest_touch:
-            return known.told if known is not None else None
+            return known
         if known is _UNKNOWN and len(self._known) >= KINDS_KEPT:
             self._known.clear()
+            self._free.clear()
         known = self._known[kind] = self._renewed(profile, known)
-        return known.told if known is not None else None
+        return known
 
     def _renewed(self, profile: TaskProfile, known: _Costs) -> _Costs | None:
         agents = self._agents

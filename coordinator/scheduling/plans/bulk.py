@@ -8,6 +8,7 @@ its own, which costs somebody the better of two free agents at most, and saves m
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
@@ -15,26 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.core.commands import Choice
-from coordinator.core.kinds import kind_of
-from coordinator.core.model import INDEX_BITS, TaskFamily, TaskProfile
-from coordinator.scheduling.agents.feasibility import fitting, needs_of
-from coordinator.scheduling.agents.ledger import demand_of
-from coordinator.scheduling.agents.table import BoolRow, FloatRow
+from coordinator.core.model import TaskFamily, TaskProfile
+from coordinator.scheduling.agents.table import BoolRow, FloatRow, IntRow
 from coordinator.scheduling.costs.pricing import Prices
 from coordinator.scheduling.costs.weights import Policy
-from coordinator.scheduling.plans.lane import Lane
+from coordinator.scheduling.plans.crowd import Crowd
 from coordinator.scheduling.plans.round import Round
 from coordinator.scheduling.plans.turns import Some
-from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.work.waiting import WaitingTask
 
 MANY: Final = 64
 """Tasks, and places for them, from which on a round is one of many."""
 
-_BLOCK: Final = 256
+_BLOCK: Final = 512
 """Classes that look for places together."""
 
-_WINDOW: Final = 4
+_WINDOW: Final = 2
 _SPARE_PLACES: Final = 64
 """Places that a block looks at first: so many for each of its tasks, and some more."""
 
@@ -44,80 +40,17 @@ _PASSES: Final = 12
 _POOL: Final = 4
 """Places that are brought into order, per task of the round; others come after them as they are."""
 
+_FEW: Final = 32
+"""Tasks that are quicker found a place one by one."""
+
 _ANYTHING: Final = np.iinfo(np.int64).min
 """What an agent may have overdrawn of what a task does not need."""
-
-_INSTANT_S: Final = 1e-9
-
-_LEVELS: Final = 24
-"""Halvings of the search for a level: finer than any difference that matters."""
-
-
-class Wanted(NamedTuple):
-    """Tasks of one class, and the work of each in seconds at speed 1."""
-
-    profile: TaskProfile
-    tasks: list[WaitingTask]
-    work: list[float]
-
-
-def split(snapshot: Snapshot, some: Some) -> tuple[Wanted | None, Wanted | None]:
-    """Tasks that wait for a free slot, and brief ones, which may queue (`Snapshot.is_brief`); None if there
-    are none."""
-    members, tasks = some
-    profile = members.profile
-    work, brief = _work(snapshot, profile, tasks)
-    if not brief:
-        return Wanted(profile, tasks, work), None
-    if len(brief) == len(tasks):
-        return None, Wanted(profile, tasks, work)
-    rest = sorted(set(range(len(tasks))).difference(brief))
-    longer, briefer = (
-        Wanted(profile, [tasks[at] for at in chosen], [work[at] for at in chosen]) for chosen in (rest, brief)
-    )
-    return longer, briefer
-
-
-def _work(
-    snapshot: Snapshot, profile: TaskProfile, tasks: Sequence[WaitingTask]
-) -> tuple[list[float], list[int]]:
-    """Seconds of each at speed 1, and the positions of those that are brief."""
-    estimates, brief_s = snapshot.estimates, snapshot.look_ahead.brief_s
-    work: list[float] = []
-    brief: list[int] = []
-    of, stated, second, limit_s = -1, False, 0.0, 0.0
-    for task in tasks:
-        expected_ms, dag = task.expected_ms, task.key >> INDEX_BITS
-        if dag != of or (expected_ms > 0) is not stated:
-            of, stated = dag, expected_ms > 0
-            expected = estimates.basic(kind_of(profile, expected_ms), dag)
-            second, limit_s = expected.seconds, brief_s if expected.known else -1.0
-        seconds = second * expected_ms * 1e-3 if stated else second
-        if seconds <= limit_s:
-            brief.append(len(work))
-        work.append(seconds)
-    return work, brief
 
 
 def blocks(urgent: Sequence[Some]) -> Iterator[Sequence[Some]]:
     """Classes that look for places together."""
     for begin in range(0, len(urgent), _BLOCK):
         yield urgent[begin : begin + _BLOCK]
-
-
-def place_brief(around: Round, lane: Lane, wanted: Wanted) -> list[Choice]:
-    """Agents for brief tasks of one class, in their slots and queues: for as many as there is room for."""
-    rows = _level(around, lane, sum(wanted.work) / len(wanted.work), len(wanted.tasks))
-    return _choices(around.snapshot, wanted.tasks, rows)
-
-
-def _choices(snapshot: Snapshot, tasks: Sequence[WaitingTask], rows: list[int]) -> list[Choice]:
-    """The first of the tasks go to these agents."""
-    ids, epochs = snapshot.agents.ids, snapshot.agents.epochs[rows].tolist()
-    return [
-        Choice(task.key, task.attempt, ids[row], epoch)
-        for task, row, epoch in zip(tasks, rows, epochs, strict=False)
-    ]
 
 
 class _Alike(NamedTuple):
@@ -156,16 +89,16 @@ class Places:
         there[self._row[self._unused]] = True
         return there
 
-    def place(self, wanted: Sequence[Wanted]) -> list[Choice]:
-        """Agents for tasks of these classes, none of which has data to wait for: for as many as there are."""
-        affinity = self._around.snapshot.affinity
-        alike: dict[_Alike, list[Wanted]] = {}
-        for one in wanted:
-            own = None if affinity.setup_s(one.profile) is None else one.profile
-            alike.setdefault(_Alike(one.profile.family, own), []).append(one)
+    def place(self, crowd: Crowd) -> list[Choice]:
+        """Agents for these tasks, none of which has data to wait for: for as many as there are."""
+        profiles = [one.profile for one in crowd.classes]
+        apart = self._around.snapshot.affinity.apart(profiles)
+        kinds = [(one.family, one if one in apart else None) for one in profiles]
+        numbers = {kind: number for number, kind in enumerate(dict.fromkeys(kinds))}
+        number = np.array([numbers[kind] for kind in kinds])[crowd.of]
         choices: list[Choice] = []
-        for kind, some in alike.items():
-            self._place_alike(kind, some, choices)
+        for kind, at in numbers.items():
+            choices += self._place_alike(_Alike(*kind), crowd.only(number == at))
         return choices
 
     def close(self) -> None:
@@ -194,113 +127,90 @@ class Places:
         self._orders, self._open = {}, True
 
     def _order(self, kind: _Alike) -> NDArray[np.intp]:
+        """Places that are left, the cheapest first."""
         order = self._orders.get(kind)
-        if order is not None:
-            order = self._orders[kind] = order[self._unused[order]]
-        else:
-            price = self._prices.per_second(self._policy, kind.family)
-            costs = price[self._row] * self._typical_s + self._base
-            setup = None if kind.own is None else self._around.snapshot.affinity.setup_s(kind.own)
-            if setup is not None:
-                costs += self._policy.weights.time * setup[self._row]
-            kept = _POOL * self._most
-            pool = np.argpartition(costs, kept) if kept < len(costs) else np.arange(len(costs))
-            order = self._orders[kind] = np.concatenate(
-                [pool[:kept][costs[pool[:kept]].argsort(kind="stable")], pool[kept:]]
-            )
+        order = self._order_anew(kind) if order is None else order[self._unused[order]]
+        self._orders[kind] = order
+        return order
+
+    def _order_anew(self, kind: _Alike) -> NDArray[np.intp]:
+        places = self._unused.nonzero()[0]
+        rows = self._row[places]
+        costs = self._prices.per_second(self._policy, kind.family)[rows] * self._typical_s
+        costs += self._base[places]
+        setup = None if kind.own is None else self._around.snapshot.affinity.setup_s(kind.own)
+        if setup is not None:
+            costs += self._policy.weights.time * setup[rows]
+        kept = _POOL * self._most
+        pool = np.argpartition(costs, kept) if kept < len(costs) else np.arange(len(costs))
+        cheapest = pool[:kept][costs[pool[:kept]].argsort(kind="stable")]
+        order: NDArray[np.intp] = places[np.concatenate([cheapest, pool[kept:]])]
         return order
 
     # --- who takes which ------------------------------------------------------------------------------------
 
-    def _place_alike(self, kind: _Alike, wanted: list[Wanted], choices: list[Choice]) -> None:
+    def _place_alike(self, kind: _Alike, crowd: Crowd) -> list[Choice]:
         if not self._open:
             self._look()
-        length = _SPARE_PLACES + _WINDOW * sum(len(one.tasks) for one in wanted)
+        choices: list[Choice] = []
+        length = _SPARE_PLACES + _WINDOW * len(crowd)
         for _ in range(_PASSES):
-            order, made = self._order(kind), len(choices)
+            order = self._order(kind)
             if not len(order):
-                return
-            wanted = self._take(kind.family, order[:length], wanted, choices)
-            if not wanted or (length >= len(order) and len(choices) == made):
-                return
+                break
+            given, places = self._take(crowd, order[:length])
+            lucky = crowd.only(given)
+            rows = self._row[places]
+            self._unused[places] = False
+            self._booked.append((rows, lucky.work * self._prices.inverse_speed(kind.family)[rows]))
+            choices += lucky.choices(self._around.snapshot, rows)
+            if len(lucky) == len(crowd) or (length >= len(order) and not len(lucky)):
+                break
+            crowd = crowd.only(~given)
             length *= 4
+        return choices
 
-    def _take(
-        self, family: TaskFamily, places: NDArray[np.intp], wanted: list[Wanted], choices: list[Choice]
-    ) -> list[Wanted]:
-        """Give each class the first of these places that it can take; returns what has none."""
-        rows, unused = self._row[places], self._unused[places]
-        taken: list[int] = []
-        counts: list[int] = []
-        tasks: list[WaitingTask] = []
-        work: list[float] = []
-        left: list[Wanted] = []
-        for one, can in zip(wanted, self._can_take(wanted, rows), strict=True):
-            can &= unused
-            size, first = len(one.tasks), int(can.argmax())
-            if not can.item(first):
-                count = 0
-            elif size == 1:
-                count = 1
-                unused[first] = False
-                taken.append(first)
-            else:
-                found = can.nonzero()[0][:size]
-                count = len(found)
-                unused[found] = False
-                taken += found.tolist()
-            counts.append(count)
-            tasks += one.tasks if count == size else one.tasks[:count]
-            work += one.work if count == size else one.work[:count]
-            if count < size:
-                left.append(Wanted(one.profile, one.tasks[count:], one.work[count:]))
-        given = np.array(taken, np.intp)
-        kept = self._take_resources(rows[given], wanted, counts)
-        if kept is not None:
-            of = [one.profile for one, count in zip(wanted, counts, strict=True) for _ in range(count)]
-            left += [Wanted(of[at], [tasks[at]], [work[at]]) for at in (~kept).nonzero()[0].tolist()]
-            tasks = [tasks[at] for at in kept.nonzero()[0].tolist()]
-            work = [work[at] for at in kept.nonzero()[0].tolist()]
-            given = given[kept]
-        self._unused[places[given]] = False
-        self._booked.append((rows[given], np.array(work) * self._prices.inverse_speed(family)[rows[given]]))
-        choices += _choices(self._around.snapshot, tasks, rows[given].tolist())
-        return left
+    def _take(self, crowd: Crowd, places: NDArray[np.intp]) -> tuple[BoolRow, NDArray[np.intp]]:
+        """Give each class the first of these places that it can take: returns which tasks get one, and the
+        places of those."""
+        rows, counts = self._row[places], crowd.counts()
+        taken, found = _first_come(self._can_take(crowd, rows), counts.tolist())
+        before = np.arange(len(crowd)) - np.repeat(np.cumsum(counts) - counts, counts)
+        """Tasks of the same class that come first."""
+        given = before < np.repeat(found, counts)
+        kept = self._take_resources(rows[taken], crowd.demands[crowd.of[given]])
+        given[given] = kept
+        return given, places[taken[kept]]
 
-    def _can_take(self, wanted: Sequence[Wanted], rows: NDArray[np.intp]) -> NDArray[np.bool_]:
+    def _can_take(self, crowd: Crowd, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
         """By class and place, whether its agent, which has a free slot, has all else that one such task
         takes."""
-        snapshot, ledger = self._around.snapshot, self._around.ledger
-        can = np.empty((len(wanted), len(rows)), np.bool_)
-        for at, one in enumerate(wanted):
-            snapshot.feasible.rows(needs_of(one.profile), snapshot.agents).take(
-                rows, out=can[at], mode="clip"
-            )
-            for predicate in fitting(one.profile, snapshot.agents):
-                if predicate.fixed:
-                    can[at] &= predicate.holds(one.profile, 0.0, ledger)[rows]
-        amounts = np.array([demand_of(one.profile).vector for one in wanted])
-        for column in np.flatnonzero(amounts.any(axis=0)).tolist():
-            needed = amounts[:, column]
-            can &= ledger.free[rows, column] >= np.where(needed, needed, _ANYTHING)[:, None]
+        snapshot, ledger, classes = self._around.snapshot, self._around.ledger, crowd.classes
+        can = snapshot.feasible.of_each([one.needs for one in classes], rows, snapshot.agents)
+        for at, one in enumerate(classes):
+            for predicate in one.fixed:
+                can[at] &= predicate.holds(one.profile, 0.0, ledger)[rows]
+        most = crowd.demands.max(axis=0)
+        scarce = np.zeros(len(rows), np.bool_)
+        """Places of agents that have not enough for every class."""
+        for column in most.nonzero()[0].tolist():
+            scarce |= ledger.free[rows, column] < most.item(column)
+        if scarce.any():
+            can[:, scarce] &= _have(ledger.free[rows[scarce]], crowd.demands)
         return can
 
-    def _take_resources(
-        self, rows: NDArray[np.intp], wanted: Sequence[Wanted], counts: Sequence[int]
-    ) -> BoolRow | None:
+    def _take_resources(self, rows: NDArray[np.intp], amounts: IntRow) -> BoolRow:
         """Book what each task takes of its agent, of which some may be there several times. Where that is
-        more than the agent has, only the first of them gets it: returns who does, None if all do."""
+        more than the agent has, only the first of them gets it: returns who does."""
         free = self._around.ledger.free
-        vectors = np.array([demand_of(one.profile).vector for one in wanted])
-        columns = np.flatnonzero(vectors.any(axis=0))
-        if not len(columns) or not len(rows):
-            return None
-        amounts = np.repeat(vectors, counts, axis=0)
-        for column in columns.tolist():
+        columns = np.flatnonzero(amounts.any(axis=0)).tolist()
+        for column in columns:
             np.subtract.at(free[:, column], rows, amounts[:, column])
-        over = ((free[rows] < 0) & (amounts > 0)).any(axis=1)
+        over = np.zeros(len(rows), np.bool_)
+        for column in columns:
+            over |= (free[rows, column] < 0) & (amounts[:, column] > 0)
         if not over.any():
-            return None
+            return ~over
         first = np.zeros(len(rows), np.bool_)
         first[np.unique(rows, return_index=True)[1]] = True
         kept: BoolRow = first | ~over
@@ -308,56 +218,44 @@ class Places:
         return kept
 
 
-def _level(around: Round, lane: Lane, work_s: float, tasks: int) -> list[int]:
-    """Rows for brief tasks, which queue up: as many on each agent as make all of them end level, within what
-    each may hold in seconds of work."""
-    ledger, bound = around.ledger, around.snapshot.look_ahead
-    costs = lane.queue_costs(work_s)
-    seconds = work_s * lane.inverse_speed
-    slots = ledger.slots
-    queued = np.maximum(ledger.held - slots, 0)
-    in_time = np.floor((bound.seconds * slots - ledger.held_s) / np.maximum(seconds, _INSTANT_S))
-    in_queue = np.minimum(bound.least, bound.most) - queued
-    room = np.maximum(np.maximum(slots - ledger.held, 0) + np.maximum(in_queue, 0), in_time)
-    room = np.minimum(room, slots + bound.most - ledger.held)
-    room = np.minimum(room, ledger.credit - ledger.held)
-    room = np.where(costs < np.inf, np.minimum(room, lane.fits_times()), 0).astype(np.int64)
-    step = np.maximum(seconds / slots, _INSTANT_S)
-    first = np.where(room > 0, costs, np.inf)
-    counts = _fill(first, step, room, tasks)
-    rows = np.flatnonzero(counts)
-    around.give_many(rows, counts[rows], lane.demand, seconds[rows])
-    # Each agent's share in turn, not all of one agent first: who is most urgent starts at once.
-    order = np.repeat(first[rows], counts[rows]) + np.concatenate(
-        [np.arange(count) * step[row] for row, count in zip(rows, counts[rows], strict=True)] or [np.zeros(0)]
-    )
-    spread: list[int] = np.repeat(rows, counts[rows])[order.argsort(kind="stable")].tolist()
-    return spread
+def _have(free: IntRow, demands: IntRow) -> NDArray[np.bool_]:
+    """By demand, which agents have what it takes. What it does not take may be overdrawn."""
+    enough = np.ones((len(demands), len(free)), np.bool_)
+    for column in np.flatnonzero(demands.any(axis=0)).tolist():
+        needed = demands[:, column]
+        enough &= free[:, column] >= np.where(needed, needed, _ANYTHING)[:, None]
+    return enough
 
 
-def _fill(first: FloatRow, step: FloatRow, room: NDArray[np.int64], tasks: int) -> NDArray[np.int64]:
-    """How many go where, the next always to where it costs least: the k-th on a row costs `first + k x
-    step`."""
-    if int(room.sum()) <= tasks:
-        return room
-    there = room > 0
-    low = float(first[there].min())
-    high = float((first + room * step)[there].max())
-    for _ in range(_LEVELS):
-        middle = 0.5 * (low + high)
-        if int(_below(first, step, room, middle).sum()) > tasks:
-            high = middle
-        else:
-            low = middle
-    counts = _below(first, step, room, low)
-    left = tasks - int(counts.sum())
-    if left > 0:
-        nearest = np.where(counts < room, first + counts * step, np.inf).argsort(kind="stable")
-        counts[nearest[:left]] += 1
-    return np.minimum(counts, room)
+def _first_come(can: NDArray[np.bool_], counts: Sequence[int]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Who comes first takes first: each class, given how many tasks it has, the first places that it `can`
+    take of those that are left. Returns the places, class after class, and how many each has found.
+
+    Places are the bits of whole numbers here: most classes have so few tasks that numpy would take longer to
+    begin than to find their places."""
+    packed = np.packbits(can, axis=1, bitorder="little")
+    width = packed.shape[1]
+    free = [int.from_bytes(row, "little") for row in packed.view(f"S{width}")[:, 0].tolist()]
+    taken: list[bytes] = []
+    left = (1 << 8 * width) - 1
+    for bits, count in zip(free, counts, strict=True):
+        bits &= left
+        bits = bits & -bits if count == 1 else _lowest(bits, count)
+        left ^= bits
+        taken.append(bits.to_bytes(width, "little"))
+    bits_of = np.unpackbits(np.frombuffer(b"".join(taken), np.uint8), bitorder="little").view(np.bool_)
+    of, found = np.divmod(bits_of.nonzero()[0], 8 * width)
+    return found, np.bincount(of, minlength=len(counts))
 
 
-def _below(first: FloatRow, step: FloatRow, room: NDArray[np.int64], level: float) -> NDArray[np.int64]:
-    reached = np.where(room > 0, (level - first) / step, 0.0)
-    counts: NDArray[np.int64] = np.minimum(np.maximum(np.ceil(reached), 0.0), room).astype(np.int64)
-    return counts
+def _lowest(bits: int, count: int) -> int:
+    """Of the bits that are set the lowest, so many."""
+    if count > _FEW:
+        length = bisect_left(
+            range(bits.bit_length()), count, key=lambda length: (bits & ((1 << length) - 1)).bit_count()
+        )
+        return bits & ((1 << length) - 1)
+    rest = bits
+    for _ in range(count):
+        rest &= rest - 1
+    return bits ^ rest

@@ -51,11 +51,9 @@ class Claims:
         snapshot.shares.advance(now_s)
         self._shares = snapshot.shares
         self._claims: dict[str, Claim] = {}
-        owners = {members.owner for members in classes}
-        several = len({owner.namespace for owner in owners}) > 1
-        for owner in owners:
-            self.of(owner)
-        self.counted = several or any(claim.limited for claim in self._claims.values())
+        names = {owner.namespace for owner in {members.owner for members in classes}}
+        accounts = [snapshot.shares.account(name) for name in names]
+        self.counted = len(names) > 1 or any(one.settings.quotas != NO_QUOTAS for one in accounts)
         """Whether any of it makes a difference."""
 
     def of(self, owner: Owner = NOBODY_ELSE) -> Claim:

@@ -20,11 +20,13 @@ from typing import Final
 from coordinator.core.commands import Choice
 from coordinator.core.model import INDEX_BITS, Task, TaskProfile, TaskState
 from coordinator.scheduling.agents.feasibility import blocked_by
-from coordinator.scheduling.agents.ledger import demand_of
+from coordinator.scheduling.agents.ledger import Demand
 from coordinator.scheduling.costs.weights import Policy
 from coordinator.scheduling.plans.assignments import Witness
-from coordinator.scheduling.plans.bulk import MANY, Places, Wanted, blocks, place_brief, split
+from coordinator.scheduling.plans.brief import place_brief
+from coordinator.scheduling.plans.bulk import MANY, Places, blocks
 from coordinator.scheduling.plans.claims import QUOTA, Claims
+from coordinator.scheduling.plans.crowd import Crowd, split
 from coordinator.scheduling.plans.lane import NOWHERE, Lane
 from coordinator.scheduling.plans.looks import look_at_class, look_at_lane
 from coordinator.scheduling.plans.round import Round
@@ -131,7 +133,7 @@ class _Planner:
             return False
         most = min(around.ledger.free_slots(), self._limits.max_choices)
         classes = list(snapshot.waiting.classes.values())
-        if not self._claims.counted and any(self._is_brief(one) for one in classes):
+        if most < self._limits.max_choices and not self._claims.counted and any(map(self._is_brief, classes)):
             most = self._limits.max_choices
         if min(most, len(snapshot.waiting)) < MANY:
             return False
@@ -141,10 +143,7 @@ class _Planner:
         alike = self._place_others(urgent)
         first, some = urgent[len(urgent) // 2]
         typical_s = self._snapshot.work_s(first.profile, some[0].key, some[0].expected_ms)
-        by_policy: dict[str, list[Some]] = {}
-        for one in alike:
-            by_policy.setdefault(self._policy_of(one[0].owner).name, []).append(one)
-        for those in by_policy.values():
+        for those in self._by_policy(alike):
             owner = those[0][0].owner
             places = Places(around, self._policy_of(owner), self._prices, most, typical_s)
             for block in blocks(those):
@@ -152,28 +151,37 @@ class _Planner:
             places.close()
         return bool(self._choices)
 
+    def _by_policy(self, some: list[Some]) -> list[list[Some]]:
+        """Classes whose tasks go by one policy, in the order of the first of each."""
+        owners = dict.fromkeys([members.owner for members, _ in some])
+        if len(owners) < 2:
+            return [some] if some else []
+        by_policy: dict[str, list[Some]] = {}
+        for one in some:
+            by_policy.setdefault(self._policy_of(one[0].owner).name, []).append(one)
+        return list(by_policy.values())
+
     def _place_block(self, block: Sequence[Some], owner: Owner, places: Places) -> None:
         """Place classes that look for places together, all by the owner's policy."""
-        parts = [split(self._snapshot, one) for one in block]
-        longer = [one for one, _ in parts if one is not None]
-        if longer:
-            self._choices += self._seen(longer[0], owner, places, partial(places.place, longer))
-        for _, brief in parts:
-            if brief is not None:
-                places.close()
-                place = partial(place_brief, self._round, self._lane(brief.profile, owner), brief)
-                self._choices += self._seen(brief, owner, None, place)
+        longer, brief = split(self._snapshot, block)
+        if len(longer):
+            self._choices += self._seen(longer, owner, places, partial(places.place, longer))
+        for one in brief.each():
+            places.close()
+            place = partial(place_brief, self._round, self._lane(one.classes[0].profile, owner), one)
+            self._choices += self._seen(one, owner, None, place)
 
     def _seen(
-        self, wanted: Wanted, owner: Owner, places: Places | None, place: Callable[[], list[Choice]]
+        self, crowd: Crowd, owner: Owner, places: Places | None, place: Callable[[], list[Choice]]
     ) -> list[Choice]:
         """What is placed, the first of these tasks before the eyes of the witness."""
-        if not self._witness.left:
+        found = self._snapshot.waiting.get(crowd.keys.item(0)) if self._witness.left else None
+        if found is None:
             return place()
-        around = self._round
+        around, (profile, task) = self._round, found
         policy, shortlist = self._policy_of(owner), self._limits.shortlist
-        lane = Lane(wanted.profile, policy, around, self._prices, shortlist)
-        look = look_at_class(around, lane, wanted.tasks[0], wanted.work[0], places)
+        lane = Lane(profile, policy, around, self._prices, shortlist)
+        look = look_at_class(around, lane, task, crowd.work.item(0), places)
         given = place()
         self._witness.keep_first(look, given, self._snapshot, around.ledger)
         return given
@@ -182,11 +190,17 @@ class _Planner:
         """Place those that cannot go by class: that have data to wait for, or have to keep apart. A bounded
         number goes in each round, before the others: there are places for all. Returns these."""
         moved = self._snapshot.graphs.moved
+        alone = {one.key for _, tasks in urgent for one in tasks if one.previous}
+        if moved:
+            alone |= {one.key for _, tasks in urgent for one in tasks if one.key >> INDEX_BITS in moved}
+        if not alone and not any(self._is_apart(members.demand) for members, _ in urgent):
+            return urgent
         alike: list[Some] = []
         heads: list[_Head] = []
         for members, tasks in urgent:
-            apart = self._is_apart(members.profile)
-            others = [one for one in tasks if apart or one.previous or one.key >> INDEX_BITS in moved]
+            others = tasks
+            if not self._is_apart(members.demand):
+                others = [one for one in tasks if one.key in alone] if alone else []
             if not others:
                 alike.append((members, tasks))
                 continue
@@ -194,16 +208,14 @@ class _Planner:
             queue.tasks = others
             heads.append((self._place_of(queue), queue))
             if len(others) < len(tasks):
-                alone = {one.key for one in others}
                 alike.append((members, [one for one in tasks if one.key not in alone]))
         heapify(heads)
         self._place_each(heads, min(MANY, self._limits.max_choices))
         return alike
 
-    def _is_apart(self, profile: TaskProfile) -> bool:
+    def _is_apart(self, demand: Demand) -> bool:
         """Whether what an agent has free does not say how many such tasks it can take."""
-        bounded = self._round.ledger.bounded(demand_of(profile))
-        return bool(profile.requirements.anti_affinity or bounded)
+        return bool(demand.groups or (demand.uses and self._round.ledger.bounded(demand)))
 
     def _is_brief(self, members: TaskClass) -> bool:
         first = members.tasks[0]

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from coordinator.scheduling.plans.claims import Claims
-from coordinator.scheduling.work.order import STARVATION_S, Place, place_in_line
+from coordinator.scheduling.work.order import Place, place_in_line
 from coordinator.scheduling.work.waiting import TaskClass, WaitingTask
 
 Some = tuple[TaskClass, list[WaitingTask]]
@@ -20,12 +20,28 @@ Some = tuple[TaskClass, list[WaitingTask]]
 
 def most_urgent(classes: Sequence[TaskClass], most: int, now_ms: int, claims: Claims) -> list[Some]:
     """The first `most` tasks in line, by class: the class of the first of them first."""
-    if claims.counted or any(one.profile.deadline_ms or _starves(one, now_ms) for one in classes):
+    if claims.counted or min([one.steady_ms for one in classes], default=now_ms) < now_ms:
         return _in_turns(classes, most, now_ms, claims)
-    counts = _counts_by_level(classes, most)
-    chosen = [(one, one.tasks[:count]) for one, count in zip(classes, counts, strict=True) if count]
-    chosen.sort(key=lambda some: place_in_line(some[0].profile, some[1][0], 0.0, now_ms))
+    levels: dict[int, list[TaskClass]] = {}
+    for one in classes:
+        levels.setdefault(one.rank[0], []).append(one)
+    chosen: list[Some] = []
+    for level in sorted(levels):
+        some = _first_of_level(levels[level], most)
+        most -= sum([len(tasks) for _, tasks in some])
+        chosen += some
+        if most <= 0:
+            break
     return chosen
+
+
+def _first_of_level(classes: Sequence[TaskClass], most: int) -> list[Some]:
+    """The same of classes of one priority, where order and key alone decide."""
+    queues = [one.tasks for one in classes]
+    counts = _counts_of_first(queues, most)
+    heads = [tasks[0] for tasks in queues]
+    order = np.lexsort(([head.key for head in heads], [head.order_ms for head in heads])).tolist()
+    return [(classes[at], queues[at][: counts[at]]) for at in order if counts[at]]
 
 
 def _in_turns(classes: Sequence[TaskClass], most: int, now_ms: int, claims: Claims) -> list[Some]:
@@ -58,33 +74,10 @@ def _in_turns(classes: Sequence[TaskClass], most: int, now_ms: int, claims: Clai
     return [(classes[at], classes[at].tasks[:count]) for at, count in counts.items()]
 
 
-def _starves(members: TaskClass, now_ms: int) -> bool:
-    """Whether any of its tasks may have waited long enough for a higher level."""
-    return now_ms - members.oldest_ms > STARVATION_S * 1_000
-
-
-def _counts_by_level(classes: Sequence[TaskClass], most: int) -> list[int]:
-    """As many of each, where priority, order and key alone decide: level by level."""
-    levels: dict[int, list[int]] = {}
-    for at, one in enumerate(classes):
-        levels.setdefault(int(one.profile.priority), []).append(at)
-    counts = [0] * len(classes)
-    for level in sorted(levels, reverse=True):
-        within = levels[level]
-        for at, count in zip(
-            within, _counts_of_first([classes[at].tasks for at in within], most), strict=True
-        ):
-            counts[at] = count
-            most -= count
-        if most <= 0:
-            break
-    return counts
-
-
 def _counts_of_first(queues: Sequence[Sequence[WaitingTask]], most: int) -> list[int]:
     """How many of each queue, sorted all of them, are among the first `most` of all: those up to a threshold
     that is found on as much of each as reaches beyond it."""
-    sizes = [len(queue) for queue in queues]
+    sizes = list(map(len, queues))
     if sum(sizes) <= most:
         return sizes
     lengths = [min(size, _LOOKED_AT + 2 * most // len(queues)) for size in sizes]

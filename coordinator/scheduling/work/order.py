@@ -9,10 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from coordinator.core.model import Priority, TaskProfile
-from coordinator.scheduling.work.waiting import AGEING, WaitingTask
-
-STARVATION_S: Final = 3_600.0
-"""Whoever has waited so long goes with the next higher priority."""
+from coordinator.scheduling.work.waiting import AGEING, STARVATION_S, WaitingTask
 
 _DEADLINE_S: Final = 60.0
 """A deadline begins to count when a task has less than this to spare, or less than its rank."""

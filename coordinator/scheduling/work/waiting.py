@@ -9,12 +9,18 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from coordinator.core.kinds import kinds_of
 from coordinator.core.model import TaskProfile
 from coordinator.core.namespaces import DEFAULT_NAMESPACE
+from coordinator.scheduling.agents.feasibility import fixed, needs_of
+from coordinator.scheduling.agents.ledger import demand_of
 
 AGEING: Final = 0.1
 """Seconds of upward rank that a second of a DAG's age is worth. Since all age alike, the order of a class
 never changes by itself, and in a DAG what hangs on a task alone counts."""
+
+STARVATION_S: Final = 3_600.0
+"""Whoever has waited so long goes with the next higher priority."""
 
 
 class WaitingTask(msgspec.Struct, frozen=True, order=True, gc=False):
@@ -59,17 +65,22 @@ NOBODY_ELSE: Final = Owner()
 
 
 class TaskClass:
-    """Waiting tasks of one profile and owner. `rank` orders classes: by priority, then by deadline. None of
-    the tasks became ready before `oldest_ms`."""
+    """Waiting tasks of one profile and owner. `rank` orders classes: by priority, then by deadline. Until
+    `steady_ms`, priority, order and key alone say who of them goes before whom. What follows from the profile
+    is worked out once, for rounds of very many classes."""
 
-    __slots__ = ("oldest_ms", "owner", "profile", "rank", "tasks")
+    __slots__ = ("demand", "fixed", "kinds", "needs", "owner", "profile", "rank", "steady_ms", "tasks")
 
     def __init__(self, profile: TaskProfile, owner: Owner = NOBODY_ELSE) -> None:
         self.profile = profile
         self.owner = owner
         self.rank = (-int(profile.priority), profile.deadline_ms or _NEVER_MS)
         self.tasks: list[WaitingTask] = []
-        self.oldest_ms = _NEVER_MS
+        self.steady_ms = -1 if profile.deadline_ms else _NEVER_MS
+        self.demand = demand_of(profile)
+        self.needs = needs_of(profile)
+        self.fixed = fixed(profile)
+        self.kinds = kinds_of(profile)
 
 
 class WaitingTable:
@@ -109,7 +120,8 @@ class WaitingTable:
             members = self.classes[name] = TaskClass(profile, owner)
         known.update(new)
         self._class_of.update(dict.fromkeys(new, members))
-        members.oldest_ms = min(members.oldest_ms, *(task.ready_ms for task in new.values()))
+        oldest_ms = min([task.ready_ms for task in new.values()])
+        members.steady_ms = min(members.steady_ms, oldest_ms + _STARVATION_MS)
         _merge(members.tasks, new.values())
 
     def discard(self, keys: Iterable[int]) -> None:
@@ -157,5 +169,7 @@ _FEW: Final = 8
 
 _SORTED_FOR_ONE: Final = 200
 """Tasks that are sorted again in the time in which one is put among them."""
+
+_STARVATION_MS: Final = round(STARVATION_S * 1_000)
 
 _NEVER_MS: Final = 1 << 62
