@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Final, NamedTuple
 
@@ -12,6 +12,7 @@ import numpy as np
 from coordinator.forecast.grid import Ahead, Grid
 from coordinator.forecast.history import FIRST_ROWS, BoolRow, FloatRow, IntRow
 from coordinator.forecast.horizons import Horizon
+from coordinator.forecast.scoring import NAIVE
 
 LARGEST: Final = 1e12
 """Samples beyond it are not believed."""
@@ -180,20 +181,16 @@ class Bank:
                 for lead in grid.horizon.leads:
                     yield _forecast(grid, lead, key, row)  # type: ignore[arg-type]
 
-    def nearest(self, ahead_s: float) -> tuple[Grid, int] | None:
-        """The grid and the lead whose distance is the least of at least `ahead_s`, else the greatest; None
-        before the first step."""
-        found = [
-            (lead * grid.horizon.step_s, grid, lead)
-            for grid in self.grids
-            if grid.number >= 0
-            for lead in grid.horizon.leads
-        ]
-        if not found:
-            return None
-        far = [one for one in found if one[0] >= ahead_s]
-        _, grid, lead = min(far, key=_distance) if far else max(found, key=_distance)
-        return grid, lead
+    def proved(self, horizon: str, keys: Sequence[Key]) -> tuple[tuple[float, ...], FloatRow]:
+        """The distances of a horizon in seconds, and what is expected there of these series, one a column;
+        NaN of a series that is not known, or for which no model has been better than the naive one."""
+        grid = next(one for one in self.grids if one.horizon.name == horizon)
+        rows = np.fromiter((self.rows.get(key, -1) for key in keys), np.int64, len(keys))
+        found = np.full((len(grid.horizon.leads), len(keys)), np.nan)
+        for at, lead in enumerate(grid.horizon.leads if grid.number >= 0 else ()):
+            ahead = grid.ahead(lead)
+            found[at] = np.where((rows >= 0) & (ahead.model[rows] != NAIVE), ahead.value[rows], np.nan)
+        return tuple(float(lead * grid.horizon.step_s) for lead in grid.horizon.leads), found
 
     def past(self, grid: int, keys: Collection[Key]) -> FloatRow:
         """What is kept of some series, one a column, oldest first; as long as the youngest of them is old."""
@@ -248,10 +245,6 @@ class Bank:
         self._known = np.pad(self._known, (0, more))
         for grid in self.grids:
             grid.grow(size)
-
-
-def _distance(found: tuple[int, Grid, int]) -> int:
-    return found[0]
 
 
 def _forecast(grid: Grid, lead: int, key: Key, row: int) -> Forecast:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.forecast.bank import LARGEST, Bank, Closed, Key
-from coordinator.forecast.horizons import HISTORY_STEPS, Horizon, horizons
+from coordinator.forecast.horizons import HISTORY_STEPS, Horizon
+from coordinator.forecast.scoring import LEAST_SCORED
 from tests.forecast.conftest import shape
 
 CPU: Key = ("a", "cpu")
@@ -135,16 +136,26 @@ def test_what_is_restored_is_not_believed_either() -> None:
     assert bank.past(0, [CPU])[:, 0].tolist() == [0.5, 0.5, 0.5]
 
 
-def test_the_nearest_distance_is_at_least_as_far() -> None:
-    """D6: or the farthest there is."""
-    bank = Bank(horizons(), max_series=10)
-    assert bank.nearest(60) is None
-    for at in range(0, 4_000_000, 10_000):
-        advanced(bank, at)
-        bank.observe([(CPU, 0.5)])
-    found = [bank.nearest(ahead_s) for ahead_s in (-1, 0, 60, 61, 600, 601, 3_600, 3_601, 10**9)]
-    distances = [lead * grid.horizon.step_s for grid, lead in found if grid] if all(found) else []
-    assert distances == [60, 60, 60, 120, 600, 1_200, 3_600, 10_800, 86_400]
+def test_only_what_has_proved_better_than_naive_is_told() -> None:
+    """D6: at every distance of a horizon; NaN for a series that is not known, or that nobody foresees."""
+    bank = Bank(QUICK, max_series=10)
+    keys = [CPU, ("b", "cpu"), ("nobody", "cpu")]
+    leads_s, found = bank.proved("short", keys)
+    assert leads_s == (1.0, 6.0)
+    assert np.isnan(found).all()
+    wave, noise = shape("sine", 200), np.random.default_rng(1).random(200)
+    for at in range(200):
+        advanced(bank, at * STEP_MS)
+        bank.observe([(CPU, wave[at]), (("b", "cpu"), noise[at] < 0.5)])
+        _, found = bank.proved("short", keys)
+        assert at > LEAST_SCORED or np.isnan(found).all()
+    for lead_s, said in zip(leads_s, found, strict=True):
+        assert said[0] == pytest.approx(shape("sine", 300)[198 + int(lead_s)], abs=0.02)
+    shown = {one.lead_s: one for one in bank.forecasts(CPU, "short")}
+    assert [shown[int(lead_s)].value for lead_s in leads_s] == found[:, 0].tolist()
+    naive = {one.lead_s: one.model == "naive" for one in bank.forecasts(("b", "cpu"), "short")}
+    assert np.isnan(found[:, 1]).tolist() == list(naive.values())
+    assert np.isnan(found[:, 2]).all()
 
 
 # --- anything -----------------------------------------------------------------------------------------------

@@ -125,6 +125,7 @@ class _Alike(NamedTuple):
     their work."""
 
     family: TaskFamily
+    plug_in: str
     own: TaskProfile | None
 
 
@@ -162,7 +163,7 @@ class Places:
         alike: dict[_Alike, list[Wanted]] = {}
         for one in wanted:
             own = None if affinity.setup_s(one.profile) is None else one.profile
-            alike.setdefault(_Alike(one.profile.family, own), []).append(one)
+            alike.setdefault(_Alike(one.profile.family, one.profile.family_name, own), []).append(one)
         choices: list[Choice] = []
         for kind, some in alike.items():
             self._place_alike(kind, some, choices)
@@ -198,7 +199,7 @@ class Places:
         if order is not None:
             order = self._orders[kind] = order[self._unused[order]]
         else:
-            price = self._prices.per_second(self._policy, kind.family)
+            price = self._prices.per_second(self._policy, kind.family, kind.plug_in, self._typical_s)
             costs = price[self._row] * self._typical_s + self._base
             setup = None if kind.own is None else self._around.snapshot.affinity.setup_s(kind.own)
             if setup is not None:
