@@ -53,9 +53,7 @@ class Prices:
     def per_second(self, policy: Policy, family: TaskFamily, plug_in: str, lasts_s: float) -> FloatRow:
         """By row, of a second of work of tasks of a family, that of a plug-in if it has a name, which last so
         long or nearly; without their match."""
-        return self._per_second(policy, family, plug_in, self._scores.ahead(lasts_s))
-
-    def _per_second(self, policy: Policy, family: TaskFamily, plug_in: str, ahead: int) -> FloatRow:
+        ahead = self._scores.ahead(lasts_s)
         kind = policy.name, family, plug_in, ahead
         found = self._rows.get(kind)
         if found is None:
@@ -67,15 +65,18 @@ class Prices:
         """`inverse_speed` and `per_second` for tasks of one profile: agents may be quick at some kinds only,
         and fit some only."""
         family, inverse = profile.family, self.inverse_speed(profile.family)
-        ahead = self._scores.ahead(lasts_s)
         own = self._estimates.aptitude(kind_of(profile, 0))
         if own is None:
             own = self._estimates.aptitude(kind_of(profile, 1))
-        if own is None and self._scores.matches.of(profile.requirements) is None:
-            return inverse, self._per_second(policy, family, profile.family_name, ahead)
         if own is not None:
             inverse = inverse * np.exp(-own[: len(inverse)])
-        return inverse, total(self.terms(policy, profile, inverse, lasts_s))
+            return inverse, total(self.terms(policy, profile, inverse, lasts_s))
+        price = self.per_second(policy, family, profile.family_name, lasts_s)
+        balance, match = policy.weights.balance, self._scores.matches.of(profile.requirements)
+        if match is None or not balance:
+            return inverse, price
+        weight = self._scores.weights(self._own_weights(family, profile.family_name)).match
+        return inverse, price + balance * weight * match
 
     def power(self) -> FloatRow:
         """By row, of a busy slot, over the mean of those that say theirs; those that do not count as mean."""
