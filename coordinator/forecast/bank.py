@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import product
 from typing import Final, NamedTuple
 
@@ -83,6 +83,8 @@ class Bank:
             Grid(horizon, [name for name, at in names.items() if at == horizon.name]) for horizon in horizons
         ]
         self.rows: dict[Key, int] = {}
+        self.changes = 0
+        """How often a series was added to `rows` or dropped."""
         self.refused = 0
         """Samples that were no numbers, or of series beyond the bound."""
         self._max_series = max_series
@@ -165,6 +167,7 @@ class Bank:
             if row is None:
                 continue
             self._vacant.append(row)
+            self.changes += 1
             self._order = None
             self._known[row] = False
             self._sums[:, row] = self._counts[:, row] = self._last[row] = 0.0
@@ -181,16 +184,13 @@ class Bank:
                 for lead in grid.horizon.leads:
                     yield _forecast(grid, lead, key, row)  # type: ignore[arg-type]
 
-    def proved(self, horizon: str, keys: Sequence[Key]) -> tuple[tuple[float, ...], FloatRow]:
-        """The distances of a horizon in seconds, and what is expected there of these series, one a column;
-        NaN of a series that is not known, or for which no model has been better than the naive one."""
-        grid = next(one for one in self.grids if one.horizon.name == horizon)
-        rows = np.fromiter((self.rows.get(key, -1) for key in keys), np.int64, len(keys))
-        found = np.full((len(grid.horizon.leads), len(keys)), np.nan)
-        for at, lead in enumerate(grid.horizon.leads if grid.number >= 0 else ()):
-            ahead = grid.ahead(lead)
-            found[at] = np.where((rows >= 0) & (ahead.model[rows] != NAIVE), ahead.value[rows], np.nan)
-        return tuple(float(lead * grid.horizon.step_s) for lead in grid.horizon.leads), found
+    def proved(self, grid: Grid, lead: int, rows: IntRow) -> FloatRow:
+        """What is expected of series of a grid, by row, -1 being none; NaN where no model has been better
+        than the naive one."""
+        if grid.number < 0:
+            return np.full(len(rows), np.nan)
+        ahead = grid.ahead(lead)
+        return np.where((rows >= 0) & (ahead.model[rows] != NAIVE), ahead.value[rows], np.nan)
 
     def past(self, grid: int, keys: Collection[Key]) -> FloatRow:
         """What is kept of some series, one a column, oldest first; as long as the youngest of them is old."""
@@ -231,6 +231,7 @@ class Bank:
                 if self._used > len(self._known):
                     self._grow(2 * len(self._known))
             self.rows[key] = row
+            self.changes += 1
             self._quantities[key[1]] = None
             self._order = None
             for grid in self.grids:

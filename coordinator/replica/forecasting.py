@@ -19,7 +19,7 @@ from coordinator.forecast.grid import Grid
 from coordinator.forecast.horizons import SLOW_MODELS, horizons
 from coordinator.forecast.settings import ForecastSettings
 from coordinator.replica.clock import Clock
-from coordinator.replica.foresight import CPU, MEMORY, expected_loads
+from coordinator.replica.foresight import CPU, MEMORY, Foresight
 from coordinator.replica.load_steps import Packer, place_of, unpack
 from coordinator.replica.slow_models import ModelCall, SlowModels
 from coordinator.scheduling.agents.table import load_score
@@ -79,7 +79,7 @@ class Forecasting:
             tops=dict.fromkeys(_AGENT_SERIES, 1.0),
             outside={name: SLOW_MODELS[name] for name in settings.models},
         )
-        self._expected: ExpectedLoads | None = None
+        self._foresight = Foresight(self.bank)
         self._packer = Packer()
         self._turns: dict[str, int] = {}
         self.restored = False
@@ -116,7 +116,6 @@ class Forecasting:
         closed = self.bank.advance(self._clock.now_ms(), absent)
         if closed is None or self._stopped:
             return
-        self._expected = None
         packed = self._packer.pack(closed, self._horizons[closed.grid].step_s)
         if len(packed) <= LOAD_STEP_BYTES:
             self._propose(KeepLoads(closed.grid, closed.number, packed))
@@ -124,12 +123,11 @@ class Forecasting:
         asyncio.get_running_loop().call_soon(self._advance)
 
     def expected(self) -> ExpectedLoads:
-        """What placement is to expect of agents, made once a step; nothing where that is switched off, or the
-        past has not been taken up."""
-        if self._expected is None:
-            goes_by_it = self.restored and self._settings.placement
-            self._expected = expected_loads(self.bank) if goes_by_it else NOTHING_EXPECTED
-        return self._expected
+        """What placement is to expect of agents, of which each call renews a part; nothing where that is
+        switched off, or the past has not been taken up."""
+        if not (self.restored and self._settings.placement):
+            return NOTHING_EXPECTED
+        return self._foresight.renew()
 
     def known(self, agent: str | None, series: str) -> list[Key]:
         """The series of an agent ("": the cluster), or with this name, in order; None and "" stand for all.
@@ -171,7 +169,6 @@ class Forecasting:
             await asyncio.sleep(max(_RESTORE_PAUSE_S, 2 * (loop.time() - began)))
         known = {*self._state().agents, ""}
         self.bank.drop([key for key in self.bank.rows if key[0] not in known])
-        self._expected = None
         self.restored = True
         _log.info("forecasting", steps=len(places), series=len(self.bank.rows))
         if self._slow is not None:

@@ -139,23 +139,36 @@ def test_what_is_restored_is_not_believed_either() -> None:
 def test_only_what_has_proved_better_than_naive_is_told() -> None:
     """D6: at every distance of a horizon; NaN for a series that is not known, or that nobody foresees."""
     bank = Bank(QUICK, max_series=10)
-    keys = [CPU, ("b", "cpu"), ("nobody", "cpu")]
-    leads_s, found = bank.proved("short", keys)
-    assert leads_s == (1.0, 6.0)
-    assert np.isnan(found).all()
+    grid, keys = bank.grids[0], [CPU, ("b", "cpu"), ("nobody", "cpu")]
+
+    def proved(lead: int) -> list[float]:
+        return bank.proved(grid, lead, np.array([bank.rows.get(key, -1) for key in keys])).tolist()
+
+    assert np.isnan(proved(1)).all()
     wave, noise = shape("sine", 200), np.random.default_rng(1).random(200)
     for at in range(200):
         advanced(bank, at * STEP_MS)
         bank.observe([(CPU, wave[at]), (("b", "cpu"), noise[at] < 0.5)])
-        _, found = bank.proved("short", keys)
-        assert at > LEAST_SCORED or np.isnan(found).all()
-    for lead_s, said in zip(leads_s, found, strict=True):
-        assert said[0] == pytest.approx(shape("sine", 300)[198 + int(lead_s)], abs=0.02)
-    shown = {one.lead_s: one for one in bank.forecasts(CPU, "short")}
-    assert [shown[int(lead_s)].value for lead_s in leads_s] == found[:, 0].tolist()
-    naive = {one.lead_s: one.model == "naive" for one in bank.forecasts(("b", "cpu"), "short")}
-    assert np.isnan(found[:, 1]).tolist() == list(naive.values())
-    assert np.isnan(found[:, 2]).all()
+        assert at > LEAST_SCORED or np.isnan([*proved(1), *proved(6)]).all()
+    for lead in grid.horizon.leads:
+        of_wave, of_noise, of_nobody = proved(lead)
+        assert of_wave == pytest.approx(shape("sine", 300)[198 + lead], abs=0.02)
+        shown = {one.key: one for key in keys for one in bank.forecasts(key, "short") if one.lead_s == lead}
+        assert of_wave == shown[CPU].value
+        assert math.isnan(of_noise) == (shown["b", "cpu"].model == "naive")
+        assert math.isnan(of_nobody)
+
+
+def test_a_change_of_the_series_is_told() -> None:
+    """D6: that of their values is not."""
+    bank = Bank(QUICK, max_series=1)
+    bank.observe([(CPU, 0.5), (("b", "cpu"), 0.5)])
+    assert bank.changes == 1
+    bank.observe([(CPU, 0.6)])
+    bank.drop([("b", "cpu")])
+    assert bank.changes == 1
+    bank.drop([CPU])
+    assert bank.changes == 2
 
 
 # --- anything -----------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from coordinator.forecast.horizons import HISTORY_STEPS, horizons
 from coordinator.forecast.settings import ForecastSettings
 from coordinator.replica.forecasting import Forecasting
 from coordinator.replica.slow_models import ModelCall
-from coordinator.scheduling.load.measured import NOTHING_EXPECTED
+from coordinator.scheduling.load.measured import NOTHING_EXPECTED, ExpectedLoads
 
 if TYPE_CHECKING:
     from coordinator.forecast.history import FloatRow
@@ -131,6 +131,13 @@ def rhythm(steps: int, begin: int = 0) -> list[float]:
     return (0.5 + 0.3 * np.sin(2 * np.pi * (begin + np.arange(steps)) / 24)).tolist()
 
 
+def looked_at(forecasting: Forecasting) -> ExpectedLoads:
+    """What is expected once every distance has had its turn, one in each load interval."""
+    for _ in forecasting.bank.grids[0].horizon.leads:
+        forecasting.expected()
+    return forecasting.expected()
+
+
 async def test_the_scheduler_reads_what_agents_will_bear(leader: Leader) -> None:
     """D6: the CPU that has a rhythm, once that has been foreseen better than by the last value, and not the
     memory, which does not change; made once a step."""
@@ -139,7 +146,7 @@ async def test_the_scheduler_reads_what_agents_will_bear(leader: Leader) -> None
     await leader.run(forecasting, [0.5] * 30)
     assert forecasting.expected() is NOTHING_EXPECTED, "nothing is better than the last value"
     await leader.run(forecasting, rhythm(150))
-    expected = forecasting.expected()
+    expected = looked_at(forecasting)
     assert expected.leads_s == (6, 12, 30, 60)
     assert expected.agents == ("r1",)
     assert forecasting.expected() is expected
@@ -151,6 +158,19 @@ async def test_the_scheduler_reads_what_agents_will_bear(leader: Leader) -> None
     assert np.isnan(expected.memory).all()
     await leader.run(forecasting, [0.5])
     assert forecasting.expected() is not expected
+    forecasting.observe({"r2": AgentLoad(cpu=0.5)})
+    assert looked_at(forecasting).agents == ("r1",)
+
+
+async def test_what_is_expected_is_renewed_one_distance_at_a_time(leader: Leader) -> None:
+    """D6: each in its turn, so that commits go on in between; a new agent begins without a past."""
+    forecasting = await leader.forecasting()
+    await leader.run(forecasting, rhythm(150))
+    told = [np.isnan(forecasting.expected().cpu[:, 0]).tolist() for _ in range(3)]
+    assert told == [[False, True, True, True], [False, False, True, True], [False, False, False, True]]
+    forecasting.observe({"r2": AgentLoad(cpu=0.5)})
+    assert forecasting.expected().agents == ("r1",)
+    assert np.isnan(forecasting.expected().cpu[2:, 0]).all()
 
 
 async def test_placement_may_leave_forecasts_alone(leader: Leader) -> None:
@@ -197,8 +217,8 @@ async def test_a_new_leader_says_nothing_before_it_has_taken_up_the_past(leader:
     with pytest.raises(Unavailable):
         later.known(None, "")
     await until(lambda: later.restored)
-    assert later.expected().agents == former.expected().agents == ("r1",)
-    assert later.expected().cpu == pytest.approx(former.expected().cpu, abs=2e-3, nan_ok=True)
+    assert looked_at(later).agents == looked_at(former).agents == ("r1",)
+    assert looked_at(later).cpu == pytest.approx(looked_at(former).cpu, abs=2e-3, nan_ok=True)
 
 
 async def test_what_is_kept_is_bounded(leader: Leader) -> None:
@@ -226,7 +246,7 @@ async def test_an_agent_that_is_away_is_not_scored_and_one_that_is_forgotten_is_
     leader.propose(ForgetAgents([("r1", epoch)]))
     await leader.run(forecasting, [0.3], agent="r2")
     assert forecasting.known("r1", "") == []
-    assert "r1" not in forecasting.expected().agents
+    assert "r1" not in looked_at(forecasting).agents
     later = await leader.forecasting()
     assert later.known(None, "cpu") == [("r2", "cpu")]
 

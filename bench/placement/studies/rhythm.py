@@ -16,7 +16,7 @@ from coordinator.core.model import AgentLoad, AgentSpec, DagHeader, Task
 from coordinator.dag.draft import DagDraft
 from coordinator.forecast.bank import Bank
 from coordinator.forecast.horizons import horizons
-from coordinator.replica.foresight import expected_loads
+from coordinator.replica.foresight import Foresight
 from coordinator.scheduling.costs.policies import Simple
 from coordinator.scheduling.costs.weights import BALANCED, Policy
 
@@ -79,11 +79,12 @@ class Rhythm:
             now_s += _SLICE_S
 
 
-class Foresight:
-    """The leader's short forecasts, fed with what agents report."""
+class Forecasts:
+    """The leader's short ones, fed with what agents report."""
 
     def __init__(self) -> None:
         self._bank = Bank(horizons()[:1], max_series=2 * _AGENTS)
+        self._foresight = Foresight(self._bank)
         self.proved: list[float] = []
         """Of all agents, the share of which anything was expected, by step."""
 
@@ -91,7 +92,7 @@ class Foresight:
         """As a leader does once per interval."""
         self._bank.observe(((agent, "cpu"), load.cpu) for agent, load in loads.items())
         if self._bank.advance(round(1_000 * now_s)) is not None:
-            expected = expected_loads(self._bank)
+            expected = self._foresight.renew_all()
             fleet.leader.snapshot.measured.expect(expected)
             self.proved.append(len(expected.agents) / _AGENTS)
 
@@ -116,11 +117,11 @@ def run(
 ) -> Figures:
     """One run."""
     agents = [AgentSpec(_name(at), "virtual", _SLOTS, 2 * _SLOTS) for at in range(_AGENTS)]
-    rhythm, foresight = Rhythm(period_s, seed), Foresight()
+    rhythm, forecasts = Rhythm(period_s, seed), Forecasts()
 
     def reported(loads: Mapping[str, AgentLoad], now_s: float) -> None:
         if foresees:
-            foresight.look(fleet, loads, now_s)
+            forecasts.look(fleet, loads, now_s)
 
     fleet = Fleet(
         agents,
@@ -139,7 +140,7 @@ def run(
     return {
         "response_s": float(np.mean(took)),
         "slowest_s": float(np.mean(took[-max(1, len(took) // 10) :])),
-        "foreseen": 100 * foresight.proved[-1] if foresight.proved else 0.0,
+        "foreseen": 100 * forecasts.proved[-1] if forecasts.proved else 0.0,
     }
 
 
