@@ -47,7 +47,7 @@ class LoadScores:
 
     def machine(self, own: LoadWeights, ahead: int = AS_IT_IS) -> FloatRow:
         """The part of the score that does not depend on the task: of what was measured last or, where it is
-        known better, of what is expected at a distance of `Measured.expected`."""
+        known better, of what is expected at one of `Measured.leads_s`."""
         self._renew()
         found = self._machine.get((own, ahead))
         if found is None:
