@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from agent_sdk._load import SMOOTHING_S, Smoother
@@ -110,7 +110,8 @@ class _Agent:
 class Fleet:
     """Agents and what they are given. `fates` says what becomes of attempts, `adds` what a task adds to its
     DAG before it ends, and `ended` is told of every attempt that has come to its end. Placement decides at
-    most once every `round_s`, loads are reported every `load_every_s` (0: never). There are no timeouts."""
+    most once every `round_s`, loads are reported every `load_every_s` (0: never), with what `others` use of
+    the CPU, and `reported` is told of them. There are no timeouts."""
 
     def __init__(
         self,
@@ -122,6 +123,8 @@ class Fleet:
         ended: Callable[[Ran], None] | None = None,
         round_s: float = 0.0,
         load_every_s: float = 0.0,
+        others: Callable[[AgentSpec, float], float] | None = None,
+        reported: Callable[[Mapping[str, AgentLoad], float], None] | None = None,
         bandwidth: float = BANDWIDTH,
     ) -> None:
         self.leader = Leader(policy, self._carry_out)
@@ -133,6 +136,8 @@ class Fleet:
         self._ended = ended
         self._round_s = round_s
         self._load_every_s = load_every_s
+        self._others = others
+        self._reported = reported
         self._bandwidth = bandwidth
         self._now_s = 0.0
         self._next_round_s = self._next_look_s = 0.0
@@ -359,13 +364,18 @@ class Fleet:
         self._apply([Report(agent.spec.agent_id, agent.epoch, [report])])
 
     def _report_loads(self) -> None:
-        mirror = self.leader.mirror
+        mirror, loads = self.leader.mirror, {}
         for agent in self._agents.values():
-            busy = min(len(agent.running) / agent.spec.slots, 1.0)
-            agent.load.add(self._load_every_s, {"cpu": BUSY_CPU * busy})
+            cpu = BUSY_CPU * min(len(agent.running) / agent.spec.slots, 1.0)
+            if self._others is not None:
+                cpu = min(cpu + self._others(agent.spec, self._now_s), 1.0)
+            agent.load.add(self._load_every_s, {"cpu": cpu})
             load = AgentLoad(agent.load.get("cpu"), running=len(agent.running), queued=len(agent.queue))
+            loads[agent.spec.agent_id] = load
             mirror.record_load(agent.spec.agent_id, load)
         mirror.judge_loads()
+        if self._reported is not None:
+            self._reported(loads, self._now_s)
         self.at(self._now_s + self._load_every_s, self._report_loads)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from coordinator.core.model import Backoff, Requirements, RetryPolicy, TaskFamily
 from coordinator.families.family import Agents, Family, FloatRow
+from coordinator.families.load_weights import LoadWeights, mean_weights
 
 MODEL_LOAD_BPS: Final = float(1 << 30)
 """At which a model of known size is read into the memory of a GPU."""
@@ -135,31 +136,49 @@ _SETUPS: Final = {
 }
 
 
+# --- how it weighs an agent's load --------------------------------------------------------------------------
+
+MODEL_LOAD: Final = LoadWeights(0.30, 0.40, 0.05, 0.15, 0.10, gpu=True)
+TOOL_LOAD: Final = LoadWeights(0.20, 0.20, 0.20, 0.20, 0.20)
+COMPUTE_LOAD: Final = LoadWeights(0.55, 0.20, 0.05, 0.10, 0.10)
+IO_LOAD: Final = LoadWeights(0.10, 0.15, 0.50, 0.15, 0.10)
+COMMUNICATION_LOAD: Final = LoadWeights(0.10, 0.10, 0.55, 0.10, 0.15)
+MIXED_LOAD: Final = mean_weights([MODEL_LOAD, TOOL_LOAD, COMPUTE_LOAD, IO_LOAD, COMMUNICATION_LOAD])
+"""The mean of all families, for hybrid tasks and for those without a family."""
+
+
 # --- the families -------------------------------------------------------------------------------------------
 
 MODEL: Final = Family(
     name="model",
     like=TaskFamily.MODEL,
+    load=MODEL_LOAD,
     check=_check_model,
     setup_s=model_setup_s,
     retry=RetryPolicy(2, Backoff.FIXED, 1_000),
     repeatable=True,
 )
-TOOL: Final = Family(name="tool", like=TaskFamily.TOOL, check=_check_tool, setup_s=tool_setup_s)
-COMPUTE: Final = Family(name="compute", like=TaskFamily.COMPUTE, repeatable=True)
+TOOL: Final = Family(
+    name="tool", like=TaskFamily.TOOL, load=TOOL_LOAD, check=_check_tool, setup_s=tool_setup_s
+)
+COMPUTE: Final = Family(name="compute", like=TaskFamily.COMPUTE, load=COMPUTE_LOAD, repeatable=True)
 IO: Final = Family(
     name="io",
     like=TaskFamily.IO,
+    load=IO_LOAD,
     setup_s=io_setup_s,
     retry=RetryPolicy(3, Backoff.EXPONENTIAL, 1_000, 30_000),
 )
 COMMUNICATION: Final = Family(
     name="communication",
     like=TaskFamily.COMMUNICATION,
+    load=COMMUNICATION_LOAD,
     setup_s=communication_setup_s,
     retry=RetryPolicy(4, Backoff.EXPONENTIAL, 200, 10_000),
 )
-HYBRID: Final = Family(name="hybrid", like=TaskFamily.HYBRID, check=_check_hybrid, setup_s=hybrid_setup_s)
+HYBRID: Final = Family(
+    name="hybrid", like=TaskFamily.HYBRID, load=MIXED_LOAD, check=_check_hybrid, setup_s=hybrid_setup_s
+)
 
 ALL: Final = (MODEL, TOOL, COMPUTE, IO, COMMUNICATION, HYBRID)
 """What was to be repeated after a failure is left to whoever submits a computation, which would fail again,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from coordinator.core.model import Requirements, RetryPolicy, TaskFamily
 from coordinator.errors import PluginFailed
+from coordinator.families.load_weights import LoadWeights
 
 BoolRow = NDArray[np.bool_]
 IntRow = NDArray[np.int64]
@@ -70,16 +71,18 @@ def _accept(requirements: Requirements) -> str:
 class Family(msgspec.Struct, frozen=True, kw_only=True):
     """What is peculiar to a kind of tasks.
 
-    `like` is the family of the six by which speeds are learned and loads are weighed, and which agents are
-    told. `check` says what is wrong with the requirements of a task that is submitted, "" if nothing is.
-    `takes` is a hard constraint beside those that all tasks have, `setup_s` what a task costs on each agent
-    beside its work, in seconds (None: these requirements have no such cost); both are functions of their
-    arguments alone, and are asked again only when these have changed. `retry` holds for a task that names no
-    policy. A second attempt of a `repeatable` task may race the first: what it does is to give a result.
+    `like` is the family of the six by which speeds are learned, and which agents are told. `load` are the
+    weights of an agent's LoadScore for its tasks (None: those of `like`). `check` says what is wrong with the
+    requirements of a task that is submitted, "" if nothing is. `takes` is a hard constraint beside those that
+    all tasks have, `setup_s` what a task costs on each agent beside its work, in seconds (None: these
+    requirements have no such cost); both are functions of their arguments alone, and are asked again only
+    when these have changed. `retry` holds for a task that names no policy. A second attempt of a `repeatable`
+    task may race the first: what it does is to give a result.
     """
 
     name: str
     like: TaskFamily = TaskFamily.UNSPECIFIED
+    load: LoadWeights | None = None
     check: Callable[[Requirements], str] = _accept
     takes: Callable[[Requirements, Offers], BoolRow] | None = None
     setup_s: Callable[[Requirements, Agents], FloatRow | None] | None = None
@@ -91,5 +94,10 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
         if not _NAME.fullmatch(self.name):
             raise PluginFailed(
                 f"a family is named {self.name!r}; give it up to 64 lower-case letters, digits and dashes",
+                name=self.name,
+            )
+        if not isinstance(self.load, LoadWeights | None):
+            raise PluginFailed(
+                f"the family {self.name!r} weighs loads by a {type(self.load).__name__}: give LoadWeights",
                 name=self.name,
             )

@@ -12,8 +12,9 @@ import numpy as np
 
 from coordinator.core.model import Requirements, TaskFamily, TaskProfile
 from coordinator.errors import InvalidRequest, PluginFailed
-from coordinator.families.built_in import ALL
+from coordinator.families.built_in import ALL, MIXED_LOAD
 from coordinator.families.family import Agents, BoolRow, Family, FloatRow, Offers
+from coordinator.families.load_weights import LoadWeights
 
 LONGEST_SETUP_S: Final = 86_400.0
 """What a family says that a task costs beside its work counts as no more."""
@@ -56,6 +57,15 @@ class Families:
         """That of a task; None if this node does not know it."""
         name = profile.family_name
         return self._by_name.get(name) if name else self._of_six[profile.family]
+
+    def load_weights(self, family: TaskFamily, name: str = "") -> LoadWeights:
+        """Those of the LoadScore for tasks of one of the six, or of a plug-in's family of this name that is
+        like it: its own, if it has any."""
+        named, like = self._by_name.get(name), self._of_six[family]
+        for one in (named, like):
+            if one is not None and one.load is not None:
+                return one.load
+        return MIXED_LOAD
 
     def check(self, family: Family, requirements: Requirements) -> str:
         """What the family has against these requirements, "" if nothing. Raises PluginFailed."""

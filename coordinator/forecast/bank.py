@@ -12,6 +12,7 @@ import numpy as np
 from coordinator.forecast.grid import Ahead, Grid
 from coordinator.forecast.history import FIRST_ROWS, BoolRow, FloatRow, IntRow
 from coordinator.forecast.horizons import Horizon
+from coordinator.forecast.scoring import NAIVE
 
 LARGEST: Final = 1e12
 """Samples beyond it are not believed."""
@@ -82,6 +83,8 @@ class Bank:
             Grid(horizon, [name for name, at in names.items() if at == horizon.name]) for horizon in horizons
         ]
         self.rows: dict[Key, int] = {}
+        self.changes = 0
+        """How often a series was added to `rows` or dropped."""
         self.refused = 0
         """Samples that were no numbers, or of series beyond the bound."""
         self._max_series = max_series
@@ -164,6 +167,7 @@ class Bank:
             if row is None:
                 continue
             self._vacant.append(row)
+            self.changes += 1
             self._order = None
             self._known[row] = False
             self._sums[:, row] = self._counts[:, row] = self._last[row] = 0.0
@@ -180,20 +184,13 @@ class Bank:
                 for lead in grid.horizon.leads:
                     yield _forecast(grid, lead, key, row)  # type: ignore[arg-type]
 
-    def nearest(self, ahead_s: float) -> tuple[Grid, int] | None:
-        """The grid and the lead whose distance is the least of at least `ahead_s`, else the greatest; None
-        before the first step."""
-        found = [
-            (lead * grid.horizon.step_s, grid, lead)
-            for grid in self.grids
-            if grid.number >= 0
-            for lead in grid.horizon.leads
-        ]
-        if not found:
-            return None
-        far = [one for one in found if one[0] >= ahead_s]
-        _, grid, lead = min(far, key=_distance) if far else max(found, key=_distance)
-        return grid, lead
+    def proved(self, grid: Grid, lead: int, rows: IntRow) -> FloatRow:
+        """What is expected of series of a grid, by row, -1 being none; NaN where no model has been better
+        than the naive one."""
+        if grid.number < 0:
+            return np.full(len(rows), np.nan)
+        ahead = grid.ahead(lead)
+        return np.where((rows >= 0) & (ahead.model[rows] != NAIVE), ahead.value[rows], np.nan)
 
     def past(self, grid: int, keys: Collection[Key]) -> FloatRow:
         """What is kept of some series, one a column, oldest first; as long as the youngest of them is old."""
@@ -234,6 +231,7 @@ class Bank:
                 if self._used > len(self._known):
                     self._grow(2 * len(self._known))
             self.rows[key] = row
+            self.changes += 1
             self._quantities[key[1]] = None
             self._order = None
             for grid in self.grids:
@@ -248,10 +246,6 @@ class Bank:
         self._known = np.pad(self._known, (0, more))
         for grid in self.grids:
             grid.grow(size)
-
-
-def _distance(found: tuple[int, Grid, int]) -> int:
-    return found[0]
 
 
 def _forecast(grid: Grid, lead: int, key: Key, row: int) -> Forecast:

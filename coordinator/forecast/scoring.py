@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from coordinator.forecast.history import FIRST_ROWS, BoolRow, Columns, FloatRow, History, IntRow
 
+NAIVE: Final = 0
+"""The model that says that nothing changes, among those of a distance."""
+
 LEAST_SCORED: Final = 8
 """Outcomes before a model's score counts."""
 
@@ -31,8 +34,8 @@ _WAITING: Final = 3
 
 
 class Scores(Columns):
-    """Of `models` models at one distance of `lead` steps; the naive one is number 0. Behind the models comes
-    what was said in the end: that of the model in use."""
+    """Of `models` models at one distance of `lead` steps, the naive one first. Behind the models comes what
+    was said in the end: that of the model in use."""
 
     _fills: ClassVar[dict[str, float]] = {
         "waiting": np.nan,
@@ -93,6 +96,6 @@ class Scores(Columns):
         better = (self.count[:models] >= LEAST_SCORED) & (error < GAIN * naive) & np.isfinite(forecasts)
         share = np.full(error.shape, np.inf)
         np.divide(error, naive, out=share, where=better)
-        share[0] = 1.0
+        share[NAIVE] = 1.0
         found: IntRow = share.argmin(axis=0)
         return found

@@ -12,13 +12,15 @@ from coordinator.forecast.horizons import SLOW_MODELS
 
 class ForecastSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Forecasts of load, in steps that are as long as `short_step_s`, `medium_step_s` and `long_step_s`; the
-    distances are a number of steps. Memory holds at most `max_series`, three for each agent.
+    distances are a number of steps. Memory holds at most `max_series`, three for each agent. With `placement`
+    the short ones count where tasks are placed.
 
     `extras` names models that are installed apart, separated by commas. Each is asked about `extra_series`
     series every `extra_interval_s`, and ended if it takes longer than `extra_timeout_s`.
     """
 
     enabled: bool = True
+    placement: bool = True
     short_step_s: Annotated[int, Meta(ge=1, le=60)] = 10
     medium_step_s: Annotated[int, Meta(ge=1, le=600)] = 120
     long_step_s: Annotated[int, Meta(ge=1, le=7_200)] = 1_800

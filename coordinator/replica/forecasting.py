@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Final
 
-import numpy as np
 import structlog
 
 from coordinator.core.commands import Command, KeepLoads
@@ -20,16 +19,18 @@ from coordinator.forecast.grid import Grid
 from coordinator.forecast.horizons import SLOW_MODELS, horizons
 from coordinator.forecast.settings import ForecastSettings
 from coordinator.replica.clock import Clock
+from coordinator.replica.foresight import CPU, MEMORY, Foresight
 from coordinator.replica.load_steps import Packer, place_of, unpack
 from coordinator.replica.slow_models import ModelCall, SlowModels
 from coordinator.scheduling.agents.table import load_score
+from coordinator.scheduling.load.measured import NOTHING_EXPECTED, ExpectedLoads
 
 LOAD: Final = "load"
-"""The series by which the scheduler goes."""
+"""The higher of the two (`scheduling.agents.load_score`)."""
 
 _AGENT_SERIES: Final[Mapping[str, Callable[[AgentLoad], float]]] = {
-    "cpu": lambda load: load.cpu,
-    "memory": lambda load: load.memory,
+    CPU: lambda load: load.cpu,
+    MEMORY: lambda load: load.memory,
     LOAD: load_score,
 }
 _CLUSTER_SERIES: Final = ("waiting", "busy")
@@ -78,7 +79,7 @@ class Forecasting:
             tops=dict.fromkeys(_AGENT_SERIES, 1.0),
             outside={name: SLOW_MODELS[name] for name in settings.models},
         )
-        self._expected: dict[tuple[str, int], Mapping[str, tuple[float, float]]] = {}
+        self._foresight = Foresight(self.bank)
         self._packer = Packer()
         self._turns: dict[str, int] = {}
         self.restored = False
@@ -115,25 +116,18 @@ class Forecasting:
         closed = self.bank.advance(self._clock.now_ms(), absent)
         if closed is None or self._stopped:
             return
-        self._expected.clear()
         packed = self._packer.pack(closed, self._horizons[closed.grid].step_s)
         if len(packed) <= LOAD_STEP_BYTES:
             self._propose(KeepLoads(closed.grid, closed.number, packed))
         self.bank.drop([key for key in self.bank.rows if key[0] and key[0] not in agents])
         asyncio.get_running_loop().call_soon(self._advance)
 
-    def expected_load(self, ahead_s: float) -> Mapping[str, tuple[float, float]]:
-        """By agent, the load (`scheduling.agents.load_score`) that is expected in `ahead_s` seconds, and the
-        upper end of its interval. For the nearest distance that is forecast; computed once a step. Agents
-        without a past are left out."""
-        found = self.bank.nearest(ahead_s) if self.restored else None
-        if found is None:
-            return {}
-        grid, lead = found
-        key = grid.horizon.name, lead
-        if key not in self._expected:
-            self._expected[key] = _by_agent(grid, lead, self.bank.rows)
-        return self._expected[key]
+    def expected(self) -> ExpectedLoads:
+        """What placement is to expect of agents, of which each call renews a part; nothing where that is
+        switched off, or the past has not been taken up."""
+        if not (self.restored and self._settings.placement):
+            return NOTHING_EXPECTED
+        return self._foresight.renew()
 
     def known(self, agent: str | None, series: str) -> list[Key]:
         """The series of an agent ("": the cluster), or with this name, in order; None and "" stand for all.
@@ -175,7 +169,6 @@ class Forecasting:
             await asyncio.sleep(max(_RESTORE_PAUSE_S, 2 * (loop.time() - began)))
         known = {*self._state().agents, ""}
         self.bank.drop([key for key in self.bank.rows if key[0] not in known])
-        self._expected.clear()
         self.restored = True
         _log.info("forecasting", steps=len(places), series=len(self.bank.rows))
         if self._slow is not None:
@@ -225,12 +218,3 @@ class Forecasting:
         keys = list(islice(old_enough, begin, begin + self._settings.extra_series))
         self._turns[name] = begin + len(keys)
         return keys
-
-
-def _by_agent(grid: Grid, lead: int, rows: Mapping[Key, int]) -> Mapping[str, tuple[float, float]]:
-    ahead = grid.ahead(lead)
-    of = {
-        agent: row for (agent, series), row in rows.items() if series == LOAD and agent and grid.past.age[row]
-    }
-    at = np.fromiter(of.values(), np.int64, len(of))
-    return dict(zip(of, zip(ahead.value[at].tolist(), ahead.high[at].tolist(), strict=True), strict=True))

@@ -175,6 +175,7 @@ class Leader:
             if loads:
                 self.propose(RecordLoads(loads))
             self.forecasting.observe(loads)
+            self.placement.expect(self.forecasting.expected())
             turn += 1
             if turn % _HOUSEKEEPING_EVERY == 0:
                 for command in self._outlived(self._clock.now_ms()):

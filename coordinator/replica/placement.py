@@ -25,6 +25,7 @@ from coordinator.scheduling.agents.lookahead import LookAhead
 from coordinator.scheduling.costs.policies import policy
 from coordinator.scheduling.costs.weights import Policy
 from coordinator.scheduling.explain import Explanation, explain
+from coordinator.scheduling.load.measured import NOTHING_EXPECTED, ExpectedLoads
 from coordinator.scheduling.load.overload import LoadView
 from coordinator.scheduling.load.settings import LoadSettings
 from coordinator.scheduling.mirror import GONE, Mirror
@@ -71,7 +72,10 @@ class Placement:
         self._timer = timer
         self._settings = settings
         self._snapshot = Snapshot(
-            LookAhead(seconds=look_ahead_ms / 1000), plugins.families, settings.model_load_s
+            LookAhead(seconds=look_ahead_ms / 1000),
+            plugins.families,
+            settings.model_load_s,
+            None if load is None else load.operators,
         )
         self._mirror = Mirror(state, self._snapshot, opened_after=opened_after, load=load)
         self._snapshot.policies = plugins.policies
@@ -81,6 +85,7 @@ class Placement:
         self.decisions = Decisions(state, settings)
         self._families = plugins.families
         self._faults_told: dict[str, str] = {}
+        self._expected = NOTHING_EXPECTED
         self._kept: dict[int, Expected] = {}
         self._rounds = 0
         self._scheduled = False
@@ -119,6 +124,12 @@ class Placement:
             self._mirror.record_load(agent_id, load)
         if self._mirror.judge_loads():
             self._schedule()
+
+    def expect(self, expected: ExpectedLoads) -> None:
+        """What agents are expected to bear from now on."""
+        if expected is not self._expected:
+            self._expected = expected
+            self._snapshot.measured.expect(expected)
 
     def load_of(self, agent_id: str) -> LoadView:
         """How loaded the agent is."""

@@ -11,6 +11,7 @@ import msgspec
 
 from coordinator.core.kinds import kind_of
 from coordinator.core.model import INDEX_BITS, INDEX_MASK, Dag, Task, TaskProfile, TaskState
+from coordinator.families.load_weights import LoadWeights
 from coordinator.families.registry import Families
 from coordinator.scheduling.agents.capable import FeasibilityCache
 from coordinator.scheduling.agents.departed import Departed
@@ -23,6 +24,7 @@ from coordinator.scheduling.costs.weights import Policy
 from coordinator.scheduling.learning.estimates import Estimates
 from coordinator.scheduling.learning.expectation import Expectation
 from coordinator.scheduling.load.measured import Measured
+from coordinator.scheduling.load.scores import LoadScores
 from coordinator.scheduling.work.graphs import Foreseen, Graphs
 from coordinator.scheduling.work.running import Running
 from coordinator.scheduling.work.shares import Shares
@@ -46,13 +48,14 @@ class _Brief(msgspec.Struct, frozen=True, gc=False):
 class Snapshot:
     """Agents and their loads, waiting tasks and their DAGs, what runs since when, what things last, and the
     bound on queues. `turn` is the row at which a policy that takes turns goes on: the leader sets it to
-    `Plan.turn` of the last plan that it proposed."""
+    `Plan.turn` of the last plan that it proposed. `load_weights` are an operator's own of the LoadScore."""
 
     def __init__(
         self,
         look_ahead: LookAhead | None = None,
         families: Families | None = None,
         model_load_s: float = MODEL_LOAD_S,
+        load_weights: LoadWeights | None = None,
     ) -> None:
         self.agents = AgentTable(families)
         self.measured = Measured(self.agents)
@@ -64,7 +67,9 @@ class Snapshot:
         self.look_ahead = look_ahead or LookAhead()
         self.feasible = FeasibilityCache()
         self.affinity = Affinity(self.agents, self.measured, self.estimates, model_load_s)
-        self.prices = Prices(self.agents, self.estimates)
+        self.prices = Prices(
+            self.agents, self.estimates, LoadScores(self.agents, self.measured, load_weights)
+        )
         self.shares = Shares(self.agents)
         self.policies = ALL
         """Those that DAGs and namespaces may name."""

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from bench.placement.__main__ import main
-from bench.placement.studies import STUDIES, balance, deadline, energy, fairness, gpu, locality
+from bench.placement.studies import STUDIES, balance, deadline, energy, fairness, gpu, locality, rhythm
 from bench.placement.study import Axis, Point, Study, StudyReport, baseline, mean_point, study_lines
 from coordinator.scheduling.costs.policies import Simple
 from coordinator.scheduling.costs.weights import Policy, Weights
@@ -64,6 +64,16 @@ def test_weight_on_energy_keeps_others_away_from_what_model_calls_need() -> None
     assert much["calls_s"] < 0.8 * without["calls_s"]
     assert much["gpu_used"] >= without["gpu_used"]
     assert much["others_s"] > without["others_s"]
+
+
+def test_forecasts_spare_tasks_that_last_the_load_that_comes_back() -> None:
+    balanced = once(balance=0.5, communication=0.25, energy=0.1)
+    by_last, by_forecast = (
+        rhythm.run(balanced, 1, 1_200.0, foresees=foresees, comes_for_s=9_000.0) for foresees in (False, True)
+    )
+    assert (by_last["foreseen"], by_forecast["foreseen"]) == (0.0, 100.0)
+    assert by_forecast["slowest_s"] < 0.95 * by_last["slowest_s"]
+    assert by_forecast["response_s"] < 1.02 * by_last["response_s"]
 
 
 STUDY = Study(

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.forecast.bank import LARGEST, Bank, Closed, Key
-from coordinator.forecast.horizons import HISTORY_STEPS, Horizon, horizons
+from coordinator.forecast.horizons import HISTORY_STEPS, Horizon
+from coordinator.forecast.scoring import LEAST_SCORED
 from tests.forecast.conftest import shape
 
 CPU: Key = ("a", "cpu")
@@ -135,16 +136,39 @@ def test_what_is_restored_is_not_believed_either() -> None:
     assert bank.past(0, [CPU])[:, 0].tolist() == [0.5, 0.5, 0.5]
 
 
-def test_the_nearest_distance_is_at_least_as_far() -> None:
-    """D6: or the farthest there is."""
-    bank = Bank(horizons(), max_series=10)
-    assert bank.nearest(60) is None
-    for at in range(0, 4_000_000, 10_000):
-        advanced(bank, at)
-        bank.observe([(CPU, 0.5)])
-    found = [bank.nearest(ahead_s) for ahead_s in (-1, 0, 60, 61, 600, 601, 3_600, 3_601, 10**9)]
-    distances = [lead * grid.horizon.step_s for grid, lead in found if grid] if all(found) else []
-    assert distances == [60, 60, 60, 120, 600, 1_200, 3_600, 10_800, 86_400]
+def test_only_what_has_proved_better_than_naive_is_told() -> None:
+    """D6: at every distance of a horizon; NaN for a series that is not known, or that nobody foresees."""
+    bank = Bank(QUICK, max_series=10)
+    grid, keys = bank.grids[0], [CPU, ("b", "cpu"), ("nobody", "cpu")]
+
+    def proved(lead: int) -> list[float]:
+        return bank.proved(grid, lead, np.array([bank.rows.get(key, -1) for key in keys])).tolist()
+
+    assert np.isnan(proved(1)).all()
+    wave, noise = shape("sine", 200), np.random.default_rng(1).random(200)
+    for at in range(200):
+        advanced(bank, at * STEP_MS)
+        bank.observe([(CPU, wave[at]), (("b", "cpu"), noise[at] < 0.5)])
+        assert at > LEAST_SCORED or np.isnan([*proved(1), *proved(6)]).all()
+    for lead in grid.horizon.leads:
+        of_wave, of_noise, of_nobody = proved(lead)
+        assert of_wave == pytest.approx(shape("sine", 300)[198 + lead], abs=0.02)
+        shown = {one.key: one for key in keys for one in bank.forecasts(key, "short") if one.lead_s == lead}
+        assert of_wave == shown[CPU].value
+        assert math.isnan(of_noise) == (shown["b", "cpu"].model == "naive")
+        assert math.isnan(of_nobody)
+
+
+def test_a_change_of_the_series_is_told() -> None:
+    """D6: that of their values is not."""
+    bank = Bank(QUICK, max_series=1)
+    bank.observe([(CPU, 0.5), (("b", "cpu"), 0.5)])
+    assert bank.changes == 1
+    bank.observe([(CPU, 0.6)])
+    bank.drop([("b", "cpu")])
+    assert bank.changes == 1
+    bank.drop([CPU])
+    assert bank.changes == 2
 
 
 # --- anything -----------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -18,6 +19,7 @@ from coordinator.forecast.horizons import HISTORY_STEPS, horizons
 from coordinator.forecast.settings import ForecastSettings
 from coordinator.replica.forecasting import Forecasting
 from coordinator.replica.slow_models import ModelCall
+from coordinator.scheduling.load.measured import NOTHING_EXPECTED, ExpectedLoads
 
 if TYPE_CHECKING:
     from coordinator.forecast.history import FloatRow
@@ -124,18 +126,59 @@ async def leader(log: Log, make_applier: MakeApplier) -> AsyncIterator[Leader]:
         forecasting.stop()
 
 
+def rhythm(steps: int, begin: int = 0) -> list[float]:
+    """Load that comes and goes in 24 s."""
+    return (0.5 + 0.3 * np.sin(2 * np.pi * (begin + np.arange(steps)) / 24)).tolist()
+
+
+def looked_at(forecasting: Forecasting) -> ExpectedLoads:
+    """What is expected once every distance has had its turn, one in each load interval."""
+    for _ in forecasting.bank.grids[0].horizon.leads:
+        forecasting.expected()
+    return forecasting.expected()
+
+
 async def test_the_scheduler_reads_what_agents_will_bear(leader: Leader) -> None:
-    """D6: the higher of CPU and memory, with the upper end of the interval; nothing of agents without a
-    past."""
+    """D6: the CPU that has a rhythm, once that has been foreseen better than by the last value, and not the
+    memory, which does not change; made once a step."""
     forecasting = await leader.forecasting()
-    assert forecasting.expected_load(60) == {}
+    assert forecasting.expected() is NOTHING_EXPECTED
     await leader.run(forecasting, [0.5] * 30)
-    expected = forecasting.expected_load(60)
-    assert expected == {"r1": (0.5, 0.5)}
-    assert forecasting.expected_load(60) is expected
-    await leader.run(forecasting, [0.7, 0.9])
-    mean, high = forecasting.expected_load(60)["r1"]
-    assert (mean, high > mean, high <= 1) == (pytest.approx(0.9), True, True)
+    assert forecasting.expected() is NOTHING_EXPECTED, "nothing is better than the last value"
+    await leader.run(forecasting, rhythm(150))
+    expected = looked_at(forecasting)
+    assert expected.leads_s == (6, 12, 30, 60)
+    assert expected.agents == ("r1",)
+    assert forecasting.expected() is expected
+    said = {one.lead_s: one for one in forecasting.forecasts(("r1", "cpu"), "short")}
+    for at, lead_s in enumerate(expected.leads_s):
+        proved = said[round(lead_s)].model != "naive"
+        assert expected.cpu[at, 0] == said[round(lead_s)].value if proved else np.isnan(expected.cpu[at, 0])
+    assert expected.cpu[0, 0] == pytest.approx(rhythm(1, begin=149 + 6)[0], abs=0.1)
+    assert np.isnan(expected.memory).all()
+    await leader.run(forecasting, [0.5])
+    assert forecasting.expected() is not expected
+    forecasting.observe({"r2": AgentLoad(cpu=0.5)})
+    assert looked_at(forecasting).agents == ("r1",)
+
+
+async def test_what_is_expected_is_renewed_one_distance_at_a_time(leader: Leader) -> None:
+    """D6: each in its turn, so that commits go on in between; a new agent begins without a past."""
+    forecasting = await leader.forecasting()
+    await leader.run(forecasting, rhythm(150))
+    told = [np.isnan(forecasting.expected().cpu[:, 0]).tolist() for _ in range(3)]
+    assert told == [[False, True, True, True], [False, False, True, True], [False, False, False, True]]
+    forecasting.observe({"r2": AgentLoad(cpu=0.5)})
+    assert forecasting.expected().agents == ("r1",)
+    assert np.isnan(forecasting.expected().cpu[2:, 0]).all()
+
+
+async def test_placement_may_leave_forecasts_alone(leader: Leader) -> None:
+    """D6: they are made all the same."""
+    forecasting = await leader.forecasting(msgspec.structs.replace(QUICK, placement=False))
+    await leader.run(forecasting, rhythm(100))
+    assert {one.model for one in forecasting.forecasts(("r1", "cpu"), "short")} != {"naive"}
+    assert forecasting.expected() is NOTHING_EXPECTED
 
 
 async def test_the_cluster_is_forecast_too(leader: Leader) -> None:
@@ -166,15 +209,16 @@ async def test_a_new_leader_goes_on_from_the_past(leader: Leader) -> None:
 async def test_a_new_leader_says_nothing_before_it_has_taken_up_the_past(leader: Leader) -> None:
     """D6: what it would say is old."""
     former = await leader.forecasting()
-    await leader.run(former, [0.5] * 30)
+    await leader.run(former, rhythm(100))
     later = leader.make()
     for _ in range(20):
         await asyncio.sleep(0)
-    assert later.expected_load(60) == {}
+    assert later.expected() is NOTHING_EXPECTED
     with pytest.raises(Unavailable):
         later.known(None, "")
     await until(lambda: later.restored)
-    assert later.expected_load(60) == former.expected_load(60)
+    assert looked_at(later).agents == looked_at(former).agents == ("r1",)
+    assert looked_at(later).cpu == pytest.approx(looked_at(former).cpu, abs=2e-3, nan_ok=True)
 
 
 async def test_what_is_kept_is_bounded(leader: Leader) -> None:
@@ -202,7 +246,7 @@ async def test_an_agent_that_is_away_is_not_scored_and_one_that_is_forgotten_is_
     leader.propose(ForgetAgents([("r1", epoch)]))
     await leader.run(forecasting, [0.3], agent="r2")
     assert forecasting.known("r1", "") == []
-    assert "r1" not in forecasting.expected_load(60)
+    assert "r1" not in looked_at(forecasting).agents
     later = await leader.forecasting()
     assert later.known(None, "cpu") == [("r2", "cpu")]
 
@@ -230,14 +274,15 @@ async def test_garbage_of_an_agent_is_not_taken_for_load(leader: Leader) -> None
     forecasting = await leader.forecasting()
     await leader.run(forecasting, [float("nan"), -1.0, float("inf"), 1e300])
     assert forecasting.known("r1", "") == [("r1", "load"), ("r1", "memory")]
-    assert forecasting.expected_load(1)["r1"][0] == 1.0
+    assert forecasting.forecasts(("r1", "load"))[0].value == 1.0
 
 
 async def test_forecasts_can_be_switched_off(leader: Leader) -> None:
     """D6: nothing is kept then, and whoever asks is told why there is nothing."""
     forecasting = await leader.forecasting(ForecastSettings(enabled=False))
     await leader.run(forecasting, [0.5] * 10)
-    assert (leader.proposed, forecasting.expected_load(60)) == ([], {})
+    assert leader.proposed == []
+    assert forecasting.expected() is NOTHING_EXPECTED
     with pytest.raises(WrongState, match=r"forecast\.enabled"):
         forecasting.known(None, "")
 

@@ -6,12 +6,23 @@ from __future__ import annotations
 
 import asyncio
 
+import numpy as np
 import pytest
 
 from coordinator.core.commands import Assign, Command, RecordLoads, SubmitDag
-from coordinator.core.model import AgentLoad, AgentState, DagHeader, Priority, TaskBlock, TaskProfile
+from coordinator.core.model import (
+    AgentLoad,
+    AgentState,
+    DagHeader,
+    Priority,
+    Task,
+    TaskBlock,
+    TaskFamily,
+    TaskProfile,
+)
 from coordinator.core.outcome import Effects, Reply
 from coordinator.replica.placement import Placement
+from coordinator.scheduling.load.measured import ExpectedLoads
 from coordinator.scheduling.load.overload import LoadView
 from coordinator.scheduling.load.settings import LoadSettings
 
@@ -111,3 +122,45 @@ async def test_an_agent_that_has_gone_leaves_no_load_behind(log, make_applier):
     applier.state.agents["r1"].record.state = AgentState.LOST
     placement.note(Effects(sessions=["r1"]))
     assert placement.load_of("r1") == placement.load_of("nobody") == LoadView()
+
+
+def one_task(log, make_applier, proposals: Proposals, **settings) -> tuple[Placement, Task]:
+    """Two agents, of which `busy` measures a CPU in use and `full` memory, and a task of two minutes."""
+    applier = make_applier("a")
+    block = TaskBlock(0, ["t"], [0], [()], [b""], [120_000])
+    profile = TaskProfile("noop", TaskFamily.COMPUTE)
+    submit = SubmitDag("", DagHeader("one"), [profile], block)
+    applier.apply([log.agent("busy"), log.agent("full"), log.add(submit)])
+    placement = Placement(
+        lambda: applier.state, proposals.submit, lambda: 1_000, look_ahead_ms=20, opened_after=0, **settings
+    )
+    placement.add_agents(["busy", "full"])
+    placement.set_loads({"busy": AgentLoad(cpu=0.5), "full": AgentLoad(memory=0.8)})
+    return placement, applier.state.dag("one").tasks[0]
+
+
+@pytest.mark.parametrize(("weights", "agent"), [("", "full"), ("memory=1", "busy")])
+async def test_tasks_are_placed_by_the_weights_of_their_family_unless_an_operator_says_otherwise(
+    log, make_applier, weights, agent
+):
+    proposals = Proposals()
+    placement, task = one_task(log, make_applier, proposals, load=LoadSettings(weights=weights))
+    placement.add_ready([task.key])
+    await asyncio.sleep(0)
+    (assign,) = proposals.made
+    assert [choice.agent for choice in assign.choices] == [agent]
+
+
+async def test_a_task_that_lasts_is_placed_by_what_is_expected(log, make_applier):
+    proposals = Proposals()
+    placement, task = one_task(log, make_applier, proposals)
+    nobody = np.full((1, 1), np.nan)
+    placement.expect(ExpectedLoads((60.0,), ("full",), np.ones((1, 1)), nobody))
+    placement.add_ready([task.key])
+    await asyncio.sleep(0)
+    (assign,) = proposals.made
+    assert [choice.agent for choice in assign.choices] == ["busy"]
+    why = placement.decisions.assignment(task.key, 1)
+    parts = {one.agent: {part.name: part.value for part in one.parts} for one in why.candidates}
+    assert parts["busy"]["forecast"] == 0.0
+    assert parts["full"]["forecast"] > 0.0

@@ -18,6 +18,7 @@ from coordinator.core.commands import (
     SubmitDag,
 )
 from coordinator.core.model import (
+    AgentLoad,
     AgentSpec,
     AttemptOutcome,
     Dag,
@@ -166,6 +167,12 @@ class Cluster(Followed):
             task = self.task(task_id, dag_id)
             self.give(agent_id, task_id, dag_id=dag_id)
             self.report(agent_id, task, seconds=seconds)
+
+
+def measure(snapshot: Snapshot, agent_id: str, load: AgentLoad) -> None:
+    """The agent has reported this."""
+    snapshot.agents.set_load(agent_id, load)
+    snapshot.measured.record(agent_id, load)
 
 
 def foreseen(snapshot: Snapshot, state: State) -> set[int]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from coordinator.core.commands import SetNamespace
 from coordinator.core.model import AgentLoad, Requirements, Resources, Task, TaskProfile
 from coordinator.core.namespaces import DEFAULT_NAMESPACE
+from coordinator.families.built_in import MIXED_LOAD
 from coordinator.scheduling.costs.policies import SIMPLE
 from coordinator.scheduling.costs.terms import total
 from coordinator.scheduling.costs.weights import BALANCED, FAST, GREEN, Policy
@@ -23,7 +24,7 @@ from coordinator.scheduling.plans.round import Round, Spare
 from coordinator.scheduling.plans.solver import Plan, plan
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.work.graphs import AT_ONCE, Arrivals
-from tests.scheduling.clusters import Cluster
+from tests.scheduling.clusters import Cluster, measure
 from tests.scheduling.test_bulk import crowds
 from tests.scheduling.test_planner import FEW, GREEDY, LIMITS, NOW_S, policies, snapshots, wait
 
@@ -150,16 +151,16 @@ def test_each_reason_to_lose_is_told_apart(crew: Crew) -> None:
 
 
 def test_the_terms_of_a_choice_by_hand(crew: Crew) -> None:
-    snapshot = crew(a={"busy_watts": 100.0}, b={"busy_watts": 300.0, "speed": 1.25})
-    snapshot.agents.set_load("b", AgentLoad(cpu=0.5))
+    snapshot = crew(a={"busy_watts": 100.0}, b={"busy_watts": 300.0, "speed": 1.1})
+    measure(snapshot, "b", AgentLoad(cpu=0.5))
     wait(snapshot, 1, expected_ms=10_000)
     (one,) = witnessed(snapshot, BALANCED)[1]
     assert one.unit == SECONDS
     parts = {candidate.agent: {part.name: part for part in candidate.parts} for candidate in one.candidates}
     run_a, run_b = parts["a"]["run"].value, parts["b"]["run"].value
-    assert run_b == pytest.approx(run_a / 1.25)
+    assert run_b == pytest.approx(run_a / 1.1)
     work_s = snapshot.work_s(TaskProfile("t"), 1, 10_000)
-    assert parts["b"]["load"].product == pytest.approx(0.5 * 0.5 * work_s)
+    assert parts["b"]["load"].product == pytest.approx(0.5 * MIXED_LOAD.cpu * 0.5 * work_s)
     assert parts["a"]["energy"].product == pytest.approx(0.1 * run_a * 0.5)
     assert parts["b"]["energy"].product == pytest.approx(0.1 * run_b * 1.5)
     assert parts["a"]["wait"].product == parts["a"]["balance"].product == 0

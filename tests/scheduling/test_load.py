@@ -13,14 +13,10 @@ from hypothesis import strategies as st
 
 from coordinator.core.model import AgentLoad, TaskFamily
 from coordinator.errors import InvalidRequest
+from coordinator.families.load_weights import TERMS, LoadWeights
+from coordinator.families.registry import Families
 from coordinator.scheduling.load.score import Loads, believed, following, score, shares
-from coordinator.scheduling.load.weights import (
-    DEFAULT_WEIGHTS,
-    TERMS,
-    LoadWeights,
-    parse_weights,
-    weights_by_family,
-)
+from coordinator.scheduling.load.weights import chosen, parse_weights
 
 ANY = st.floats(allow_nan=True, allow_infinity=True)
 SHARE = st.floats(0, 1)
@@ -29,6 +25,7 @@ WEIGHTS = st.builds(
     LoadWeights, *[WEIGHT] * 4, st.floats(0, exclude_min=True, allow_infinity=False), gpu=st.booleans()
 )
 AGENTS = 3
+DEFAULT_WEIGHTS = {family: Families().load_weights(family) for family in TaskFamily}
 
 
 def loads_of(values: list[list[float]]) -> Loads:
@@ -87,7 +84,6 @@ def test_the_gpu_counts_where_the_family_has_one() -> None:
 
 
 def test_every_family_has_weights_and_a_hybrid_has_their_mean() -> None:
-    assert set(DEFAULT_WEIGHTS) == set(TaskFamily)
     own = [
         weights
         for family, weights in DEFAULT_WEIGHTS.items()
@@ -102,12 +98,14 @@ def test_every_family_has_weights_and_a_hybrid_has_their_mean() -> None:
 
 
 def test_an_operator_s_weights_are_those_of_every_family() -> None:
-    found = weights_by_family(parse_weights(" cpu = 3, memory=1"))
+    operators = parse_weights(" cpu = 3, memory=1")
+    found = {family: chosen(own, operators) for family, own in DEFAULT_WEIGHTS.items()}
     assert {weights.terms for weights in found.values()} == {(0.75, 0.25, 0.0, 0.0, 0.0)}
     assert [family for family, one in found.items() if one.gpu] == [
         family for family, one in DEFAULT_WEIGHTS.items() if one.gpu
     ]
-    assert weights_by_family(parse_weights("")) == DEFAULT_WEIGHTS
+    nobodys = parse_weights("")
+    assert [chosen(own, nobodys) for own in DEFAULT_WEIGHTS.values()] == list(DEFAULT_WEIGHTS.values())
 
 
 @pytest.mark.parametrize(

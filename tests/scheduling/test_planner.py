@@ -22,18 +22,19 @@ from coordinator.core.model import (
     Requirements,
     Resources,
     TaskExtras,
-    TaskFamily,
     TaskProfile,
 )
+from coordinator.families.built_in import MIXED_LOAD
 from coordinator.scheduling.agents.lookahead import may_queue
 from coordinator.scheduling.costs.pricing import LEAST_SUCCESS
 from coordinator.scheduling.costs.weights import BALANCED, FAST, GREEN, Policy, Weights
+from coordinator.scheduling.load.score import SCARCE
 from coordinator.scheduling.plans.planner import plan_by_cost
 from coordinator.scheduling.plans.solver import Plan, PlanLimits
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.work.order import STARVATION_S
 from coordinator.scheduling.work.waiting import WaitingTask
-from tests.scheduling.clusters import Cluster
+from tests.scheduling.clusters import Cluster, measure
 
 NOW_S = 1_700_000_000.0
 NOW_MS = round(NOW_S * 1_000)
@@ -70,7 +71,7 @@ def snapshots(draw: st.DrawFn, most: int = 25, agents: int = 7) -> Snapshot:
             model_limits=draw(st.sampled_from([(), (), (("bert", 1),), (("bert", 2),)])),
         )
         snapshot.agents.put(spec, at + 1, draw(st.sampled_from(["", "", "", "draining"])))
-        snapshot.agents.set_load(f"a{at}", AgentLoad(cpu=draw(st.sampled_from([0.0, 0.5, 1.0]))))
+        measure(snapshot, f"a{at}", AgentLoad(cpu=draw(st.sampled_from([0.0, 0.5, 1.0]))))
         for number in range(draw(st.integers(0, 3))):
             key = 9_000 + 10 * at + number
             profile = TaskProfile("t", requirements=draw(st.sampled_from(NEEDS)))
@@ -254,8 +255,24 @@ def test_a_place_is_kept_only_where_it_is_better_than_all_that_are_free(
 # --- cost ---------------------------------------------------------------------------------------------------
 
 
-def brute_cost(snapshot: Snapshot, policy: Policy, row: int, work_s: float, family: TaskFamily) -> float:
+def brute_load(snapshot: Snapshot, row: int, profile: TaskProfile) -> float:
+    """The LoadScore for a task without a family, of agents that measure nothing but their CPU."""
+    weights, agents = MIXED_LOAD, snapshot.agents
+    scarce = max(0.0, float(agents.load[: agents.size].mean()) - SCARCE) / (1 - SCARCE)
+    cpu = weights.cpu * (1 + scarce)
+    spec, wanted = agents.specs[row], profile.requirements
+    assert spec is not None
+    wasted = [1 - level / dict(spec.capabilities)[name] for name, level in wanted.capabilities]
+    if wanted.resources.memory_bytes:
+        wasted.append(1 - wanted.resources.memory_bytes / spec.resources.memory_bytes)
+    match = weights.match * (sum(wasted) / len(wasted) if wasted else 0.0)
+    history = weights.history * snapshot.estimates.failure_shares().item(row)
+    return (cpu * agents.load.item(row) + match + history) / (1 + cpu - weights.cpu)
+
+
+def brute_cost(snapshot: Snapshot, policy: Policy, row: int, work_s: float, profile: TaskProfile) -> float:
     agents, weights, estimates = snapshot.agents, policy.weights, snapshot.estimates
+    family = profile.family
     inverse = 1 / estimates.speeds(family).item(row)
     tries = 1 / max(1 - estimates.failure_shares().item(row), LEAST_SUCCESS)
     stated = [watts for watts in agents.busy_watts[: agents.size].tolist() if watts > 0]
@@ -264,7 +281,7 @@ def brute_cost(snapshot: Snapshot, policy: Policy, row: int, work_s: float, fami
     return (
         weights.time * (snapshot.running.waits(NOW_S).item(row) + inverse * tries * work_s)
         + weights.balance
-        * (agents.held_s.item(row) / agents.slots.item(row) + agents.load.item(row) * work_s)
+        * (agents.held_s.item(row) / agents.slots.item(row) + brute_load(snapshot, row, profile) * work_s)
         + weights.energy * inverse * power * work_s
     )
 
@@ -297,7 +314,7 @@ def test_a_single_task_goes_where_it_costs_least(snapshot: Snapshot, weights: We
         books.profiles[row] = books.profiles[row][: spec.credit - 1] if crowded else books.profiles[row]
         if Books(snapshot).could(row, profile) or (crowded and books.could(row, profile)):
             again = 0.5 * work_s / snapshot.estimates.speeds(profile.family).item(row)
-            cost = brute_cost(snapshot, policy, row, work_s, profile.family)
+            cost = brute_cost(snapshot, policy, row, work_s, profile)
             costs[row] = cost + (again if row == previous else 0.0)
     rows = [snapshot.agents.rows[choice.agent] for choice in plan.choices]
     rows += [expected.row for expected in plan.kept.values()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from bench.placement.studies import balance, deadline, energy, fairness, gpu, locality
+from bench.placement.studies import balance, deadline, energy, fairness, gpu, locality, rhythm
 from bench.placement.study import Point, Study
 
 Points = Callable[[Sequence[int]], Iterable[Point]]
@@ -13,5 +13,5 @@ Points = Callable[[Sequence[int]], Iterable[Point]]
 
 STUDIES: Final[dict[str, tuple[Study, Points]]] = {
     study.STUDY.name: (study.STUDY, study.points)
-    for study in (balance, energy, locality, fairness, deadline, gpu)
+    for study in (balance, energy, locality, fairness, deadline, gpu, rhythm)
 }

@@ -98,8 +98,6 @@ class AgentTable:
         self.refusing: list[str] = []
         self.held_attempts: list[dict[tuple[int, int], Held]] = []
         self.latest_version = 0
-        self.load_version = 0
-        """Changes with any agent's measured load."""
         self.version: IntRow = np.zeros(_FIRST_ROWS, np.int64)
         self.latest_touch = 0
         self.touched: IntRow = np.zeros(_FIRST_ROWS, np.int64)
@@ -202,7 +200,6 @@ class AgentTable:
         row = self.rows.get(agent_id)
         if row is None:
             return
-        self.load_version += 1
         self.load[row] = load_score(load)
         self.latency_ms[row] = load.latency_ms if load.latency_ms >= 0 else 0.0
         self._touch(row)

@@ -1,8 +1,8 @@
-"""What the agents of a table have measured, by row."""
+"""What the agents of a table have measured, and what is expected of them, by row."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -17,10 +17,23 @@ shown."""
 _FIRST_ROWS: Final = 64
 
 
+class ExpectedLoads(NamedTuple):
+    """Forecasts of `cpu` and `memory` of some agents, an array of distances x agents each, at `leads_s`
+    seconds from now, ascending. NaN stands for none that has proved better than that nothing changes."""
+
+    leads_s: tuple[float, ...]
+    agents: tuple[str, ...]
+    cpu: FloatRow
+    memory: FloatRow
+
+
+NOTHING_EXPECTED: Final = ExpectedLoads((), (), np.zeros((0, 0)), np.zeros((0, 0)))
+
+
 class Measured:
     """The latest report of each agent as shares of what it has. `reported` is False for rows whose agent has
     not reported anything: they count as idle. Whoever removes an agent from the table has it forgotten here
-    first."""
+    first. `version` changes with anything that is known here."""
 
     def __init__(self, agents: AgentTable) -> None:
         self._agents = agents
@@ -28,6 +41,10 @@ class Measured:
         self._reported: BoolRow = np.zeros(_FIRST_ROWS, np.bool_)
         self._most_bps: dict[int, float] = {}
         """The highest rate of those that declare no bandwidth, by row."""
+        self.version = 0
+        self.leads_s: tuple[float, ...] = ()
+        """The distances at which something is expected."""
+        self._expected: FloatRow = np.zeros((2, 0, _FIRST_ROWS))
 
     @property
     def reported(self) -> BoolRow:
@@ -39,6 +56,27 @@ class Measured:
         """Over the rows of the table. The arrays are views: do not write to them."""
         self._fit()
         return Loads(*self._shares[:, : self._agents.size])
+
+    def loads_at(self, ahead: int) -> Loads:
+        """The same, with the CPU and memory that are expected at one of `leads_s` where they are."""
+        loads = self.loads()
+        cpu, memory = self._expected[:, ahead, : self._agents.size]
+        return loads._replace(
+            cpu=np.where(np.isnan(cpu), loads.cpu, cpu),
+            memory=np.where(np.isnan(memory), loads.memory, memory),
+        )
+
+    def expect(self, expected: ExpectedLoads) -> None:
+        """This is expected from now on, and nothing else. Agents that are not in the table are passed
+        over."""
+        self._fit()
+        self.version += 1
+        self.leads_s = expected.leads_s
+        self._expected = np.full((2, len(expected.leads_s), len(self._reported)), np.nan)
+        at = [at for at, agent_id in enumerate(expected.agents) if agent_id in self._agents.rows]
+        rows = [self._agents.rows[expected.agents[one]] for one in at]
+        self._expected[0][:, rows] = expected.cpu[:, at]
+        self._expected[1][:, rows] = expected.memory[:, at]
 
     def of(self, agent_id: str) -> Loads | None:
         """Of one agent, in arrays of one element; None if it has not reported."""
@@ -55,6 +93,7 @@ class Measured:
             return
         load, _ = believed(load)
         self._fit()
+        self.version += 1
         self._reported[row] = True
         self._shares[:, row] = (
             load.cpu,
@@ -69,8 +108,10 @@ class Measured:
         """The agent is gone, or is another one now."""
         row = self._agents.rows.get(agent_id)
         if row is not None and row < len(self._reported):
+            self.version += 1
             self._reported[row] = False
             self._shares[:, row] = 0.0
+            self._expected[:, :, row] = np.nan
             self._most_bps.pop(row, None)
 
     def _network(self, row: int, spec: AgentSpec, load: AgentLoad) -> float:
@@ -87,6 +128,7 @@ class Measured:
         while len(self._reported) < self._agents.size:
             self._shares = np.concatenate([self._shares, np.zeros_like(self._shares)], axis=1)
             self._reported = np.concatenate([self._reported, np.zeros_like(self._reported)])
+            self._expected = np.concatenate([self._expected, np.full_like(self._expected, np.nan)], axis=2)
 
 
 def _gpu_memory(spec: AgentSpec, load: AgentLoad) -> float:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from coordinator.core.model import AgentLoad, TaskFamily
+from coordinator.core.model import AgentLoad
 from coordinator.scheduling.agents.table import AgentTable, FloatRow
 from coordinator.scheduling.load.measured import Measured
 from coordinator.scheduling.load.score import Loads, following, score
@@ -31,7 +31,7 @@ class Overload:
     def __init__(self, agents: AgentTable, measured: Measured, settings: LoadSettings) -> None:
         self._agents = agents
         self._measured = measured
-        self._weights = settings.by_family[TaskFamily.UNSPECIFIED].machine
+        self._weights = settings.machine
         self._thresholds = Thresholds(settings)
         self._now = self._weights
         """The weights in the state of the system that was judged last."""

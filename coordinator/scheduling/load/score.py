@@ -14,8 +14,8 @@ import msgspec
 import numpy as np
 
 from coordinator.core.model import AgentLoad
+from coordinator.families.load_weights import LoadWeights, weights_of
 from coordinator.scheduling.agents.table import BoolRow, FloatRow
-from coordinator.scheduling.load.weights import LoadWeights, weights_of
 
 SCARCE: Final = 0.7
 """Mean of a term over all agents above which its weight grows."""
@@ -55,11 +55,19 @@ def score(weights: LoadWeights, loads: Loads, match: Any = 0.0, history: Any = 0
     """The LoadScore of every row, from 0 to 1. `match` is 0 for an agent that fits the task exactly and 1 for
     one that hardly does, `history` the share of its attempts that failed: rows, or numbers for all of
     them."""
-    terms = (*_measured(weights, loads), shares(match), shares(history))
-    total: FloatRow = np.zeros(len(loads.cpu))
-    for weight, term in zip(weights.terms, terms, strict=True):
-        total += weight * term
+    total = machine_score(weights, loads)
+    total += weights.match * shares(match)
+    total += weights.history * shares(history)
     return np.clip(total, 0.0, 1.0, out=total)
+
+
+def machine_score(weights: LoadWeights, loads: Loads) -> FloatRow:
+    """The part of it that does not depend on the task: a1 to a3 with what was measured. The array is
+    new."""
+    total: FloatRow = np.zeros(len(loads.cpu))
+    for weight, term in zip(weights.terms, _measured(weights, loads), strict=False):
+        total += weight * term
+    return total
 
 
 def shares(values: Any) -> FloatRow:

@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from coordinator.core.model import TaskFamily
 from coordinator.errors import InvalidRequest
-from coordinator.scheduling.load.weights import LoadWeights, parse_weights, weights_by_family
+from coordinator.families.built_in import MIXED_LOAD
+from coordinator.families.load_weights import LoadWeights
+from coordinator.scheduling.load.weights import chosen, parse_weights
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 
@@ -36,9 +37,14 @@ class LoadSettings(msgspec.Struct, frozen=True, kw_only=True):
         return self.high - self.low
 
     @property
-    def by_family(self) -> dict[TaskFamily, LoadWeights]:
-        """The weights of each family. Raises InvalidRequest if those given are none."""
-        return weights_by_family(parse_weights(self.weights))
+    def operators(self) -> LoadWeights | None:
+        """The operator's own weights. Raises InvalidRequest if those given are none."""
+        return parse_weights(self.weights)
+
+    @property
+    def machine(self) -> LoadWeights:
+        """Those by which agents are judged, whatever they run. Raises InvalidRequest."""
+        return chosen(MIXED_LOAD, self.operators).machine
 
     def rules(self) -> list[tuple[str, bool, str]]:
         """The name of a setting, whether it agrees with the others, and what it should be."""
@@ -52,7 +58,7 @@ class LoadSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     def _wrong_weights(self) -> str:
         try:
-            _ = [weights.machine for weights in self.by_family.values()]
+            _ = self.machine
         except InvalidRequest as error:
             return error.message
         return ""

@@ -58,6 +58,7 @@ class _Alike(NamedTuple):
     their work."""
 
     family: TaskFamily
+    plug_in: str
     own: TaskProfile | None
 
 
@@ -93,7 +94,7 @@ class Places:
         """Agents for these tasks, none of which has data to wait for: for as many as there are."""
         profiles = [one.profile for one in crowd.classes]
         apart = self._around.snapshot.affinity.apart(profiles)
-        kinds = [(one.family, one if one in apart else None) for one in profiles]
+        kinds = [(one.family, one.family_name, one if one in apart else None) for one in profiles]
         numbers = {kind: number for number, kind in enumerate(dict.fromkeys(kinds))}
         number = np.array([numbers[kind] for kind in kinds])[crowd.of]
         choices: list[Choice] = []
@@ -136,8 +137,8 @@ class Places:
     def _order_anew(self, kind: _Alike) -> NDArray[np.intp]:
         places = self._unused.nonzero()[0]
         rows = self._row[places]
-        costs = self._prices.per_second(self._policy, kind.family)[rows] * self._typical_s
-        costs += self._base[places]
+        price = self._prices.per_second(self._policy, kind.family, kind.plug_in, self._typical_s)
+        costs = price[rows] * self._typical_s + self._base[places]
         setup = None if kind.own is None else self._around.snapshot.affinity.setup_s(kind.own)
         if setup is not None:
             costs += self._policy.weights.time * setup[rows]

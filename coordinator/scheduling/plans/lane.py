@@ -28,15 +28,23 @@ _PREVIOUS_S: Final = 0.5
 
 
 class Lane:
-    """Costs are exact. A shortlist is made anew when the best on it costs more than the best that is not
-    could: costs only rise in a round."""
+    """Costs are exact, but that load is taken to be what is expected while `lasts_s` seconds of work last. A
+    shortlist is made anew when the best on it costs more than the best that is not could: costs only rise in
+    a round."""
 
     def __init__(
-        self, profile: TaskProfile, policy: Policy, around: Round, prices: Prices, shortlist: int
+        self,
+        profile: TaskProfile,
+        policy: Policy,
+        around: Round,
+        prices: Prices,
+        shortlist: int,
+        lasts_s: float = 0.0,
     ) -> None:
         self.profile = profile
         self.demand = demand_of(profile)
-        self.inverse_speed, self._family_price = prices.of_class(policy, profile)
+        self.inverse_speed, self._family_price = prices.of_class(policy, profile, lasts_s)
+        self._lasts_s = lasts_s
         self.policy = policy
         self._prices = prices
         self._weights = policy.weights
@@ -97,13 +105,11 @@ class Lane:
     def terms(self, work_s: float, arrivals: Arrivals, previous: int) -> list[Term]:
         """What makes up the cost of a task of so much work, over all rows, those too that cannot take it."""
         around, weights = self._round, self._weights
-        run, load, energy = self._prices.terms(self.policy, self.inverse_speed)
+        of_work = self._prices.terms(self.policy, self.profile, self.inverse_speed, self._lasts_s)
         found = [
             Term("wait", weights.time, around.wait.copy()),
-            run._replace(scale=work_s),
             Term("balance", weights.balance, around.ledger.held_s / around.ledger.slots),
-            load._replace(scale=work_s),
-            energy._replace(scale=work_s),
+            *(term._replace(scale=work_s) for term in of_work),
         ]
         if (setup := around.snapshot.affinity.setup_s(self.profile)) is not None:
             found.append(Term("setup", weights.time, setup.copy()))

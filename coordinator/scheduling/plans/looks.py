@@ -81,7 +81,7 @@ def would_go(
         ledger, unit = around.ledger, SECONDS
         if held is not None:
             around.set_free(row, held.seconds)
-        lane = Lane(profile, policy, around, snapshot.prices.renew(), len(ledger.slots))
+        lane = Lane(profile, policy, around, snapshot.prices.renew(), len(ledger.slots), task_s)
         asked = task_s, _arrivals(snapshot, task), NOWHERE
         look = _look(lane, here, asked, ledger.accepting, _NOW)
     else:

@@ -168,7 +168,9 @@ class _Planner:
             self._choices += self._seen(longer, owner, places, partial(places.place, longer))
         for one in brief.each():
             places.close()
-            place = partial(place_brief, self._round, self._lane(one.classes[0].profile, owner), one)
+            members = one.classes[0]
+            lane = self._lane(members.profile, owner, members.tasks[0])
+            place = partial(place_brief, self._round, lane, one)
             self._choices += self._seen(one, owner, None, place)
 
     def _seen(
@@ -180,7 +182,7 @@ class _Planner:
             return place()
         around, (profile, task) = self._round, found
         policy, shortlist = self._policy_of(owner), self._limits.shortlist
-        lane = Lane(profile, policy, around, self._prices, shortlist)
+        lane = Lane(profile, policy, around, self._prices, shortlist, crowd.work.item(0))
         look = look_at_class(around, lane, task, crowd.work.item(0), places)
         given = place()
         self._witness.keep_first(look, given, self._snapshot, around.ledger)
@@ -204,7 +206,7 @@ class _Planner:
             if not others:
                 alike.append((members, tasks))
                 continue
-            queue = _Queue(members, self._lane(members.profile, members.owner))
+            queue = _Queue(members, self._lane(members.profile, members.owner, members.tasks[0]))
             queue.tasks = others
             heads.append((self._place_of(queue), queue))
             if len(others) < len(tasks):
@@ -243,7 +245,7 @@ class _Planner:
     def _heads(self) -> list[_Head]:
         heads: list[_Head] = []
         for members in self._snapshot.waiting.classes.values():
-            queue = _Queue(members, self._lane(members.profile, members.owner))
+            queue = _Queue(members, self._lane(members.profile, members.owner, members.tasks[0]))
             if self._kept:
                 queue.tasks = [task for task in queue.tasks if task.key not in self._kept]
             if queue.tasks:
@@ -321,12 +323,14 @@ class _Planner:
             policy = self._policies[owner] = self._snapshot.policy_for(owner, self._policy)
         return policy
 
-    def _lane(self, profile: TaskProfile, owner: Owner) -> Lane:
+    def _lane(self, profile: TaskProfile, owner: Owner, first: WaitingTask | Task) -> Lane:
+        """Of a class, whose tasks are taken to last as long as the first that asks."""
         policy = self._policy_of(owner)
         lane = self._lanes.get((policy.name, profile))
         if lane is None:
+            lasts_s = self._snapshot.work_s(profile, first.key, first.expected_ms)
             lane = self._lanes[policy.name, profile] = Lane(
-                profile, policy, self._round, self._prices, self._limits.shortlist
+                profile, policy, self._round, self._prices, self._limits.shortlist, lasts_s
             )
         return lane
 
@@ -391,7 +395,7 @@ class _Planner:
         owner = self._owner_of(task)
         if self._places_left <= 0 or self._claims.refused(owner, task.profile):
             return
-        lane = self._lane(task.profile, owner)
+        lane = self._lane(task.profile, owner, task)
         work_s = self._snapshot.work_s(task.profile, task.key, task.expected_ms)
         arrivals = self._arrivals(task.key)
         row = lane.cheapest(work_s, arrivals, NOWHERE)
