@@ -22,6 +22,7 @@ from coordinator.scheduling.learning.aptitude import aptitude
 from coordinator.scheduling.learning.blame import Blame
 from coordinator.scheduling.learning.expectation import Expectation, guess, spread
 from coordinator.scheduling.learning.kind_ends import LEAST_SPREAD, KindEnds
+from coordinator.scheduling.learning.noise import noise
 from coordinator.scheduling.learning.offsets import Offsets, prior_of
 
 KINDS_KEPT: Final = 2_048
@@ -323,11 +324,7 @@ class Estimates:
         believed = PRIOR_ENDS + min(weight, PRIOR_ENDS)
         expected = variance if weight else _PRIOR_SPREAD**2
         ends.variance = max((around + believed * expected) / (here + believed), LEAST_SPREAD**2)
-        # What an agent is slower than it says must not count as noise: it would never be found out.
-        agents = np.count_nonzero(count)
-        within = float((squares - total * total / np.maximum(count, 1e-9)).sum())
-        free = max(here - agents, 0.0) + believed
-        ends.noise = max((max(within, 0.0) + believed * expected) / free, LEAST_SPREAD**2)
+        ends.noise = max(noise(ends.sums, factors, believed, expected), LEAST_SPREAD**2)
         ends.settled = True
 
     def _renew_aptitude(self, ends: KindEnds) -> None:
