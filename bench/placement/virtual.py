@@ -29,6 +29,10 @@ CREDIT: Final = 4
 _START_S: Final = 1_000.0
 """Of virtual time, so that no stamp is 0."""
 
+_LOOK_S: Final = 1.0
+_LOOKS_GROW: Final = 1.2
+"""When the leader looks at what runs while nothing happens, and how much longer it waits each time."""
+
 _MOST_ATTEMPTS: Final = 200
 """Begun for each task of a workload: a scheduler that begins more ends none of them."""
 
@@ -112,6 +116,7 @@ class VirtualCluster:
                 raise Stalled(
                     f"{self._begun:,} attempts were begun of {len(self._problem):,} tasks, and no end"
                 )
+            self._look_until(self._events[0][0])
             self._now_s = self._events[0][0]
             while self._events and self._events[0][0] <= self._now_s:
                 _, _, happens, agent, turn = heapq.heappop(self._events)
@@ -121,6 +126,18 @@ class VirtualCluster:
         return Run(self._begun, self._leader.decisions, Schedule(self._ran_on, self._start, self._finish))
 
     # --- the leader -----------------------------------------------------------------------------------------
+
+    def _look_until(self, next_s: float) -> None:
+        """As long as nothing happens the leader looks at what runs: here less and less often, not every
+        second."""
+        gap_s = _LOOK_S
+        while self._leader.looks_at_what_runs and self._now_s + gap_s < next_s:
+            self._now_s += gap_s
+            gap_s *= _LOOKS_GROW
+            before = len(self._events)
+            self._leader.decide(self._now_s)
+            if len(self._events) > before:
+                return
 
     def _apply(self, commands: list[Command]) -> None:
         self._leader.apply(commands, self._now_s)

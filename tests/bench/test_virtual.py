@@ -43,6 +43,15 @@ def test_inputs_move_unless_the_predecessor_ran_there() -> None:
     assert run.schedule.makespan == pytest.approx(2.0)
 
 
+def test_a_leader_looks_at_what_runs_while_nothing_happens() -> None:
+    instance = instance_of("x-1", work=[100.0], depends=[()], edge_bytes=[()])
+    platform = Platform(np.array([1.0, 0.9]), 1e9)
+    reality = Reality(instance.work, np.array([0.01, 0.9]))
+    run = VirtualCluster.of(instance, platform, reality, BALANCED, stated=True).run()
+    assert (run.begun, run.schedule.agent) == (2, [1])
+    assert 150.0 < run.schedule.makespan < 1_000.0, "once it has lasted for half as long again"
+
+
 def test_a_client_says_what_it_knows_and_what_moves() -> None:
     instance = instance_of(
         "x-1",

@@ -154,6 +154,18 @@ def test_a_task_that_would_end_last_gets_another_attempt_on_a_quicker_agent() ->
     assert [(choice.agent, choice.key) for choice, _ in rivals(cluster)] == [("quick", cluster.task("x").key)]
 
 
+@pytest.mark.parametrize(("lasted_s", "begun"), [(12.0, 0), (60.0, 1), (100_000.0, 1)])
+def test_an_attempt_that_hangs_gets_another_although_nothing_would_be_gained(
+    lasted_s: float, begun: int
+) -> None:
+    cluster = running_for(lasted_s)
+    cluster.apply(c.ChangeAgent(cluster.spec("quick", speed=0.5), cluster.epoch("quick")))
+    found = rivals(cluster)
+    assert [(choice.agent, replaces) for choice, replaces in found] == [("quick", None)] * begun
+    cluster.apply(*[c.Assign([choice]) for choice, _ in found])
+    assert not rivals(cluster), "one is enough"
+
+
 @pytest.mark.parametrize(
     "policy",
     [

@@ -43,17 +43,17 @@ def noise(sums: FloatRow, factors: FloatRow, believed: float, variance: float) -
     if len(rows) < 2 or free > _TELLING:
         return found / (free + believed)
     rows = rows[:AGENTS_LOOKED_AT]
-    between = _between(total[rows] / count[rows] + factors[rows])
+    between = _between(count[rows], total[rows] / count[rows] + factors[rows])
     weight = (len(rows) - 1) / (1 + free / _SURE)
     return (found + weight * between) / (free + believed + weight)
 
 
-def _between(means: FloatRow) -> float:
-    """The variance between agents, each of which counts as if it had one end."""
+def _between(count: FloatRow, means: FloatRow) -> float:
+    """The mean square between agents; of a few, none of which can be said to be far from the others, as if
+    each had one end."""
     if len(means) < _SEVERAL:
         off = means - means.mean()
-    else:
-        off = means - np.median(means)
-        most = _FAR * _NORMAL_MEDIAN * float(np.median(np.abs(off)))
-        off = np.clip(off, -most, most)
-    return float(off @ off) / (len(means) - 1)
+        return float(off @ off) / (len(means) - 1)
+    off = means - np.median(means)
+    most = _FAR * _NORMAL_MEDIAN * float(np.median(np.abs(off)))
+    return float(count @ np.clip(off, -most, most) ** 2) / (len(means) - 1)

@@ -4,10 +4,12 @@ Durations are uncertain, and what counts is the last task of a DAG. So the same 
 and agents turn out to be are drawn for all of them, given how long each attempt has run already, and an idle
 agent goes where it brings the expected end of the DAGs forward most. That is the expected improvement of
 Monte Carlo schedules (Zheng and Sakellariou, ScienceDirect JPDC 73(12), 2013) with the speculative copies of
-MapReduce (Dean and Ghemawat, OSDI 2004, section 3.6) as the moves."""
+MapReduce (Dean and Ghemawat, OSDI 2004, section 3.6) as the moves. An attempt that has lasted beyond all
+expectation is taken to hang, and gets one wherever an agent has nothing better to do."""
 
 from __future__ import annotations
 
+import math
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -44,6 +46,8 @@ MOST_BEGUN: Final = 16
 """Of a task that has begun so often no attempt is given up for another one: whatever was expected is
 wrong."""
 
+_HANGS: Final = 3.0
+"""Standard deviations of the logarithm beyond which an attempt is taken to hang: one in 740 lasts so long."""
 _OWN_SHARE: Final = 0.02
 """What an earlier end of a task counts beside an earlier end of everything."""
 _LEAST_GAIN: Final = 1e-3
@@ -70,13 +74,15 @@ class _Runner(NamedTuple):
 
 class _Race(NamedTuple):
     """A task with its live attempts: in each scenario, the logarithm of its work and when it ends; `tail` is
-    what follows it. One that was `raced` gets no further attempt in the same look."""
+    what follows it. One that was `raced` gets no further attempt in the same look. It `hangs` if its only
+    attempt has lasted longer than any of its kind should."""
 
     task: Task
     runners: list[_Runner]
     log_work: FloatRow
     ends: FloatRow
     tail: float
+    hangs: bool
     raced: bool = False
 
     @property
@@ -112,6 +118,8 @@ class Racing:
             turns -= 1
             row = waiting.pop(0)
             at = self._best(row, races, most)
+            if at is None:
+                at = self._hanging(row, races, most)
             if at is None:
                 continue
             rival, freed = self._begin(row, races, at, most)
@@ -186,7 +194,13 @@ class Racing:
             runners.append(_Runner(attempt, one, float(left.mean())))
         assert log_work is not None
         assert ends is not None
-        return _Race(task, runners, log_work, ends + tail, tail)
+        hangs = len(live) == 1 and self._late(live[0][1]) > _HANGS
+        return _Race(task, runners, log_work, ends + tail, tail, hangs)
+
+    def _late(self, live: Live) -> float:
+        """By how many standard deviations of its logarithm an attempt has lasted too long."""
+        lasts = self._snapshot.running.lasts(live, self._now_s)
+        return math.log(lasts) / self._snapshot.running.sigma(live) if lasts > 1 else 0.0
 
     @staticmethod
     def _first(
@@ -242,6 +256,13 @@ class Racing:
             if own > _LEAST_GAIN * expected_s and worth > gain:
                 best, gain = at, worth
         return best
+
+    def _hanging(self, row: int, races: list[_Race], most: int) -> int | None:
+        """The race of an attempt that must be taken to hang. By what durations say it would end any moment,
+        however long it has lasted, and so nothing would be gained."""
+        return next(
+            (at for at, race in enumerate(races) if race.hangs and self._could(row, race, most)), None
+        )
 
     def _effort(self, row: int, seconds: float) -> float:
         """What the energy of one more attempt weighs, in seconds of time saved."""

@@ -27,6 +27,9 @@ _NOWHERE: Final = -1
 
 _RENEWED_AT_ONCE: Final = 500
 
+_LEAST_SIGMA: Final = 0.1
+"""Of the logarithm: whatever is known of a kind, an attempt that lasts a third longer does not hang."""
+
 _FRESH_S: Final = 0.02
 """Waits are computed anew once they are this old; until then an agent's own is renewed where it changes."""
 
@@ -185,6 +188,10 @@ class Running:
         if live.began_s is None:
             return 0.0
         return max(now_s - live.began_s, 0.0) / math.exp(self._log_mean.item(live.place))
+
+    def sigma(self, live: Live) -> float:
+        """The deviation of the logarithm of what was expected, above 0."""
+        return max(self._sigma.item(live.place), _LEAST_SIGMA)
 
     def left_of(self, live: Live, now_s: float) -> float:
         """`left` of one attempt."""
