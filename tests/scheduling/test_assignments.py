@@ -160,7 +160,9 @@ def test_the_terms_of_a_choice_by_hand(crew: Crew) -> None:
     run_a, run_b = parts["a"]["run"].value, parts["b"]["run"].value
     assert run_b == pytest.approx(run_a / 1.1)
     work_s = snapshot.work_s(TaskProfile("t"), 1, 10_000)
-    assert parts["b"]["load"].product == pytest.approx(0.5 * MIXED_LOAD.cpu * 0.5 * work_s)
+    assert parts["b"]["load"].product == pytest.approx(
+        BALANCED.weights.balance * MIXED_LOAD.cpu * 0.5 * work_s
+    )
     assert parts["a"]["energy"].product == pytest.approx(0.1 * run_a * 0.5)
     assert parts["b"]["energy"].product == pytest.approx(0.1 * run_b * 1.5)
     assert parts["a"]["wait"].product == parts["a"]["balance"].product == 0

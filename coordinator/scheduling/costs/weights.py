@@ -67,7 +67,7 @@ class Policy(msgspec.Struct, frozen=True):
 
 
 FAST: Final = Policy("fast", Weights(), rivals=MOST_RIVALS, patience=0.0)
-BALANCED: Final = Policy("balanced", Weights(1.0, 0.5, 0.25, 0.1))
+BALANCED: Final = Policy("balanced", Weights(1.0, 1.5, 0.25, 0.1))
 GREEN: Final = Policy("green", Weights(0.25, 0.1, 0.25, 1.0), rivals=1)
 CHEAP_NETWORK: Final = Policy("cheap-network", Weights(0.5, 0.25, 4.0, 0.1), rivals=1)
 
