@@ -109,7 +109,7 @@ async def test_why_an_agent_has_a_task_and_what_was_decided(honest_and_liar: Asy
     for candidate in why.candidates:
         assert candidate.cost == pytest.approx(sum(term.product for term in candidate.terms))
     assert why.candidates[1].lost.endswith("by its run")
-    assert why.low_s < why.expected_s < why.high_s < 0.1 < 1.0 <= why.actual_s
+    assert why.low_s < why.expected_s < why.high_s < 0.1 < 0.9 < why.actual_s
     made = [one async for one in client.decisions() if one.kind == "round"]
     assert [one.number for one in made] == sorted({one.number for one in made})
     assert sum(one.facts["placed"] for one in made) == SHOWN + 1
