@@ -37,7 +37,7 @@ from coordinator.dag.draft import DagDraft, TaskDraft
 from coordinator.dag.limits import DagLimits
 from coordinator.scheduling.costs.policies import Simple
 from coordinator.scheduling.costs.weights import Policy
-from coordinator.scheduling.work.transfers import BANDWIDTH, Transfers
+from coordinator.scheduling.tasks.transfers import BANDWIDTH, Transfers
 
 START_S: Final = 1_000.0
 """Of virtual time, so that no stamp is 0. All times that callers give and get count from here."""

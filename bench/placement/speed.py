@@ -28,7 +28,7 @@ from coordinator.scheduling.plans.planner import plan_by_cost
 from coordinator.scheduling.plans.solver import Plan, PlanLimits
 from coordinator.scheduling.scheduler import Scheduler
 from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.work.waiting import WaitingTask
+from coordinator.scheduling.tasks.waiting import WaitingTask
 
 CLASSES: Final = 100
 AGENT_COUNTS: Final = (100, 1_000, 10_000)

@@ -35,7 +35,7 @@ from coordinator.scheduling.plans.solver import PlanLimits
 from coordinator.scheduling.scheduler import Decision, Scheduler
 from coordinator.scheduling.settings import SchedulingSettings
 from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.work.graphs import Expected
+from coordinator.scheduling.tasks.graphs import Expected
 
 _log = structlog.get_logger(__name__)
 

@@ -2,7 +2,7 @@
 of them.
 
 `scheduler` is the face; `mirror` keeps its snapshot current with the replicated state. A `snapshot` has
-`agents`, what they measure (`load`), `work` - what waits, what runs, and what hangs together - and what was
+`agents`, what they measure (`load`), `tasks` - what waits, what runs, and what hangs together - and what was
 learned of durations and speeds (`learning`). `costs` say what a place is worth.
 
 `plans` are rounds: its `planner` takes tasks in order and asks a `lane` per class for the cheapest agent, on

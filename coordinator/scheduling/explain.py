@@ -15,7 +15,7 @@ from coordinator.scheduling.agents.ledger import Ledger
 from coordinator.scheduling.agents.table import AgentTable, BoolRow, IntRow
 from coordinator.scheduling.plans.claims import QUOTA
 from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.work.graphs import Expected
+from coordinator.scheduling.tasks.graphs import Expected
 
 NEAR_MISSES: Final = 5
 """Agents that lack one thing, in one explanation."""

@@ -19,7 +19,7 @@ from coordinator.scheduling.plans.assignments import Witness
 from coordinator.scheduling.plans.planner import plan_by_cost
 from coordinator.scheduling.plans.solver import Plan, PlanLimits, plan
 from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.work.graphs import Graph
+from coordinator.scheduling.tasks.graphs import Graph
 
 RANKED_AT_ONCE: Final = 5_000
 """Tasks whose ranks are renewed in one decision; the rest follows with the next ones."""

@@ -25,10 +25,10 @@ from coordinator.scheduling.learning.estimates import Estimates
 from coordinator.scheduling.learning.expectation import Expectation
 from coordinator.scheduling.load.measured import Measured
 from coordinator.scheduling.load.scores import LoadScores
-from coordinator.scheduling.work.graphs import Foreseen, Graphs
-from coordinator.scheduling.work.running import Running
-from coordinator.scheduling.work.shares import Shares
-from coordinator.scheduling.work.waiting import Owner, WaitingTable, WaitingTask
+from coordinator.scheduling.tasks.graphs import Foreseen, Graphs
+from coordinator.scheduling.tasks.running import Running
+from coordinator.scheduling.tasks.shares import Shares
+from coordinator.scheduling.tasks.waiting import Owner, WaitingTable, WaitingTask
 
 _SUCCESSORS_LOOKED_AT: Final = 4
 

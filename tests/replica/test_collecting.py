@@ -8,7 +8,7 @@ import gc
 from coordinator.core.model import TaskProfile, TaskState
 from coordinator.core.outcome import TaskEvent
 from coordinator.replica.watch import EventHistory
-from coordinator.scheduling.work.waiting import WaitingTable, WaitingTask
+from coordinator.scheduling.tasks.waiting import WaitingTable, WaitingTask
 from tests.core.conftest import Driver
 
 MANY = 2_000

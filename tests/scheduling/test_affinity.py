@@ -30,7 +30,7 @@ from coordinator.scheduling.explain import explain
 from coordinator.scheduling.plans.planner import plan_by_cost
 from coordinator.scheduling.plans.solver import PlanLimits
 from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.work.waiting import WaitingTask
+from coordinator.scheduling.tasks.waiting import WaitingTask
 
 Crew = Callable[..., Snapshot]
 GIB = 1 << 30

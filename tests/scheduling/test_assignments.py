@@ -23,7 +23,7 @@ from coordinator.scheduling.plans.planner import plan_by_cost
 from coordinator.scheduling.plans.round import Round, Spare
 from coordinator.scheduling.plans.solver import Plan, plan
 from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.work.graphs import AT_ONCE, Arrivals
+from coordinator.scheduling.tasks.graphs import AT_ONCE, Arrivals
 from tests.scheduling.clusters import Cluster, measure
 from tests.scheduling.test_bulk import crowds
 from tests.scheduling.test_planner import FEW, GREEDY, LIMITS, NOW_S, policies, snapshots, wait

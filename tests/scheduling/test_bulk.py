@@ -20,8 +20,8 @@ from coordinator.scheduling.plans.planner import plan_by_cost
 from coordinator.scheduling.plans.solver import Plan, PlanLimits
 from coordinator.scheduling.plans.turns import most_urgent
 from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.work.order import STARVATION_S, place_in_line
-from coordinator.scheduling.work.waiting import WaitingTask
+from coordinator.scheduling.tasks.order import STARVATION_S, place_in_line
+from coordinator.scheduling.tasks.waiting import WaitingTask
 from tests.scheduling.clusters import Cluster
 from tests.scheduling.test_planner import LIMITS, NOW_MS, NOW_S, Books, check, left, made, portrait, wait
 

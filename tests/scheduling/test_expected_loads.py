@@ -21,7 +21,7 @@ from coordinator.scheduling.plans.lane import NOWHERE, Lane
 from coordinator.scheduling.plans.planner import plan_by_cost
 from coordinator.scheduling.plans.round import Round
 from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.work.graphs import AT_ONCE
+from coordinator.scheduling.tasks.graphs import AT_ONCE
 from tests.scheduling.clusters import measure
 from tests.scheduling.test_load_scores import EVEN, placed, shown
 from tests.scheduling.test_planner import LIMITS, NOW_S, snapshots, wait

@@ -23,7 +23,7 @@ from coordinator.scheduling.agents.feasibility import needs_of
 from coordinator.scheduling.explain import GROUPS_SHOWN, NEAR_MISSES, GroupView, NearMiss, Refusal, explain
 from coordinator.scheduling.plans.solver import PlanLimits, plan
 from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.work.waiting import WaitingTask
+from coordinator.scheduling.tasks.waiting import WaitingTask
 from tests.scheduling.clusters import Cluster
 
 Crew = Callable[..., Snapshot]

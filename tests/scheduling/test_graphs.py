@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from coordinator.core import commands as c
 from coordinator.core.model import AttemptOutcome, DataItem, Task, TaskExtras, TaskProfile, TaskState
-from coordinator.scheduling.work.graphs import AT_ONCE, Arrivals, Expected
-from coordinator.scheduling.work.transfers import BANDWIDTH
+from coordinator.scheduling.tasks.graphs import AT_ONCE, Arrivals, Expected
+from coordinator.scheduling.tasks.transfers import BANDWIDTH
 from tests.scheduling.clusters import Cluster, foreseen
 
 AGENTS = ("a", "b", "e")

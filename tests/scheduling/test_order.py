@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.core.model import Priority, TaskProfile
-from coordinator.scheduling.work.order import STARVATION_S, Place, place_in_line
-from coordinator.scheduling.work.waiting import AGEING, WaitingTask
+from coordinator.scheduling.tasks.order import STARVATION_S, Place, place_in_line
+from coordinator.scheduling.tasks.waiting import AGEING, WaitingTask
 
 NOW_MS = 1_700_000_000_000
 HOUR_MS = int(STARVATION_S * 1_000)

@@ -19,7 +19,7 @@ from coordinator.scheduling.costs.policies import NAMES, SIMPLE, policy
 from coordinator.scheduling.plans.solver import PlanLimits, plan
 from coordinator.scheduling.settings import SchedulingSettings
 from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.work.waiting import WaitingTask
+from coordinator.scheduling.tasks.waiting import WaitingTask
 
 Crew = Callable[..., Snapshot]
 PLAIN = TaskProfile("t")

@@ -32,8 +32,8 @@ from coordinator.scheduling.load.score import SCARCE
 from coordinator.scheduling.plans.planner import plan_by_cost
 from coordinator.scheduling.plans.solver import Plan, PlanLimits
 from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.work.order import STARVATION_S
-from coordinator.scheduling.work.waiting import WaitingTask
+from coordinator.scheduling.tasks.order import STARVATION_S
+from coordinator.scheduling.tasks.waiting import WaitingTask
 from tests.scheduling.clusters import Cluster, measure
 
 NOW_S = 1_700_000_000.0

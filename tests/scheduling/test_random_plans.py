@@ -26,7 +26,7 @@ from coordinator.scheduling.costs.policies import SIMPLE
 from coordinator.scheduling.explain import explain
 from coordinator.scheduling.plans.solver import Plan, PlanLimits, plan
 from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.work.waiting import WaitingTask
+from coordinator.scheduling.tasks.waiting import WaitingTask
 
 BOUND_S = 0.020
 BRIEF_S = 0.25

@@ -21,10 +21,10 @@ from coordinator.core.model import (
     TaskProfile,
     TaskState,
 )
-from coordinator.scheduling.work import ranks
-from coordinator.scheduling.work.graphs import Graph
-from coordinator.scheduling.work.ranks import upward_ranks
-from coordinator.scheduling.work.transfers import BANDWIDTH, Transfers
+from coordinator.scheduling.tasks import ranks
+from coordinator.scheduling.tasks.graphs import Graph
+from coordinator.scheduling.tasks.ranks import upward_ranks
+from coordinator.scheduling.tasks.transfers import BANDWIDTH, Transfers
 
 
 def task(index: int, depends: tuple[int, ...], state: TaskState = TaskState.PENDING) -> Task:

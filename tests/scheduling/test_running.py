@@ -12,8 +12,8 @@ from coordinator.core.model import AgentSpec, TaskFamily, TaskProfile
 from coordinator.scheduling.agents.table import AgentTable
 from coordinator.scheduling.learning.chance import remaining
 from coordinator.scheduling.learning.estimates import Estimates
-from coordinator.scheduling.work import running as module
-from coordinator.scheduling.work.running import Running
+from coordinator.scheduling.tasks import running as module
+from coordinator.scheduling.tasks.running import Running
 
 PROFILE = TaskProfile("t")
 AGENTS = (("a", 1), ("b", 2), ("c", 3))

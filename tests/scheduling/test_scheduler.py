@@ -40,7 +40,7 @@ def test_ranks_follow_the_estimates_also_where_one_decision_does_not_suffice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "RANKED_AT_ONCE", 10)
-    monkeypatch.setattr("coordinator.scheduling.work.ranks.RANKED_AT_ONCE", 10)
+    monkeypatch.setattr("coordinator.scheduling.tasks.ranks.RANKED_AT_ONCE", 10)
     cluster = Cluster()
     cluster.join("a")
     for number in range(3):

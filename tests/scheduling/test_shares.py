@@ -20,7 +20,7 @@ from coordinator.scheduling.explain import explain
 from coordinator.scheduling.plans.claims import QUOTA
 from coordinator.scheduling.plans.solver import PlanLimits
 from coordinator.scheduling.scheduler import Decision, Scheduler
-from coordinator.scheduling.work.shares import HALF_LIFE_S, PAST_COUNTS, SLOT_S, Shares
+from coordinator.scheduling.tasks.shares import HALF_LIFE_S, PAST_COUNTS, SLOT_S, Shares
 from tests.scheduling.clusters import START_MS, Cluster
 
 POLICIES: Final = ("balanced", "least-loaded", "round-robin")
@@ -292,7 +292,7 @@ def test_what_queues_counts_for_as_long_as_it_lasts() -> None:
 
 
 def test_idle_namespaces_are_forgotten_where_there_are_very_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("coordinator.scheduling.work.shares.ACCOUNTS_KEPT", 10)
+    monkeypatch.setattr("coordinator.scheduling.tasks.shares.ACCOUNTS_KEPT", 10)
     shares = Shares(Cluster().snapshot.agents)
     shares.set("kept", NamespaceRecord("kept", 2.0))
     shares.hold("held", 1, 1, TaskProfile("t"))

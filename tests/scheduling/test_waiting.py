@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.core.model import Priority, TaskProfile
-from coordinator.scheduling.work.waiting import WaitingTable, WaitingTask
+from coordinator.scheduling.tasks.waiting import WaitingTable, WaitingTask
 
 PROFILES = [TaskProfile("t"), TaskProfile("u"), TaskProfile("t", priority=Priority.HIGH)]
 

@@ -22,9 +22,9 @@ from coordinator.scheduling.agents.ledger import Ledger
 from coordinator.scheduling.agents.table import BoolRow, resource_vector
 from coordinator.scheduling.plans.claims import Claims
 from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.work.order import place_in_line
-from coordinator.scheduling.work.running import Live
-from coordinator.scheduling.work.waiting import TaskClass, WaitingTask
+from coordinator.scheduling.tasks.order import place_in_line
+from coordinator.scheduling.tasks.running import Live
+from coordinator.scheduling.tasks.waiting import TaskClass, WaitingTask
 
 URGENCY: Final = 10.0
 """Seconds of work that may be lost for each second that an urgent task waits less."""

@@ -27,8 +27,8 @@ from coordinator.scheduling.costs.weights import Policy
 from coordinator.scheduling.learning.chance import below, quantile
 from coordinator.scheduling.learning.expectation import Expectation
 from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.work.graphs import Expected, Graph
-from coordinator.scheduling.work.running import Live
+from coordinator.scheduling.tasks.graphs import Expected, Graph
+from coordinator.scheduling.tasks.running import Live
 
 SCENARIOS: Final = 61
 """A prime, so that the scenarios of any two quantities are spread evenly over their square."""

@@ -18,8 +18,8 @@ from coordinator.scheduling.costs.weights import Policy
 from coordinator.scheduling.plans.lane import NOWHERE, Lane
 from coordinator.scheduling.plans.round import Round
 from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.work.graphs import AT_ONCE
-from coordinator.scheduling.work.running import Live
+from coordinator.scheduling.tasks.graphs import AT_ONCE
+from coordinator.scheduling.tasks.running import Live
 
 LEAST_GAIN_S: Final = 0.2
 """An attempt is left where it is for less."""

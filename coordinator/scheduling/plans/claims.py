@@ -9,8 +9,8 @@ from typing import Final
 from coordinator.core.model import TaskProfile
 from coordinator.core.namespaces import NO_QUOTAS
 from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.work.shares import Holding, Shares
-from coordinator.scheduling.work.waiting import NOBODY_ELSE, Owner, TaskClass
+from coordinator.scheduling.tasks.shares import Holding, Shares
+from coordinator.scheduling.tasks.waiting import NOBODY_ELSE, Owner, TaskClass
 
 QUOTA: Final = "namespace_quota"
 """The reason of tasks whose namespace holds all that it may."""

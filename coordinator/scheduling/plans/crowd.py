@@ -15,7 +15,7 @@ from coordinator.core.model import INDEX_BITS
 from coordinator.scheduling.agents.table import BoolRow, FloatRow, IntRow
 from coordinator.scheduling.plans.turns import Some
 from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.work.waiting import TaskClass
+from coordinator.scheduling.tasks.waiting import TaskClass
 
 
 class Crowd(NamedTuple):

@@ -16,7 +16,7 @@ from coordinator.scheduling.costs.pricing import Prices
 from coordinator.scheduling.costs.terms import Term
 from coordinator.scheduling.costs.weights import Policy
 from coordinator.scheduling.plans.round import Round
-from coordinator.scheduling.work.graphs import AT_ONCE, Arrivals
+from coordinator.scheduling.tasks.graphs import AT_ONCE, Arrivals
 
 NOWHERE: Final = -1
 

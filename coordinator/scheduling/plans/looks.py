@@ -18,8 +18,8 @@ from coordinator.scheduling.plans.bulk import Places
 from coordinator.scheduling.plans.lane import NOWHERE, Lane
 from coordinator.scheduling.plans.round import Round, Spare
 from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.work.graphs import AT_ONCE, Arrivals
-from coordinator.scheduling.work.waiting import WaitingTask
+from coordinator.scheduling.tasks.graphs import AT_ONCE, Arrivals
+from coordinator.scheduling.tasks.waiting import WaitingTask
 
 _ANYWHERE: Final = How("the cheapest of all, busy or not", "")
 _OPEN: Final = How("the cheapest that has room", "it has no slot free")

@@ -34,9 +34,9 @@ from coordinator.scheduling.plans.solver import Plan, PlanLimits
 from coordinator.scheduling.plans.spares import find_spares
 from coordinator.scheduling.plans.turns import Some, most_urgent
 from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.work.graphs import AT_ONCE, Arrivals, Expected
-from coordinator.scheduling.work.order import Place, place_in_line
-from coordinator.scheduling.work.waiting import Owner, TaskClass, WaitingTask
+from coordinator.scheduling.tasks.graphs import AT_ONCE, Arrivals, Expected
+from coordinator.scheduling.tasks.order import Place, place_in_line
+from coordinator.scheduling.tasks.waiting import Owner, TaskClass, WaitingTask
 
 _PLACES_KEPT: Final = 32
 _PLACES_PER_AGENT: Final = 2

@@ -30,8 +30,8 @@ from coordinator.scheduling.costs.terms import total
 from coordinator.scheduling.plans.assignments import How, Look, Witness
 from coordinator.scheduling.plans.claims import QUOTA, Claims
 from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.work.graphs import Expected
-from coordinator.scheduling.work.waiting import TaskClass, WaitingTask
+from coordinator.scheduling.tasks.graphs import Expected
+from coordinator.scheduling.tasks.waiting import TaskClass, WaitingTask
 
 NOWHERE: Final = -1
 _LEAST_SHORTLIST: Final = 8

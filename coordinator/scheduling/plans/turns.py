@@ -11,8 +11,8 @@ from typing import Final
 import numpy as np
 
 from coordinator.scheduling.plans.claims import Claims
-from coordinator.scheduling.work.order import Place, place_in_line
-from coordinator.scheduling.work.waiting import TaskClass, WaitingTask
+from coordinator.scheduling.tasks.order import Place, place_in_line
+from coordinator.scheduling.tasks.waiting import TaskClass, WaitingTask
 
 Some = tuple[TaskClass, list[WaitingTask]]
 """The first tasks of a class."""

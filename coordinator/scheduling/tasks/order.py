@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from coordinator.core.model import Priority, TaskProfile
-from coordinator.scheduling.work.waiting import AGEING, STARVATION_S, WaitingTask
+from coordinator.scheduling.tasks.waiting import AGEING, STARVATION_S, WaitingTask
 
 _DEADLINE_S: Final = 60.0
 """A deadline begins to count when a task has less than this to spare, or less than its rank."""

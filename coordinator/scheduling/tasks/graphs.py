@@ -10,9 +10,9 @@ import numpy as np
 
 from coordinator.core.model import INDEX_BITS, INDEX_MASK, AttemptOutcome, Dag, Task, TaskState
 from coordinator.scheduling.agents.table import AgentTable
-from coordinator.scheduling.work.ranks import upward_ranks
-from coordinator.scheduling.work.transfers import BANDWIDTH, Transfers
-from coordinator.scheduling.work.waiting import Owner
+from coordinator.scheduling.tasks.ranks import upward_ranks
+from coordinator.scheduling.tasks.transfers import BANDWIDTH, Transfers
+from coordinator.scheduling.tasks.waiting import Owner
 
 
 class Expected(NamedTuple):
