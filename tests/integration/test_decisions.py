@@ -76,13 +76,13 @@ async def connected(client: AsyncClient, name: str) -> bool:
 
 @pytest.fixture
 async def honest_and_liar(alone: AsyncClient, by_cost: LocalCluster) -> AsyncIterator[AsyncClient]:
-    """An agent that has shown what tasks take, then one that is as slow as ten and says it is as quick as a
+    """An agent that has shown what tasks take, then one that is slower than ten and says it is as quick as a
     hundred."""
     endpoints = by_cost.endpoints
     running = [asyncio.create_task(agent(endpoints, "honest", 0.1).run_async())]
     await eventually(lambda: connected(alone, "honest"), "the honest one is there")
     assert await one_by_one(alone, SHOWN) == ["honest"] * SHOWN
-    running.append(asyncio.create_task(agent(endpoints, "liar", 1.0, speed=100.0).run_async()))
+    running.append(asyncio.create_task(agent(endpoints, "liar", 1.1, speed=100.0).run_async()))
     await eventually(lambda: connected(alone, "liar"), "the liar is there")
     yield alone
     for task in running:
@@ -109,7 +109,7 @@ async def test_why_an_agent_has_a_task_and_what_was_decided(honest_and_liar: Asy
     for candidate in why.candidates:
         assert candidate.cost == pytest.approx(sum(term.product for term in candidate.terms))
     assert why.candidates[1].lost.endswith("by its run")
-    assert why.low_s < why.expected_s < why.high_s < 0.1 < 0.9 < why.actual_s
+    assert why.low_s < why.expected_s < why.high_s < 0.1 < 1.0 <= why.actual_s
     made = [one async for one in client.decisions() if one.kind == "round"]
     assert [one.number for one in made] == sorted({one.number for one in made})
     assert sum(one.facts["placed"] for one in made) == SHOWN + 1
