@@ -49,7 +49,13 @@ class History(Columns):
     """The last `steps` values of each series, and since how many steps it has been known (`age`). Before it
     was, it is taken to have been what it began with."""
 
-    _fills: ClassVar[dict[str, float]] = {"values": 0.0, "age": 0, "lowest": np.inf, "highest": -np.inf}
+    _fills: ClassVar[dict[str, float]] = {
+        "values": 0.0,
+        "age": 0,
+        "lowest": np.inf,
+        "highest": -np.inf,
+        "now": 0.0,
+    }
 
     def __init__(self, steps: int) -> None:
         self.steps = steps

@@ -159,6 +159,20 @@ def test_only_what_has_proved_better_than_naive_is_told() -> None:
         assert math.isnan(of_nobody)
 
 
+def test_what_is_known_is_told_although_more_series_have_come_since_the_step() -> None:
+    """D6: a fleet that grew between two steps ended the leader's look at loads: a model said something of
+    those series alone that there had been."""
+    bank = Bank(QUICK, max_series=1_000)
+    fed(bank, [0.5] * 20)
+    bank.observe([((f"new-{at}", "cpu"), 0.5) for at in range(100)])
+    rows = np.array(list(bank.rows.values()))
+    assert len(rows) == 101
+    for grid in bank.grids:
+        for lead in grid.horizon.leads:
+            assert len(bank.proved(grid, lead, rows)) == 101
+    assert next(bank.forecasts(CPU, "short")).value == pytest.approx(0.5)
+
+
 def test_a_change_of_the_series_is_told() -> None:
     """D6: that of their values is not."""
     bank = Bank(QUICK, max_series=1)
