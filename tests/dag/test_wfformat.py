@@ -3,6 +3,7 @@ present, whose tasks and edges are known (C1)."""
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,14 @@ def edges_of(draft: DagDraft) -> set[tuple[str, str]]:
     return {
         (block.ids[before], block.ids[at]) for at, depends in enumerate(block.depends) for before in depends
     }
+
+
+def test_a_task_that_took_days_is_given_as_long_as_any_may_take() -> None:
+    week_ms = DagLimits().max_timeout_ms
+    for took_ms, timeout_ms in ((week_ms // 2, week_ms), (week_ms, week_ms), (week_ms + 1, week_ms + 1)):
+        document = copy.deepcopy(SPLIT)
+        document["workflow"]["execution"]["tasks"][0]["runtimeInSeconds"] = took_ms / 1_000
+        assert read(document).tasks[0].timeout_ms == timeout_ms
 
 
 def test_split_structure_and_run_are_brought_together() -> None:

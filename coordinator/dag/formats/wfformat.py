@@ -30,6 +30,7 @@ from coordinator.dag.formats.readers import (
     unreadable,
     wrong,
 )
+from coordinator.dag.limits import DagLimits
 
 VERSIONS: Final = ("1.4", "1.5", "1.6")
 
@@ -38,6 +39,7 @@ TASK_TYPE: Final = "sleep"
 
 _TIMEOUT_FACTOR: Final = 4
 _LEAST_TIMEOUT_MS: Final = 300_000
+_MOST_TIMEOUT_MS: Final = DagLimits().max_timeout_ms
 _PROGRAM_LENGTH: Final = 120
 _NUMBERING: Final = re.compile(r"_(ID)?[0-9]+$")
 
@@ -163,11 +165,17 @@ def _draft(task: _TracedTask, dependencies: Iterable[str], speedup: float) -> Ta
         depends_on=tuple(dependencies),
         inputs=tuple(task.inputs),
         outputs=tuple(task.outputs),
-        # A recorded task may run for longer than the default timeout allows.
-        timeout_ms=max(_LEAST_TIMEOUT_MS, _TIMEOUT_FACTOR * expected_ms),
+        timeout_ms=_timeout_ms(expected_ms),
         expected_ms=expected_ms,
         metadata=tuple((key, value) for key, value in metadata.items() if value),
     )
+
+
+def _timeout_ms(expected_ms: int) -> int:
+    """A recorded task may run for longer than the default timeout allows. One that lasts longer than any may
+    is left to the check of limits."""
+    ample_ms = min(_TIMEOUT_FACTOR * expected_ms, _MOST_TIMEOUT_MS)
+    return max(_LEAST_TIMEOUT_MS, ample_ms, expected_ms)
 
 
 def _items(names: Iterable[str], sizes: dict[str, int]) -> list[DataItem]:
