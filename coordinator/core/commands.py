@@ -22,6 +22,7 @@ from coordinator.core.model import (
     TaskProfile,
 )
 from coordinator.core.namespaces import NO_QUOTAS, Quotas
+from coordinator.core.reservations import ReservationRecord
 
 FORMAT: Final = 2
 """Of entries, as they are made now; a node that meets a later one stops."""
@@ -311,6 +312,23 @@ class UnsetNamespace(msgspec.Struct, tag=41, array_like=True):
     name: str
 
 
+class SetReservation(msgspec.Struct, tag=42, array_like=True):
+    """Makes the reservation, or another one of it. What it says of its own versions does not count; `expect`
+    is the version that it must have: 0 for none, None for any."""
+
+    request_id: str
+    record: ReservationRecord
+    expect: int | None = None
+
+
+class RemoveReservation(msgspec.Struct, tag=43, array_like=True):
+    """Slots are kept for it no more; `expect` as in `SetReservation`."""
+
+    request_id: str
+    id: str
+    expect: int | None = None
+
+
 Command = (
     SubmitDag
     | StageDag
@@ -339,6 +357,8 @@ Command = (
     | KeepLoads
     | SetNamespace
     | UnsetNamespace
+    | SetReservation
+    | RemoveReservation
 )
 
 

@@ -18,6 +18,7 @@ from coordinator.core.limits import (
     HISTORY_WINDOW,
     LIVE_ATTEMPTS,
     NAMESPACES_KEPT,
+    RESERVATIONS_KEPT,
     UNANSWERED_WRITES,
 )
 from coordinator.core.model import (
@@ -31,9 +32,11 @@ from coordinator.core.model import (
     State,
     Task,
     TaskState,
+    namespace_of,
 )
 from coordinator.core.namespaces import TAKEN, Quotas, Usage
 from coordinator.core.requirements import NOTHING_TAKEN, Taken, taken_by
+from coordinator.core.reservations import ReservationRecord, kept_of, room_of
 
 _BAD_ENDS = (TaskState.FAILED, TaskState.CANCELLED)
 _BOUNDED = ("attempts", *TAKEN, "tasks")
@@ -53,6 +56,7 @@ def violations(state: State) -> list[str]:
     for agent in state.agents.values():
         found += _agent(state, agent)
     found += _namespaces(state)
+    found += _reservations(state)
     found += _kv(state)
     found += _history(state)
     return found
@@ -169,6 +173,20 @@ def _namespaces(state: State) -> Iterator[str]:
         yield f"{len(state.namespaces.settings)} namespaces have settings"
 
 
+def _reservations(state: State) -> Iterator[str]:
+    found = state.reservations
+    if len(found) > RESERVATIONS_KEPT:
+        yield f"{len(found)} reservations, {RESERVATIONS_KEPT} allowed"
+    created = [one.created for one in found.values()]
+    if any(later <= earlier for earlier, later in pairwise(created)):
+        yield f"reservations out of the order in which they were made: {created}"
+    for name, one in found.items():
+        if name != one.id or not 0 < one.created <= one.version <= state.machine.sequence:
+            yield f"reservation {name}: {one}, newest {state.machine.sequence}"
+        if one.end_ms and one.end_ms <= one.begin_ms:
+            yield f"reservation {name}: from {one.begin_ms} to {one.end_ms}"
+
+
 def _kv(state: State) -> Iterator[str]:
     space, newest = state.kv, state.machine.sequence
     if space.bytes != sum(entry.size for entry in space.entries.values()):
@@ -216,6 +234,7 @@ class Watch:
         self._versions: dict[str, int] = {}
         self._held: dict[str, tuple[int, AgentSpec, frozenset[tuple[int, int]]]] = {}
         self._usage: dict[str, tuple[Quotas, tuple[int, ...]]] = {}
+        self._reservations: dict[str, ReservationRecord] = {}
 
     def violations(self, state: State) -> list[str]:
         """What the step from the last state to this one has broken."""
@@ -237,6 +256,7 @@ class Watch:
             self._epochs[name] = agent.record.epoch
             found += self._overload(state, name, agent)
         found += self._excess(state)
+        self._reservations = dict(state.reservations)
         return found
 
     def _excess(self, state: State) -> Iterator[str]:
@@ -270,9 +290,12 @@ class Watch:
         epoch, spec, before = self._held.get(name, (0, record.spec, frozenset()))
         now = frozenset(agent.held.items())
         self._held[name] = record.epoch, record.spec, now
-        gained = [_needs(state, key) for key, _ in now - before]
+        keys = [key for key, _ in now - before]
+        gained = [_needs(state, key) for key in keys]
         if not gained or epoch != record.epoch or spec != record.spec:
             return
+        if self._reservations == state.reservations:
+            yield from _intruders(state, name, agent, keys)
         count = len(agent.held) + len(record.stopping)
         if count > record.spec.credit:
             yield f"agent {name}: given {count} attempts with a credit of {record.spec.credit}"
@@ -287,6 +310,15 @@ class Watch:
             for of, most in limits:
                 if counts.get(of, 0) > most and any(getattr(one, kind) == of for one in gained):
                     yield f"agent {name}: given {counts[of]} tasks of the {kind} {of}, at most {most}"
+
+
+def _intruders(state: State, name: str, agent: Agent, gained: list[int]) -> Iterator[str]:
+    """Of what the agent was given, that for which nothing is kept there takes no slot that is kept."""
+    kept = kept_of(agent.record.spec, state.reservations.values(), state.machine.now_ms)
+    room = room_of(agent.record.spec) - sum(kept.values())
+    others = sum(namespace_of(state, key) not in kept for key in agent.held)
+    if kept and others > room and any(namespace_of(state, key) not in kept for key in gained):
+        yield f"agent {name}: holds {others} attempts beside {kept} kept slots, which leave {room}"
 
 
 def _needs(state: State, key: int) -> Taken:

@@ -63,6 +63,21 @@ LEAST_WEIGHT: Final = 0.001
 GREATEST_WEIGHT: Final = 1_000.0
 """Of a namespace."""
 
+RESERVATIONS_KEPT: Final = 100
+"""Reservations, those that are over included; one that is makes room for a new one."""
+
+RESERVED_SLOTS: Final = 1 << 20
+"""That a reservation may want of each agent."""
+
+RESERVED_AGENTS: Final = 100
+"""Agents that a reservation may name; more have a label or a group in common."""
+
+RESERVED_LABELS: Final = 16
+"""Labels that a reservation may ask for."""
+
+RESERVED_CHARS: Final = 256
+"""Characters of every name in a reservation."""
+
 LOAD_GRIDS: Final = 3
 """Regular grids on which the load of the past is kept."""
 

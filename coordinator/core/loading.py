@@ -29,6 +29,7 @@ from coordinator.core.model import (
 )
 from coordinator.core.namespaces import NamespaceRecord
 from coordinator.core.requirements import taken_by
+from coordinator.core.reservations import ReservationRecord
 
 _REBUILT_AT_ONCE: Final = 1_000
 """Tasks brought up to date in one step."""
@@ -87,6 +88,7 @@ def rebuild_state(
     writers: Iterable[WriterRecord],
     ends: Iterable[tuple[bytes, Ends]],
     namespaces: Iterable[NamespaceRecord],
+    reservations: Iterable[ReservationRecord],
 ) -> State:
     """The whole state. `finished` and `requests` come in the order of their sequence, `keys` with their
     names in UTF-8, `ends` with their pairs encoded."""
@@ -98,6 +100,7 @@ def rebuild_state(
         dag.usage = state.namespaces.enter(dag.record.header.namespace)
         dag.usage.tasks += len(dag.tasks) - sum(dag.counts[ended] for ended in TERMINAL)
     state.namespaces.settings = {record.name: record for record in namespaces}
+    state.reservations = {one.id: one for one in sorted(reservations, key=lambda one: one.created)}
     state.finished = {entry.dag_id: entry for entry in finished}
     state.agents = {
         record.spec.agent_id: Agent(record, stats=stats, load=load) for record, stats, load in agents

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from coordinator.core import commands as c
 from coordinator.core.answers import RequestRecord
-from coordinator.core.appliers import agents, dags, kv, namespaces, tasks
+from coordinator.core.appliers import agents, dags, kv, namespaces, reservations, tasks
 from coordinator.core.limits import REQUEST_TTL_MS, REQUESTS_KEPT
 from coordinator.core.model import State
 from coordinator.core.outcome import Outcome, Reply, Table, decode_reply, encode_reply
@@ -47,6 +47,8 @@ APPLIERS: Final[dict[type, Callable[[Transaction, Any], Reply]]] = {
     c.KvDelete: kv.delete,
     c.SetNamespace: namespaces.change,
     c.UnsetNamespace: namespaces.unset,
+    c.SetReservation: reservations.change,
+    c.RemoveReservation: reservations.remove,
 }
 
 

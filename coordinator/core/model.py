@@ -22,6 +22,7 @@ from coordinator.core.requirements import NO_RESOURCES, NOTHING_TAKEN, Taken, ha
 from coordinator.core.requirements import FamilyNeeds as FamilyNeeds
 from coordinator.core.requirements import Requirements as Requirements
 from coordinator.core.requirements import Resources as Resources
+from coordinator.core.reservations import ReservationRecord
 
 if TYPE_CHECKING:
     from coordinator.core.finished import FinishedDag
@@ -451,6 +452,7 @@ class State:
         "namespaces",
         "numbers",
         "requests",
+        "reservations",
     )
 
     def __init__(self) -> None:
@@ -468,6 +470,8 @@ class State:
         self.kv = KeySpace()
         self.history = History()
         self.namespaces = Namespaces()
+        self.reservations: dict[str, ReservationRecord] = {}
+        """By id, in the order in which they were made."""
 
     def dag(self, dag_id: str) -> Dag | None:
         """The unfinished DAG with this id."""
@@ -488,3 +492,8 @@ STATES: Final = max(TaskState) + 1
 def task_key(dag_number: int, index: int) -> int:
     """The key of the task at `index` of the DAG with this number."""
     return (dag_number << INDEX_BITS) | index
+
+
+def namespace_of(state: State, key: int) -> str:
+    """That of the task with this key, whose DAG is unfinished."""
+    return state.dags[key >> INDEX_BITS].record.header.namespace

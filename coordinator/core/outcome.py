@@ -11,6 +11,7 @@ import msgspec
 
 from coordinator.core.model import AgentState, DagState, TaskState
 from coordinator.core.namespaces import NamespaceRecord
+from coordinator.core.reservations import ReservationRecord
 
 
 class Refusal(msgspec.Struct, tag=0, array_like=True):
@@ -82,6 +83,12 @@ class NamespaceSet(msgspec.Struct, tag=12, array_like=True):
     record: NamespaceRecord
 
 
+class ReservationSet(msgspec.Struct, tag=13, array_like=True):
+    """The reservation after the command."""
+
+    record: ReservationRecord
+
+
 Reply = (
     Refusal
     | Submitted
@@ -93,6 +100,7 @@ Reply = (
     | KvStored
     | KvDeleted
     | NamespaceSet
+    | ReservationSet
 )
 
 encode_reply: Final = msgspec.msgpack.Encoder().encode
@@ -122,6 +130,7 @@ class Table(StrEnum):
     KV = "kv"
     KV_WRITER = "kv_writer"
     NAMESPACE = "namespace"
+    RESERVATION = "reservation"
 
 
 class Write(msgspec.Struct, array_like=True, gc=False):
@@ -182,7 +191,7 @@ class Effects(msgspec.Struct):
     recorded or stale. `sessions`: agents whose session, state or capacity changed. `gone`: numbers of DAGs
     that left memory. `ended`: (key, attempt, agent, duration in us) of attempts that completed, `failed`:
     (key, agent) of those that failed by their agent's fault, for estimates. `namespaces`: those whose
-    settings changed."""
+    settings changed. `reservations`: some changed."""
 
     ready: list[int] = []
     added: list[int] = []
@@ -197,6 +206,7 @@ class Effects(msgspec.Struct):
     ended: list[tuple[int, int, str, int]] = []
     failed: list[tuple[int, str]] = []
     namespaces: list[str] = []
+    reservations: bool = False
 
 
 class Outcome(msgspec.Struct):

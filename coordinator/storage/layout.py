@@ -29,6 +29,7 @@ from coordinator.core.model import (
 )
 from coordinator.core.namespaces import NamespaceRecord
 from coordinator.core.outcome import Table, Write
+from coordinator.core.reservations import ReservationRecord
 from coordinator.storage.engine import Batch
 
 FORMAT: Final = 1
@@ -48,6 +49,7 @@ PLACES: Final[dict[Table, Place]] = {
     Table.ACTIVE: Place("meta", b"a", None),
     Table.REQUEST: Place("meta", b"r", RequestRecord),
     Table.NAMESPACE: Place("meta", b"n", NamespaceRecord),
+    Table.RESERVATION: Place("meta", b"v", ReservationRecord),
     Table.AGENT: Place("agents", b"a", AgentRecord),
     Table.AGENT_STATS: Place("agents", b"s", AgentStats),
     Table.AGENT_LOAD: Place("agents", b"l", AgentLoad),

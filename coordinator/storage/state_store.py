@@ -91,6 +91,7 @@ class StoredState:
             (writer for _, writer in self._scan(Table.KV_WRITER)),
             self._scan(Table.ENDS),
             (record for _, record in self._scan(Table.NAMESPACE)),
+            (record for _, record in self._scan(Table.RESERVATION)),
         )
 
     def dag_record(self, number: int) -> DagRecord | None:

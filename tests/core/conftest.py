@@ -19,6 +19,7 @@ from coordinator.core.keyspace import KvRecord, WriterRecord
 from coordinator.core.model import DagState, TaskState
 from coordinator.core.namespaces import NamespaceRecord
 from coordinator.core.outcome import Outcome, Refusal, Reply, Table, Write
+from coordinator.core.reservations import ReservationRecord
 
 T = TypeVar("T")
 
@@ -41,6 +42,7 @@ def portrait(state: model.State) -> dict[str, bytes]:
         "writers": list(state.kv.writers.values()),
         "history": list(state.history.rows.items()),
         "namespaces": sorted(state.namespaces.settings.items()),
+        "reservations": list(state.reservations.items()),
         "usage": str(sorted(state.namespaces.usage.items())),
     }
     for number, dag in state.dags.items():
@@ -150,6 +152,7 @@ class Store:
             [self.get(Table.KV_WRITER, key, WriterRecord) for key in self.keys(Table.KV_WRITER)],
             [(key, self.get(Table.ENDS, key, Ends)) for key in self.keys(Table.ENDS, end=b"\xff" * 99)],
             [self.get(Table.NAMESPACE, key, NamespaceRecord) for key in self.keys(Table.NAMESPACE)],
+            [self.get(Table.RESERVATION, key, ReservationRecord) for key in self.keys(Table.RESERVATION)],
         )
 
 

@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from coordinator.core import commands as c
 from coordinator.core import history, machine, transaction, writers
-from coordinator.core.appliers import kv
+from coordinator.core.appliers import kv, reservations
 from coordinator.core.limits import MAX_DELAY_MS
 from coordinator.core.model import (
     INDEX_BITS,
@@ -36,6 +36,7 @@ from coordinator.core.model import (
     TaskState,
 )
 from coordinator.core.namespaces import Quotas
+from coordinator.core.reservations import ReservationRecord
 
 if TYPE_CHECKING:
     from tests.core.conftest import Driver
@@ -48,6 +49,7 @@ _SENSELESS = (-(2**63), -1, 0, 7, 1 << 24, 2**63, 2**64 - 1)
 _NAMESPACES = ("default", "default", "shop")
 _STEPS_MS = (0, 1, 50, 10_000, -5_000, 700_000)
 _KEYS = ("k", "k/a", "l", "", "k" * 1_025)
+_RESERVATIONS = ("nightly", "sale", "audit", "")
 _HELD = (TaskState.ASSIGNED, TaskState.RUNNING)
 _ENDS = (AttemptOutcome.COMPLETED,) * 4 + (AttemptOutcome.FAILED,) * 3 + tuple(AttemptOutcome)
 _KINDS = (c.ReportKind.ENDED,) * 3 + tuple(c.ReportKind)
@@ -114,6 +116,7 @@ class Chaos(RuleBasedStateMachine):
             self.change_agent,
             *(self.put, self.put, self.delete),
             *(self.set_namespace, self.unset_namespace),
+            *(self.set_reservation, self.set_reservation, self.remove_reservation),
         )
 
     @initialize(data=st.data())
@@ -364,6 +367,30 @@ class Chaos(RuleBasedStateMachine):
         """One that may have settings."""
         return c.UnsetNamespace(dice.request(), dice.one(_NAMESPACES))
 
+    # --- reservations ---------------------------------------------------------------------------------------
+
+    def set_reservation(self, dice: Dice) -> c.Command:
+        """One that is about to begin or end, or that makes no sense."""
+        name, now_ms = dice.one(_RESERVATIONS), self.node.now_ms
+        begin_ms, end_ms = (max(0, now_ms + dice.one(_STEPS_MS)) * (dice.number(2) > 0) for _ in range(2))
+        agents = tuple(dice.some(_AGENTS)) if dice.number(2) else ()
+        slots, zone = dice.one((None, 1, 1, 2, 3)), dice.one(("", "", "z"))
+        if dice.rarely():
+            begin_ms, end_ms, slots = dice.one(_SENSELESS), dice.one(_SENSELESS), dice.one(_SENSELESS)
+        namespace = dice.one(("shop", "default", "else"))
+        record = ReservationRecord(name, namespace, slots, begin_ms, end_ms, agents, zone)
+        return c.SetReservation(dice.request(), record, self._expected(dice, name))
+
+    def remove_reservation(self, dice: Dice) -> c.Command:
+        """One that may be there."""
+        name = dice.one(_RESERVATIONS)
+        return c.RemoveReservation(dice.request(), name, self._expected(dice, name))
+
+    def _expected(self, dice: Dice, name: str) -> int | None:
+        known = self.node.state.reservations.get(name)
+        current = 0 if known is None else known.version
+        return dice.one((None, None, current, current, 0, *_SENSELESS))
+
     # --- keys -----------------------------------------------------------------------------------------------
 
     def put(self, dice: Dice) -> c.Command:
@@ -396,6 +423,7 @@ def bring_to_an_end(node: Driver) -> None:
     """Every agent comes back with what it holds, one more with room for all joins them, and each does all
     that is asked of it: then every DAG ends, in no more rounds than there are tasks and steps of sweeps."""
     node.apply(*(c.UnsetNamespace("", name) for name in node.state.namespaces.settings))
+    node.apply(*(c.RemoveReservation("", name) for name in node.state.reservations))
     for name in list(node.state.agents):
         agent = node.state.agents[name]
         node.do(c.OpenSession(agent.record.spec, list(agent.held.items())))
@@ -454,6 +482,7 @@ def test_nothing_that_is_asked_for_breaks_anything(
         monkeypatch.setattr(writers, "UNANSWERED_WRITES", 2)
         monkeypatch.setattr(kv, "KV_KEYS", 2)
         monkeypatch.setattr(kv, "KV_BYTES", 12)
+        monkeypatch.setattr(reservations, "RESERVATIONS_KEPT", 2)
         monkeypatch.setattr(history, "HISTORY_KEPT", 2)
         monkeypatch.setattr(history, "HISTORY_WINDOW", 4)
         monkeypatch.setattr(history, "HISTORY_GONE_ENDS", 2)

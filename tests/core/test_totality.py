@@ -22,6 +22,7 @@ from coordinator.core.digest import EMPTY, roll
 from coordinator.core.invariants import violations
 from coordinator.core.model import AgentLoad, AttemptOutcome, DagHeader, TaskProfile
 from coordinator.core.namespaces import Quotas
+from coordinator.core.reservations import ReservationRecord
 
 if TYPE_CHECKING:
     from tests.core.conftest import Driver, Store
@@ -79,6 +80,12 @@ def history(node: Driver) -> None:
     node.do(c.SetNamespace("r7", "default", 2.0, "fast", Quotas(9, tasks=90)))
     node.do(c.SetNamespace("", "other", lifted=("tasks",)))
     node.do(c.UnsetNamespace("", "other"))
+    kept = ReservationRecord("sale", "shop", 1, 0, node.now_ms + 500, ("w", "u"), "z", "g", (("a", "b"),))
+    node.do(c.SetReservation("r8", kept, 0))
+    node.do(c.SetReservation("", ReservationRecord("half", "default", 1)))
+    node.submit("i", {"x": []})
+    node.assign("u", "i", "x")
+    node.do(c.RemoveReservation("", "sale"))
     node.do(c.KvPut(c.WriteId("w", 1, 1), "k", b"v", 0))
     node.do(c.KvPut(c.WriteId("w", 2, 1), "k", b"w"))
     node.do(c.KvDelete(c.WriteId("w", 3, 2), "k"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from coordinator.core.answers import ResultRecord
 from coordinator.core.appliers.dags import append_tasks
 from coordinator.core.commands import (
@@ -34,6 +36,7 @@ from coordinator.core.model import (
     TaskBlock,
     TaskProfile,
     TaskState,
+    namespace_of,
     task_key,
 )
 from coordinator.core.outcome import Done, Refusal, Reply, Table, TaskChanged
@@ -45,6 +48,7 @@ from coordinator.core.refusals import (
     wrong_task_state,
 )
 from coordinator.core.requirements import taken_by
+from coordinator.core.reservations import kept_of, room_of, unused
 from coordinator.core.transaction import Transaction, number_key
 
 _SESSION_STATES = frozenset({AgentState.CONNECTED, AgentState.DISCONNECTED})
@@ -62,6 +66,7 @@ def assign(tx: Transaction, command: Assign) -> Reply:
             and (_may_have_rival(tx, task, agent) if choice.rival else _placeable(tx, task))
             and _still_holds(choice, task, agent)
             and _within_quotas(tx, task)
+            and _leaves_what_is_kept(tx, task, agent)
         ):
             tx.assign(task, agent)
             count += 1
@@ -107,6 +112,20 @@ def _within_quotas(tx: Transaction, task: Task) -> bool:
     return not quotas.broken_by(dag.usage, task.profile.requirements.resources)
 
 
+def _leaves_what_is_kept(tx: Transaction, task: Task, agent: Agent) -> bool:
+    """Whether the agent has a slot free for the task beside those that are kept for other namespaces: in its
+    queue the task would wait for one of these. What it is told to stop does not count."""
+    state, spec = tx.state, agent.record.spec
+    if not state.reservations:
+        return True
+    kept = kept_of(spec, state.reservations.values(), tx.now_ms)
+    kept.pop(namespace_of(state, task.key), None)
+    if not kept:
+        return True
+    held = Counter(namespace_of(state, key) for key in agent.held)
+    return len(agent.held) + unused(kept, held) < room_of(spec)
+
+
 def recall(tx: Transaction, command: Recall) -> Reply:
     """Carry out the moves that still can be."""
     count = 0
@@ -118,7 +137,12 @@ def recall(tx: Transaction, command: Recall) -> Reply:
         if task is None or agent is None or attempt is None or attempt.started_ms:
             continue
         ending = tx.state.dags[task.key >> INDEX_BITS].record.ending
-        if ending is None and task.key not in agent.held and _still_holds(choice, task, agent):
+        if (
+            ending is None
+            and task.key not in agent.held
+            and _still_holds(choice, task, agent)
+            and _leaves_what_is_kept(tx, task, agent)
+        ):
             tx.hand_over(task, attempt, agent, command.reason)
             count += 1
     return Done(count)
