@@ -63,7 +63,7 @@ def kept_of(spec: AgentSpec, reservations: Iterable[ReservationRecord], at_ms: i
     left = room_of(spec)
     kept: dict[str, int] = {}
     for one in reservations:
-        if one.in_force(at_ms) and one.covers(spec):
+        if left and one.in_force(at_ms) and one.covers(spec):
             slots = left if one.slots is None else min(one.slots, left)
             kept[one.namespace] = kept.get(one.namespace, 0) + slots
             left -= slots

@@ -46,6 +46,9 @@ _RETRY_S: Final = 0.02
 _LOOK_EVERY_S: Final = 0.25
 """While nothing can be placed: for attempts that last too long."""
 
+_LONGEST_SLEEP_S: Final = 3_600.0
+"""While tasks wait for a reservation to begin or end."""
+
 
 class Placement:
     """The leader's, for one term. `submit` proposes a command and gives its reply; `opened_after` is the
@@ -90,6 +93,7 @@ class Placement:
         self._rounds = 0
         self._scheduled = False
         self._look: asyncio.TimerHandle | None = None
+        self._change: asyncio.TimerHandle | None = None
         self._stopped = False
 
     def note(self, effects: Effects) -> None:
@@ -147,7 +151,7 @@ class Placement:
         namespace = self._state().dags[task.key >> INDEX_BITS].record.header.namespace
         quota = self._snapshot.shares.beyond(namespace, task.profile)
         kept = self._kept.get(task.key)
-        return explain(task.profile, self._snapshot, task.expected_ms, kept, quota, self._now_s())
+        return explain(task.profile, self._snapshot, task.expected_ms, kept, quota, self._now_s(), namespace)
 
     def share_of(self, namespace: str) -> float:
         """The largest part of slots, cores or memory that a namespace holds now, 0 to 1."""
@@ -175,8 +179,9 @@ class Placement:
     def stop(self) -> None:
         """The term is over."""
         self._stopped = True
-        if self._look is not None:
-            self._look.cancel()
+        for timer in (self._look, self._change):
+            if timer is not None:
+                timer.cancel()
 
     def _now_s(self) -> float:
         return self.now_ms() / 1_000
@@ -193,6 +198,17 @@ class Placement:
     def _look_later(self) -> None:
         if self._look is None and self._scheduler.looks_at_what_runs:
             self._look = asyncio.get_running_loop().call_later(_LOOK_EVERY_S, self._look_again)
+
+    def _await_change(self) -> None:
+        """Look again when a reservation begins or ends: what waits may have waited for that alone."""
+        if self._change is not None:
+            self._change.cancel()
+            self._change = None
+        now_s = self._now_s()
+        at_s = self._snapshot.reserved.next_change_s(now_s)
+        if at_s is not None:
+            in_s = min(at_s - now_s, _LONGEST_SLEEP_S)
+            self._change = asyncio.get_running_loop().call_later(in_s, self._schedule)
 
     def _look_again(self) -> None:
         self._look = None
@@ -216,6 +232,8 @@ class Placement:
             self._schedule()
         else:
             self._look_later()
+            if self._snapshot.reserved:
+                self._await_change()
 
     def _tell_faults(self) -> None:
         """Each fault once."""

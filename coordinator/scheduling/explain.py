@@ -10,8 +10,11 @@ import msgspec
 import numpy as np
 
 from coordinator.core.model import TaskProfile
-from coordinator.scheduling.agents.feasibility import ROOM, STANDING, fitting, needs_of
+from coordinator.core.namespaces import DEFAULT_NAMESPACE
+from coordinator.core.reservations import ReservationRecord
+from coordinator.scheduling.agents.feasibility import ROOM, STANDING, Needs, fitting, needs_of
 from coordinator.scheduling.agents.ledger import Ledger
+from coordinator.scheduling.agents.reserved import RESERVED
 from coordinator.scheduling.agents.table import AgentTable, BoolRow, IntRow
 from coordinator.scheduling.plans.claims import QUOTA
 from coordinator.scheduling.snapshot import Snapshot
@@ -83,25 +86,24 @@ def explain(
     kept: Expected | None = None,
     quota: str = "",
     now_s: float | None = None,
+    namespace: str = DEFAULT_NAMESPACE,
 ) -> Explanation:
     """Where a task of this profile could go, and what stands in the way elsewhere. `expected_ms` is the
     client's estimate: it decides on the room in queues. `kept` is the place that the last plan keeps for it.
-    `quota` says which one of its namespace it would break. With the time, `unblocked_by` says when a slot
-    should be free."""
+    `quota` says which one of its `namespace` it would break. With the time, `unblocked_by` says when a slot
+    should be free, and slots that are kept for others count."""
     agents = snapshot.agents
     ledger = Ledger(agents, snapshot.look_ahead)
     needs = needs_of(profile)
     task_s = snapshot.work_s(profile, 0, expected_ms)
     known = agents.present[: agents.size]
-    everywhere = slice(0, agents.size)
-    standing = [
-        _Verdict(one.reason, one.holds(needs, agents, everywhere), partial(one.detail, needs, agents))
-        for one in STANDING
-    ]
+    standing = _standing(needs, agents)
     passing = [
         _Verdict(one.reason, one.holds(profile, task_s, ledger), partial(one.detail, profile, ledger))
         for one in (*ROOM, *fitting(profile, agents))
     ]
+    if now_s is not None:
+        passing += _kept_off(profile, expected_ms, snapshot, ledger, now_s, namespace)
     capable = _accepted(known, standing)
     feasible = _accepted(capable, passing)
     refusals = [*_refusals(known, standing, agents), *_refusals(capable, passing, agents)]
@@ -111,10 +113,8 @@ def explain(
         refusals.append(Refusal(QUOTA, counts[1], "", quota))
         return Explanation(counts[0], counts[1], 0, refusals, f"it waits for its quota: {quota}")
     if kept is not None and capable.any():
-        agent_id = agents.agent_id(kept.row)
-        summary = (
-            f"it waits for agent {agent_id}, where it should have ended in {kept.seconds:.1f} s; {summary}"
-        )
+        where = agents.agent_id(kept.row)
+        summary = f"it waits for agent {where}, where it should have ended in {kept.seconds:.1f} s; {summary}"
     everything = [*passing, *standing] if capable.any() else [*standing, *passing]
     misses = _missed(known, everything) or _missed(known, standing)
     return Explanation(
@@ -134,6 +134,43 @@ class _Verdict(NamedTuple):
     reason: str
     holds: BoolRow
     detail: Callable[[IntRow], str]
+
+
+def _standing(needs: Needs, agents: AgentTable) -> list[_Verdict]:
+    everywhere = slice(0, agents.size)
+    return [
+        _Verdict(one.reason, one.holds(needs, agents, everywhere), partial(one.detail, needs, agents))
+        for one in STANDING
+    ]
+
+
+def _kept_off(
+    profile: TaskProfile, expected_ms: int, snapshot: Snapshot, ledger: Ledger, now_s: float, namespace: str
+) -> list[_Verdict]:
+    """Whether free slots are kept for other namespaces; nothing if none are anywhere."""
+    barrier = snapshot.barrier(namespace, profile, 0, expected_ms, now_s)
+    if barrier is None:
+        return []
+    agents = snapshot.agents
+    seconds = snapshot.work_s(profile, 0, expected_ms) * snapshot.prices.renew().inverse_speed(profile.family)
+    longest_s = barrier.longest_s(seconds)
+
+    def detail(refused: IntRow) -> str:
+        row = int(refused[0])
+        longest = longest_s.item(row)
+        found = snapshot.reserved.of_others(namespace, row, now_s + longest, now_s)
+        return _keeps(found[0], agents.agent_id(row), longest, now_s)
+
+    return [_Verdict(RESERVED, barrier.room(ledger.held, seconds) > 0, detail)]
+
+
+def _keeps(one: ReservationRecord, agent_id: str, longest_s: float, now_s: float) -> str:
+    slots = "all slots" if one.slots is None else f"{one.slots} slots"
+    keeps = f"reservation {one.id} keeps {slots} of {agent_id} for namespace {one.namespace}"
+    if (in_s := one.begin_ms / 1_000 - now_s) > 0:
+        return f"{keeps} in {in_s:.1f} s, and the task may take {longest_s:.1f} s"
+    end = f" for another {one.end_ms / 1_000 - now_s:.1f} s" if one.end_ms else ", without end"
+    return keeps + end
 
 
 def _accepted(among: BoolRow, verdicts: Sequence[_Verdict]) -> BoolRow:

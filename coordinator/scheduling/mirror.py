@@ -56,6 +56,8 @@ class Mirror:
         self.proposed: set[tuple[str, int, int]] = set()
         for name, settings in state().namespaces.settings.items():
             snapshot.shares.set(name, settings)
+        if state().reservations:
+            snapshot.reserve(state().reservations.values())
 
     def remember(self) -> None:
         """Take over all that the state knows of ends, before any other call: what follows goes on top."""
@@ -70,6 +72,8 @@ class Mirror:
         snapshot.shares.advance(now_s)
         for name in effects.namespaces:
             snapshot.shares.set(name, self._state().namespaces.settings.get(name))
+        if effects.reservations:
+            snapshot.reserve(self._state().reservations.values())
         for key in effects.added:
             snapshot.added(self._dag(key), key & INDEX_MASK)
         self._learn(effects)

@@ -11,11 +11,13 @@ import msgspec
 
 from coordinator.core.kinds import kind_of
 from coordinator.core.model import INDEX_BITS, INDEX_MASK, Dag, Task, TaskProfile, TaskState
+from coordinator.core.reservations import ReservationRecord
 from coordinator.families.load_weights import LoadWeights
 from coordinator.families.registry import Families
 from coordinator.scheduling.agents.capable import FeasibilityCache
 from coordinator.scheduling.agents.departed import Departed
 from coordinator.scheduling.agents.lookahead import LookAhead
+from coordinator.scheduling.agents.reserved import Barrier, Reserved
 from coordinator.scheduling.agents.table import AgentTable
 from coordinator.scheduling.costs.affinity import MODEL_LOAD_S, Affinity
 from coordinator.scheduling.costs.policies import ALL, policy_of
@@ -34,6 +36,11 @@ _SUCCESSORS_LOOKED_AT: Final = 4
 
 LATE_S: Final = 1.0
 """An attempt that was to be brief is followed in time once it has been with its agent for so long."""
+
+
+_LONG: Final = 1.2816
+"""Standard deviations of the logarithm beyond which a tenth lies: so long a task may take where slots will be
+kept for others."""
 
 
 class _Brief(msgspec.Struct, frozen=True, gc=False):
@@ -71,6 +78,7 @@ class Snapshot:
             self.agents, self.estimates, LoadScores(self.agents, self.measured, load_weights)
         )
         self.shares = Shares(self.agents)
+        self.reserved = Reserved(self.agents)
         self.policies = ALL
         """Those that DAGs and namespaces may name."""
         self.departed = Departed()
@@ -122,6 +130,7 @@ class Snapshot:
         if graph is not None:
             queued_s = seconds if agents.held.item(row) > agents.slots.item(row) else None
             self.shares.hold(graph.owner.namespace, key, attempt, profile, queued_s)
+            self.reserved.hold(graph.owner.namespace, row, key, attempt)
         if self.is_brief(profile, key, expected_ms) and not self._leads_on(key):
             # It will have ended before anything could be made of how long it takes.
             self._brief.append(_Brief(now_s, row, key, attempt))
@@ -184,6 +193,7 @@ class Snapshot:
             self.agents.release(agent_id, key, attempt)
             self.running.release(key, attempt)
             self.shares.release(key, attempt)
+            self.reserved.release(key, attempt)
         if completed or not self.running.holds(key):
             self.foreseen.released(key)
 
@@ -202,6 +212,14 @@ class Snapshot:
         self.graphs.remove(number)
         self.foreseen.forget_dag(number)
         self.estimates.forget_dag(number)
+
+    def reserve(self, reservations: Iterable[ReservationRecord]) -> None:
+        """These are all that there are, in the order in which they were made."""
+        self.reserved.set(reservations)
+        for row, attempts in enumerate(self.agents.held_attempts):
+            for key, attempt in attempts:
+                if (graph := self.graphs.of(key)) is not None:
+                    self.reserved.hold(graph.owner.namespace, row, key, attempt)
 
     def policy_for(self, owner: Owner, cluster: Policy) -> Policy:
         """The policy of a DAG's tasks: its own, else its namespace's, else the cluster's."""
@@ -224,6 +242,18 @@ class Snapshot:
         basic = self.estimates.basic(kind, key >> INDEX_BITS)
         seconds = basic.seconds * expected_ms * 1e-3 if kind.stated else basic.seconds
         return basic.known and seconds <= self.look_ahead.brief_s
+
+    def barrier(
+        self, namespace: str, profile: TaskProfile, key: int, expected_ms: int, now_s: float
+    ) -> Barrier | None:
+        """Where a task of this namespace may not begin, because slots are kept for others; None if it may
+        everywhere."""
+        bounds = self.reserved.bounds(namespace, now_s)
+        if bounds is None:
+            return None
+        work = self.work(profile, key, expected_ms)
+        stretch = work.quantile(_LONG) / work.seconds if work.known else None
+        return Barrier(bounds, stretch, profile.timeout_ms / 1_000)
 
     def duration_s(self, task: Task) -> float:
         """Of a task on the mean of the agents, as upward ranks count it."""

@@ -218,4 +218,4 @@ def test_no_more_is_kept_than_there_is(
     kept, room = kept_of(spec, known, at_ms), room_of(spec)
     wanted = [one.slots for one in known if one.in_force(at_ms)]
     assert sum(kept.values()) == (room if None in wanted else min(room, sum(filter(None, wanted))))
-    assert all(0 <= one <= room for one in kept.values())
+    assert all(0 < one <= room for one in kept.values())

@@ -1,10 +1,13 @@
-"""Room for urgent tasks that no agent can take now: which attempts of others to end for them (E4, E8).
+"""Room for urgent tasks that no agent can take now, and for those whose slots others have: which attempts to
+end for them (E4, E8, E9).
 
 An attempt may be ended if its task is preemptible and not urgent itself. What that costs is the work that it
 has done, which counts double for every level of priority. What is gained are the seconds that the urgent task
 need not wait: until an agent would have room for it anyway or, since that is a guess, as long as it has
 waited already. Nothing is ended that costs more than `URGENCY` times the gain; so an attempt that has nearly
-ended ends, and an urgent task that has waited long gets its room in any case.
+ended ends, and an urgent task that has waited long gets its room in any case. The same holds of a task for
+whose namespace slots are kept that others had before; it gets those alone. Nobody takes what is kept for
+another.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import numpy as np
 from coordinator.core.model import AttemptOutcome, Priority, Task, TaskProfile
 from coordinator.scheduling.agents.feasibility import fitting, needs_of
 from coordinator.scheduling.agents.ledger import Ledger
-from coordinator.scheduling.agents.table import BoolRow, resource_vector
+from coordinator.scheduling.agents.table import BoolRow, IntRow, resource_vector
 from coordinator.scheduling.plans.claims import Claims
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.tasks.order import place_in_line
@@ -64,6 +67,7 @@ class _Victim(NamedTuple):
     key: int
     number: int
     profile: TaskProfile
+    namespace: str
 
 
 class Preempting:
@@ -83,11 +87,11 @@ class Preempting:
         return found
 
     def _urgent(self, now_s: float) -> list[tuple[TaskClass, WaitingTask]]:
-        """Urgent tasks without room, in line."""
+        """Urgent tasks without room, and others whose slots are taken, in line."""
         some = [
             (members, task)
             for members in self._snapshot.waiting.classes.values()
-            if members.profile.priority is Priority.URGENT
+            if members.profile.priority is Priority.URGENT or self._is_owed(members, now_s)
             for task in islice(members.tasks, ENDED_AT_ONCE + len(self._begun))
             if task.key not in self._begun
         ]
@@ -95,6 +99,12 @@ class Preempting:
         return nsmallest(
             ENDED_AT_ONCE, some, key=lambda one: place_in_line(one[0].profile, one[1], 0.0, now_ms)
         )
+
+    def _is_owed(self, members: TaskClass, now_s: float) -> bool:
+        """Whether slots are kept for its namespace that it does not hold."""
+        reserved = self._snapshot.reserved
+        lacks = reserved.lacks(members.owner.namespace, now_s) if reserved else None
+        return lacks is not None and bool(lacks.any())
 
     def _goes_on(self, key: int, since_s: float, attempts: list[tuple[int, int]], now_s: float) -> bool:
         if key not in self._snapshot.waiting or now_s - since_s > STUCK_S:
@@ -118,7 +128,7 @@ def room_for(snapshot: Snapshot, urgent: list[tuple[TaskClass, WaitingTask]], no
     for members, task in urgent:
         if claims.refused(members.owner, members.profile):
             continue
-        victims = look.cheapest(members.profile, max(now_s - task.ready_ms / 1_000, 0.0), left)
+        victims = look.cheapest(members, task, left)
         if victims:
             claims.take(members.owner, members.profile)
             found.append(Eviction(task.key, [(one.key, one.number) for one in victims]))
@@ -138,6 +148,8 @@ class _Look:
         """Rows where room is being made."""
         self.victims: dict[int, list[_Victim]] = {}
         size = snapshot.agents.size
+        self._stopping = np.zeros(size, np.int64)
+        """Preemptible attempts that agents have been told to stop, by row."""
         self._ends = np.full(size, np.inf)
         counted = np.zeros(size, np.int64)
         left = snapshot.running.left(now_s)
@@ -151,20 +163,23 @@ class _Look:
         for some in self.victims.values():
             some.sort()
 
-    def cheapest(self, profile: TaskProfile, waited_s: float, most: int) -> list[_Victim]:
-        """Whom to end for a task of this profile; nobody if an agent can take it, or it would cost too
-        much."""
-        snapshot, ledger = self._snapshot, self._ledger
+    def cheapest(self, members: TaskClass, task: WaitingTask, most: int) -> list[_Victim]:
+        """Whom to end for a task of this class; nobody if an agent can take it, or it would cost too much."""
+        snapshot, ledger, profile = self._snapshot, self._ledger, members.profile
+        waited_s = max(self._now_s - task.ready_ms / 1_000, 0.0)
         capable = snapshot.feasible.rows(needs_of(profile), snapshot.agents) & ledger.accepting
         for one in fitting(profile, snapshot.agents):
             if one.reason != "free_resources":
                 capable = capable & one.holds(profile, 0.0, ledger)
-        if not capable.any() or self._has_room(profile, capable):
+        if profile.priority is not Priority.URGENT:
+            capable = capable & self._owed(members.owner.namespace)
+        slots = self._slots_for(members, task)
+        if not capable.any() or self._has_room(profile, capable & (ledger.held < slots)):
             return []
         gain_s = max(float(self._ends[capable].min()), waited_s)
         rows = [row for row in self.victims if capable.item(row) and row not in self._given]
         rows = nsmallest(AGENTS_LOOKED_AT, rows, key=lambda row: self.victims[row][0])
-        sets = [(row, self._set(profile, row, min(most, ENDED_FOR_ONE))) for row in rows]
+        sets = [(row, self._set(members, row, slots.item(row), min(most, ENDED_FOR_ONE))) for row in rows]
         priced = [(sum(one.cost for one in some), row, some) for row, some in sets if some]
         if not priced:
             return []
@@ -174,21 +189,47 @@ class _Look:
         self._given.add(row)
         return some
 
+    def _slots_for(self, members: TaskClass, task: WaitingTask) -> IntRow:
+        """By row, the slots that such a task may have one of: not those that are kept for others."""
+        name, profile = members.owner.namespace, members.profile
+        barrier = self._snapshot.barrier(name, profile, task.key, task.expected_ms, self._now_s)
+        slots = self._ledger.slots
+        if barrier is None:
+            return slots
+        work_s = self._snapshot.work_s(profile, task.key, task.expected_ms)
+        seconds = work_s * self._snapshot.prices.renew().inverse_speed(profile.family)
+        return np.minimum(slots, barrier.bounds.most(barrier.longest_s(seconds)))
+
+    def _owed(self, namespace: str) -> BoolRow:
+        """Rows with slots that are kept for a namespace, that it does not hold, and that nobody is about to
+        leave."""
+        lacks = self._snapshot.reserved.lacks(namespace, self._now_s)
+        owed: BoolRow = (0 if lacks is None else lacks) > self._stopping
+        return owed
+
+    def _may_end(self, members: TaskClass, row: int, victim: _Victim) -> bool:
+        """Nobody takes what is kept for another, nor from its own what is kept for it."""
+        namespace = members.owner.namespace
+        if victim.namespace == namespace:
+            return members.profile.priority is Priority.URGENT
+        return not self._snapshot.reserved.keeps(victim.namespace, row, self._now_s)
+
     def _has_room(self, profile: TaskProfile, capable: BoolRow) -> bool:
         rows = capable & self._ledger.slot_free
         for one in fitting(profile, self._snapshot.agents):
             rows = rows & one.holds(profile, 0.0, self._ledger)
         return bool(rows.any())
 
-    def _set(self, profile: TaskProfile, row: int, most: int) -> list[_Victim]:
-        """The cheapest attempts on this agent without which it could take the task; none if these are too
-        many."""
+    def _set(self, members: TaskClass, row: int, of: int, most: int) -> list[_Victim]:
+        """The cheapest attempts on this agent without which it could take the task in one `of` its slots;
+        none if these are too many."""
         ledger = self._ledger
-        needed = resource_vector(profile.requirements.resources)
+        needed = resource_vector(members.profile.requirements.resources)
         free = ledger.free[row].copy()
-        slots = ledger.held.item(row) - ledger.slots.item(row) + 1
+        slots = ledger.held.item(row) - of + 1
         some: list[_Victim] = []
-        for victim in islice(self.victims[row], most):
+        allowed = (one for one in self.victims[row] if self._may_end(members, row, one))
+        for victim in islice(allowed, most):
             lacks = (needed > 0) & (needed > free)
             gives = resource_vector(victim.profile.requirements.resources)
             if len(some) < slots or (gives[lacks] > 0).any():
@@ -201,12 +242,16 @@ class _Look:
     def _consider(self, key: int, number: int, live: Live) -> None:
         task = _task_of(self._snapshot, key)
         if task is None or task.live_attempt(number) is None:
+            self._stopping[live.row] += 1
             return
         if sum(one.outcome is AttemptOutcome.PREEMPTED for one in task.attempts) >= MOST_PREEMPTED:
             return
         done_s = 0.0 if live.began_s is None else max(self._now_s - live.began_s, 0.0)
         cost = (_START_S + done_s) * 2.0 ** (live.profile.priority - Priority.LOW)
-        self.victims.setdefault(live.row, []).append(_Victim(cost, key, number, live.profile))
+        graph = self._snapshot.graphs.of(key)
+        assert graph is not None
+        victim = _Victim(cost, key, number, live.profile, graph.owner.namespace)
+        self.victims.setdefault(live.row, []).append(victim)
 
 
 def _task_of(snapshot: Snapshot, key: int) -> Task | None:
@@ -224,5 +269,9 @@ def named(snapshot: Snapshot, evictions: list[Eviction]) -> Iterator[tuple[Evict
     for eviction in evictions:
         graph = snapshot.graphs.of(eviction.key)
         assert graph is not None
-        name = f"{graph.dag.record.header.dag_id}/{graph.task(eviction.key).id}"
-        yield eviction, f"to make room for the urgent task {name}"
+        task = graph.task(eviction.key)
+        name = f"{graph.dag.record.header.dag_id}/{task.id}"
+        if task.profile.priority is Priority.URGENT:
+            yield eviction, f"to make room for the urgent task {name}"
+        else:
+            yield eviction, f"to make room for the task {name}, for which the slot is kept"

@@ -281,12 +281,27 @@ class Racing:
             return False
         if not all(one.holds(profile, 0.0, ledger).item(row) for one in fitting(profile, snapshot.agents)):
             return False
+        if self._is_barred(row, race):
+            return False
         if len(race.runners) < most:
             return True
         if race.task.attempt >= MOST_BEGUN:
             return False
         _, expected_s = self._lasts(row, race)
         return race.slowest.left > expected_s * _CLEARLY
+
+    def _is_barred(self, row: int, race: _Race) -> bool:
+        """Whether the agent's free slots are kept for other namespaces."""
+        task, graph = race.task, self._snapshot.graphs.of(race.task.key)
+        if not self._snapshot.reserved or graph is None:
+            return False
+        barrier = self._snapshot.barrier(
+            graph.owner.namespace, task.profile, task.key, task.expected_ms, self._now_s
+        )
+        if barrier is None:
+            return False
+        rows, (_, expected_s) = np.array([row]), self._lasts(row, race)
+        return bool((barrier.room(self._ledger.held[rows], np.array([expected_s]), rows) <= 0).any())
 
     def _begin(self, row: int, races: list[_Race], at: int, most: int) -> tuple[Rival, int | None]:
         """Add the attempt to the race; returns it, and the row that it sets free."""

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from coordinator.core.commands import Choice, Move
 from coordinator.core.model import Task
+from coordinator.scheduling.agents.reserved import Barrier
 from coordinator.scheduling.costs.weights import Policy
 from coordinator.scheduling.plans.lane import NOWHERE, Lane
 from coordinator.scheduling.plans.round import Round
@@ -51,7 +52,8 @@ def find_moves(snapshot: Snapshot, policy: Policy, shortlist: int, now_s: float)
         if not around.free or len(moves) == _MOVES_AT_ONCE:
             break
         task = last.task
-        row = _better(around, Lane(task.profile, policy, around, prices, shortlist), last)
+        lane = Lane(task.profile, policy, around, prices, shortlist, barrier=_barrier(around, task))
+        row = _better(around, lane, last)
         if row != NOWHERE:
             choice = Choice(task.key, task.attempt + 1, agents.ids[row], agents.epochs.item(row))
             moves.append(Move(task.attempt, choice))
@@ -81,6 +83,12 @@ def _queued(snapshot: Snapshot, now_s: float) -> list[_Last]:
                 break
     found.sort(key=lambda last: (-last.ends_s, last.task.key))
     return found
+
+
+def _barrier(around: Round, task: Task) -> Barrier | None:
+    graph = around.snapshot.graphs.of(task.key)
+    assert graph is not None
+    return around.barrier(graph.owner, task.profile, task.key, task.expected_ms)
 
 
 def _better(around: Round, lane: Lane, last: _Last) -> int:

@@ -16,6 +16,7 @@ from coordinator.core.kinds import kind_of
 from coordinator.core.model import TaskProfile
 from coordinator.scheduling.agents.feasibility import ROOM, fitting
 from coordinator.scheduling.agents.ledger import Ledger
+from coordinator.scheduling.agents.reserved import RESERVED
 from coordinator.scheduling.agents.table import BoolRow, FloatRow
 from coordinator.scheduling.costs.terms import Term
 from coordinator.scheduling.learning.expectation import Expectation
@@ -90,7 +91,8 @@ class How(NamedTuple):
 class Look(msgspec.Struct, frozen=True):
     """How the agents stand for a task just before it is placed: `costs` are the sum of `terms`, infinite
     where the task could never go; `within` are those that are chosen from, of `considered` that could ever
-    take it. `policy` is that of the task, "" for the witness's."""
+    take it. `policy` is that of the task, "" for the witness's; `barred` are those whose free slots are kept
+    for others, None if none can be."""
 
     profile: TaskProfile
     key: int
@@ -103,6 +105,7 @@ class Look(msgspec.Struct, frozen=True):
     how: How
     task_s: float
     policy: str = ""
+    barred: BoolRow | None = None
 
 
 class Witness:
@@ -195,4 +198,6 @@ def _why_not(look: Look, other: int, chosen: int, ledger: Ledger) -> str:
     for predicate in (*ROOM, *fitting(look.profile, ledger.agents)):
         if not predicate.holds(look.profile, look.task_s, ledger).item(other):
             return f"{predicate.reason}: {predicate.detail(look.profile, ledger, rows)}"
+    if look.barred is not None and look.barred.item(other):
+        return f"{RESERVED}: its free slots are kept for other namespaces"
     return _TYPICAL if within else look.how.passed_over

@@ -38,7 +38,7 @@ def _level(around: Round, lane: Lane, work_s: float, tasks: int) -> NDArray[np.i
     room = np.maximum(np.maximum(slots - ledger.held, 0) + np.maximum(in_queue, 0), in_time)
     room = np.minimum(room, slots + bound.most - ledger.held)
     room = np.minimum(room, ledger.credit - ledger.held)
-    room = np.where(costs < np.inf, np.minimum(room, lane.fits_times()), 0).astype(np.int64)
+    room = np.where(costs < np.inf, np.minimum(room, lane.fits_times(work_s)), 0).astype(np.int64)
     step = np.maximum(seconds / slots, _INSTANT_S)
     first = np.where(room > 0, costs, np.inf)
     counts = _fill(first, step, room, tasks)

@@ -76,6 +76,8 @@ class Places:
         self._most = most
         self._typical_s = typical_s
         self._row: NDArray[np.intp] = np.zeros(0, np.intp)
+        self._before: NDArray[np.intp] = self._row
+        """By place, the free slots of the same agent that come first."""
         self._base: FloatRow = np.zeros(0)
         self._unused: BoolRow = np.zeros(0, np.bool_)
         self._orders: dict[_Alike, NDArray[np.intp]] = {}
@@ -118,8 +120,7 @@ class Places:
         rows = (ledger.slot_free & self._around.open).nonzero()[0]
         free = np.minimum(ledger.slots[rows], ledger.credit[rows]) - ledger.held[rows]
         self._row = np.repeat(rows, free)
-        before = np.arange(len(self._row)) - np.repeat(np.cumsum(free) - free, free)
-        """Free slots of the same agent that come first."""
+        self._before = before = np.arange(len(self._row)) - np.repeat(np.cumsum(free) - free, free)
         slots = ledger.slots[self._row]
         speeds = self._prices.inverse_speed(TaskFamily.UNSPECIFIED)[self._row]
         self._base = self._around.base_of(self._policy.weights)[self._row]
@@ -175,7 +176,7 @@ class Places:
         """Give each class the first of these places that it can take: returns which tasks get one, and the
         places of those."""
         rows, counts = self._row[places], crowd.counts()
-        taken, found = _first_come(self._can_take(crowd, rows), counts.tolist())
+        taken, found = _first_come(self._can_take(crowd, places), counts.tolist())
         before = np.arange(len(crowd)) - np.repeat(np.cumsum(counts) - counts, counts)
         """Tasks of the same class that come first."""
         given = before < np.repeat(found, counts)
@@ -183,14 +184,17 @@ class Places:
         given[given] = kept
         return given, places[taken[kept]]
 
-    def _can_take(self, crowd: Crowd, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
+    def _can_take(self, crowd: Crowd, places: NDArray[np.intp]) -> NDArray[np.bool_]:
         """By class and place, whether its agent, which has a free slot, has all else that one such task
         takes."""
         snapshot, ledger, classes = self._around.snapshot, self._around.ledger, crowd.classes
+        rows = self._row[places]
         can = snapshot.feasible.of_each([one.needs for one in classes], rows, snapshot.agents)
         for at, one in enumerate(classes):
             for predicate in one.fixed:
                 can[at] &= predicate.holds(one.profile, 0.0, ledger)[rows]
+        if snapshot.reserved:
+            self._keep_off(crowd, places, can)
         most = crowd.demands.max(axis=0)
         scarce = np.zeros(len(rows), np.bool_)
         """Places of agents that have not enough for every class."""
@@ -199,6 +203,19 @@ class Places:
         if scarce.any():
             can[:, scarce] &= _have(ledger.free[rows[scarce]], crowd.demands)
         return can
+
+    def _keep_off(self, crowd: Crowd, places: NDArray[np.intp], can: NDArray[np.bool_]) -> None:
+        """No class can take what is kept for others: the last of an agent's free slots."""
+        around, rows = self._around, self._row[places]
+        held, before = around.ledger.held[rows], self._before[places]
+        longest = np.zeros(len(crowd.classes))
+        np.maximum.at(longest, crowd.of, crowd.work)
+        for at, one in enumerate(crowd.classes):
+            first = one.tasks[0]
+            barrier = around.barrier(one.owner, one.profile, first.key, first.expected_ms)
+            if barrier is not None:
+                speeds = self._prices.inverse_speed(one.profile.family)[rows]
+                can[at] &= before < barrier.room(held, longest.item(at) * speeds, rows)
 
     def _take_resources(self, rows: NDArray[np.intp], amounts: IntRow) -> BoolRow:
         """Book what each task takes of its agent, of which some may be there several times. Where that is

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from coordinator.core.model import TaskProfile
 from coordinator.scheduling.agents.feasibility import fitting, needs_of
 from coordinator.scheduling.agents.ledger import demand_of
-from coordinator.scheduling.agents.table import FloatRow
+from coordinator.scheduling.agents.reserved import ALL_ROWS, Barrier
+from coordinator.scheduling.agents.table import BoolRow, FloatRow, Rows
 from coordinator.scheduling.costs.pricing import Prices
 from coordinator.scheduling.costs.terms import Term
 from coordinator.scheduling.costs.weights import Policy
@@ -40,6 +41,7 @@ class Lane:
         prices: Prices,
         shortlist: int,
         lasts_s: float = 0.0,
+        barrier: Barrier | None = None,
     ) -> None:
         self.profile = profile
         self.demand = demand_of(profile)
@@ -54,6 +56,7 @@ class Lane:
         self.capable = snapshot.feasible.rows(needs_of(profile), snapshot.agents)
         self._price: FloatRow | None = None
         setup = snapshot.affinity.setup_s(profile)
+        self._barrier = barrier
         self._setup = None if setup is None else policy.weights.time * setup
         """By row, what comes to the price of the work; None where that is the same everywhere."""
         self._passing = fitting(profile, snapshot.agents)
@@ -124,14 +127,29 @@ class Lane:
             found.append(Term("second_attempt", 1.0, displaced))
         return found
 
-    def fits_times(self) -> FloatRow:
-        """By row, how many of such tasks fit beside what was booked."""
+    def barred(self, work_s: float, rows: Rows = ALL_ROWS) -> BoolRow:
+        """On these rows, whether a task of so much work would take a slot that is kept for others."""
+        held = self._round.ledger.held[rows]
+        if self._barrier is None:
+            return np.zeros(len(held), np.bool_)
+        barred: BoolRow = self._barrier.room(held, work_s * self.inverse_speed[rows], rows) <= 0
+        return barred
+
+    def is_barred(self, work_s: float) -> bool:
+        """Whether there are free slots for a task of so much work, all of them kept for others."""
+        free = self.capable & self._round.ledger.slot_free
+        return self._barrier is not None and bool((free & self.barred(work_s)).any())
+
+    def fits_times(self, work_s: float) -> FloatRow:
+        """By row, how many of such tasks, of so much work each, fit beside what was booked."""
         ledger = self._round.ledger
         times: FloatRow = np.full(len(self._family_price), 1.0 if self.demand.groups else np.inf)
         for column, amount in self.demand.amounts:
             times = np.minimum(times, ledger.free[:, column] // amount)
         for use in ledger.bounded(self.demand):
             times = np.minimum(times, ledger.places(use))
+        if self._barrier is not None:
+            times = np.minimum(times, self._barrier.room(ledger.held, work_s * self.inverse_speed))
         return times
 
     def _priced(self) -> FloatRow:
@@ -152,6 +170,8 @@ class Lane:
             costs += self._setup
         if previous != NOWHERE:
             costs[previous] += _PREVIOUS_S * work_s * self.inverse_speed[previous]
+        if self._barrier is not None:
+            costs[self.barred(work_s)] = np.inf
         if arrivals is AT_ONCE:
             return costs
         time, communication = self._weights.time, self._weights.communication
@@ -179,6 +199,8 @@ class Lane:
             costs += self._round.base_of(self._weights).take(self._rows)
             if self._setup is not None:
                 costs += self._setup.take(self._rows)
+            if self._barrier is not None:
+                costs[self.barred(work_s, self._rows)] = np.inf
             at = int(costs.argmin()) if len(costs) else NOWHERE
             if at != NOWHERE and costs.item(at) <= self._bound * min(1.0, work_s / self._bound_work_s):
                 return self._rows.item(at) if costs.item(at) < np.inf else NOWHERE

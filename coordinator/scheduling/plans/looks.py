@@ -19,7 +19,7 @@ from coordinator.scheduling.plans.lane import NOWHERE, Lane
 from coordinator.scheduling.plans.round import Round, Spare
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.tasks.graphs import AT_ONCE, Arrivals
-from coordinator.scheduling.tasks.waiting import WaitingTask
+from coordinator.scheduling.tasks.waiting import NOBODY_ELSE, WaitingTask
 
 _ANYWHERE: Final = How("the cheapest of all, busy or not", "")
 _OPEN: Final = How("the cheapest that has room", "it has no slot free")
@@ -81,7 +81,9 @@ def would_go(
         ledger, unit = around.ledger, SECONDS
         if held is not None:
             around.set_free(row, held.seconds)
-        lane = Lane(profile, policy, around, snapshot.prices.renew(), len(ledger.slots), task_s)
+        owner = NOBODY_ELSE if graph is None else graph.owner
+        barrier = around.barrier(owner, profile, task.key, task.expected_ms)
+        lane = Lane(profile, policy, around, snapshot.prices.renew(), len(ledger.slots), task_s, barrier)
         asked = task_s, _arrivals(snapshot, task), NOWHERE
         look = _look(lane, here, asked, ledger.accepting, _NOW)
     else:
@@ -109,7 +111,7 @@ def _look(
     lane: Lane, task: WaitingTask | Here, asked: tuple[float, Arrivals, int], within: BoolRow, how: How
 ) -> Look:
     """`asked` is what the cost of the task depends on, as in `Lane.terms`."""
-    terms = lane.terms(*asked)
+    terms, barred = lane.terms(*asked), lane.barred(asked[0])
     return Look(
         lane.profile,
         task.key,
@@ -117,9 +119,10 @@ def _look(
         task.expected_ms,
         terms,
         np.where(lane.capable, total(terms), np.inf),
-        within,
+        within & ~barred,
         int(np.count_nonzero(lane.capable)),
         how,
         asked[0],
         lane.policy.name,
+        barred,
     )

@@ -21,6 +21,7 @@ from coordinator.core.commands import Choice
 from coordinator.core.model import INDEX_BITS, Task, TaskProfile, TaskState
 from coordinator.scheduling.agents.feasibility import blocked_by
 from coordinator.scheduling.agents.ledger import Demand
+from coordinator.scheduling.agents.reserved import RESERVED
 from coordinator.scheduling.costs.weights import Policy
 from coordinator.scheduling.plans.assignments import Witness
 from coordinator.scheduling.plans.brief import place_brief
@@ -44,6 +45,10 @@ _PLACES_PER_AGENT: Final = 2
 
 _ONE_BY_ONE: Final = 500
 """Choices of a round that are made one by one where shares or quotas count: more would take too long."""
+
+_PASSED_OVER: Final = 64
+"""Tasks of one class that are looked at for one that ends before slots are kept for others, and how often in
+a round."""
 
 LATER: Final = "place_later"
 """The reason of a task that keeps a place: a better one than is free now will be."""
@@ -85,11 +90,13 @@ class _Planner:
         self._now_ms = round(now_s * 1_000)
         self._round = Round(snapshot, policy.weights, now_s, find_spares(snapshot, now_s))
         self._prices = snapshot.prices.renew()
-        self._claims = Claims(snapshot, now_s, snapshot.waiting.classes.values())
-        self._lanes: dict[tuple[str, TaskProfile], Lane] = {}
+        self._unplaced: dict[str, int] = {}
+        self._classes = self._not_shut_out(list(snapshot.waiting.classes.values()))
+        self._passes_left = _PASSED_OVER
+        self._claims = Claims(snapshot, now_s, self._classes)
+        self._lanes: dict[tuple[str, str, TaskProfile], Lane] = {}
         self._policies: dict[Owner, Policy] = {}
         self._choices: list[Choice] = []
-        self._unplaced: dict[str, int] = {}
         places = _PLACES_KEPT + _PLACES_PER_AGENT * len(snapshot.agents.rows)
         self._places_left = min(policy.foresight, places)
         self._expected: dict[int, Expected] = {}
@@ -132,7 +139,7 @@ class _Planner:
         if min(len(snapshot.waiting), self._limits.max_choices) < MANY:
             return False
         most = min(around.ledger.free_slots(), self._limits.max_choices)
-        classes = list(snapshot.waiting.classes.values())
+        classes = self._classes
         if most < self._limits.max_choices and not self._claims.counted and any(map(self._is_brief, classes)):
             most = self._limits.max_choices
         if min(most, len(snapshot.waiting)) < MANY:
@@ -169,7 +176,7 @@ class _Planner:
         for one in brief.each():
             places.close()
             members = one.classes[0]
-            lane = self._lane(members.profile, owner, members.tasks[0])
+            lane = self._lane(members.profile, members.owner, members.tasks[0])
             place = partial(place_brief, self._round, lane, one)
             self._choices += self._seen(one, owner, None, place)
 
@@ -182,7 +189,8 @@ class _Planner:
             return place()
         around, (profile, task) = self._round, found
         policy, shortlist = self._policy_of(owner), self._limits.shortlist
-        lane = Lane(profile, policy, around, self._prices, shortlist, crowd.work.item(0))
+        barrier = around.barrier(crowd.classes[0].owner, profile, task.key, task.expected_ms)
+        lane = Lane(profile, policy, around, self._prices, shortlist, crowd.work.item(0), barrier)
         look = look_at_class(around, lane, task, crowd.work.item(0), places)
         given = place()
         self._witness.keep_first(look, given, self._snapshot, around.ledger)
@@ -223,6 +231,21 @@ class _Planner:
         first = members.tasks[0]
         return self._snapshot.is_brief(members.profile, first.key, first.expected_ms)
 
+    def _not_shut_out(self, classes: list[TaskClass]) -> list[TaskClass]:
+        """Without those of namespaces from which all that is free is kept: nobody looks at their tasks."""
+        if not self._snapshot.reserved:
+            return classes
+        ledger = self._round.ledger
+        free = self._round.open & (ledger.slot_free | ledger.queue_free(0.0))
+        shut: dict[str, bool] = {}
+        for name in {members.owner.namespace for members in classes} if free.any() else ():
+            bounds = self._snapshot.reserved.bounds(name, self._round.now_s)
+            shut[name] = bounds is not None and not (free & (ledger.held < bounds.now)).any()
+        left = [members for members in classes if not shut.get(members.owner.namespace)]
+        if refused := sum(len(members.tasks) for members in classes) - sum(len(one.tasks) for one in left):
+            self._count(RESERVED, refused)
+        return left
+
     # --- the order ------------------------------------------------------------------------------------------
 
     def _first_in_line(self, classes: list[TaskClass], most: int) -> list[Some]:
@@ -244,7 +267,7 @@ class _Planner:
 
     def _heads(self) -> list[_Head]:
         heads: list[_Head] = []
-        for members in self._snapshot.waiting.classes.values():
+        for members in self._classes:
             queue = _Queue(members, self._lane(members.profile, members.owner, members.tasks[0]))
             if self._kept:
                 queue.tasks = [task for task in queue.tasks if task.key not in self._kept]
@@ -326,11 +349,14 @@ class _Planner:
     def _lane(self, profile: TaskProfile, owner: Owner, first: WaitingTask | Task) -> Lane:
         """Of a class, whose tasks are taken to last as long as the first that asks."""
         policy = self._policy_of(owner)
-        lane = self._lanes.get((policy.name, profile))
+        # What is kept for others depends on who asks.
+        name = policy.name, owner.namespace if self._snapshot.reserved else "", profile
+        lane = self._lanes.get(name)
         if lane is None:
             lasts_s = self._snapshot.work_s(profile, first.key, first.expected_ms)
-            lane = self._lanes[policy.name, profile] = Lane(
-                profile, policy, self._round, self._prices, self._limits.shortlist, lasts_s
+            barrier = self._round.barrier(owner, profile, first.key, first.expected_ms)
+            lane = self._lanes[name] = Lane(
+                profile, policy, self._round, self._prices, self._limits.shortlist, lasts_s, barrier
             )
         return lane
 
@@ -350,6 +376,10 @@ class _Planner:
             row = lane.cheapest_open(work_s, arrivals, self._previous(task), brief=brief)
         if row == NOWHERE:
             reason = blocked_by(queue.profile, work_s, self._round.ledger, lane.capable)
+            if not reason and lane.is_barred(work_s):
+                if self._pass_over(queue):
+                    return True
+                reason = RESERVED
             self._count(reason or LATER, len(queue.tasks) - queue.at)
             return False
         queue.at += 1
@@ -371,6 +401,18 @@ class _Planner:
             self._count(LATER, 1)
             self._kept[task.key] = Expected(row, self._keep(task.key, row, seconds, arrive_s, heads))
         return True
+
+    def _pass_over(self, queue: _Queue) -> bool:
+        """Go on with a task of the class that is expected to last less long: it may end before the slots are
+        kept for others. False if there is none at hand."""
+        refused = queue.tasks[queue.at].expected_ms
+        for at in range(queue.at + 1, min(queue.at + _PASSED_OVER, len(queue.tasks))):
+            if 0 < queue.tasks[at].expected_ms < refused and self._passes_left:
+                self._passes_left -= 1
+                self._count(RESERVED, at - queue.at)
+                queue.at = at
+                return True
+        return False
 
     def _can_give(self, row: int, brief: bool, arrive_s: float) -> bool:
         around = self._round

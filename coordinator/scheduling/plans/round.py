@@ -9,10 +9,13 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from coordinator.core.model import TaskProfile
 from coordinator.scheduling.agents.ledger import Demand, Ledger
+from coordinator.scheduling.agents.reserved import Barrier
 from coordinator.scheduling.agents.table import BoolRow, FloatRow, IntRow
 from coordinator.scheduling.costs.weights import Weights
 from coordinator.scheduling.snapshot import Snapshot
+from coordinator.scheduling.tasks.waiting import Owner
 
 _SLOTS_TOLD_APART: Final = 8
 """Attempts per slot up to which slots are told apart; longer queues are taken to be level."""
@@ -57,6 +60,10 @@ class Round:
         for row, spare in spares.items():
             self.base[row] += weights.time * spare.worth_s
         self.free = int(np.count_nonzero(ledger.slot_free))
+
+    def barrier(self, owner: Owner, profile: TaskProfile, key: int, expected_ms: int) -> Barrier | None:
+        """Where tasks like this one may not begin in this round, because slots are kept for others."""
+        return self.snapshot.barrier(owner.namespace, profile, key, expected_ms, self.now_s)
 
     def base_of(self, weights: Weights) -> FloatRow:
         """`base` by other weights than the round's; not the caller's to write to."""

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from coordinator.core.commands import Choice
 from coordinator.scheduling.agents.feasibility import blocked_by, fitting, needs_of
 from coordinator.scheduling.agents.ledger import Ledger, demand_of
+from coordinator.scheduling.agents.reserved import RESERVED
 from coordinator.scheduling.agents.table import BoolRow
 from coordinator.scheduling.costs.objectives import PREVIOUS_PENALTY, LeastLoaded, Objective, drawn
 from coordinator.scheduling.costs.policies import Simple
@@ -85,7 +86,7 @@ def plan(
     classes = snapshot.waiting.classes.values()
     claims, witness = Claims(snapshot, now_s, classes), witness or Witness()
     queues = [
-        _ClassQueue(members, snapshot, ledger, objective, limits.shortlist, claims, witness)
+        _ClassQueue(members, snapshot, ledger, objective, limits.shortlist, claims, witness, now_s)
         for members in classes
     ]
     heads = [(queue.head_rank(), at) for at, queue in enumerate(queues)]
@@ -125,6 +126,7 @@ class _ClassQueue:
         shortlist: int,
         claims: Claims,
         witness: Witness,
+        now_s: float,
     ) -> None:
         self._members = members
         self._next = 0
@@ -136,6 +138,10 @@ class _ClassQueue:
         self._demand = demand_of(members.profile)
         self._fitting = fitting(members.profile, snapshot.agents)
         self._feasible = snapshot.feasible.rows(needs_of(members.profile), snapshot.agents)
+        first = members.tasks[0]
+        self._barrier = snapshot.barrier(
+            members.owner.namespace, members.profile, first.key, first.expected_ms, now_s
+        )
         self._heap: list[tuple[float, int, int]] = []
         self._longest = shortlist
         self._left_out = _NOBODY
@@ -169,7 +175,7 @@ class _ClassQueue:
             task_s = self._snapshot.work_s(self._members.profile, task.key, task.expected_ms)
             row = self._place(task, task_s)
             if row == NOWHERE:
-                blocked = blocked_by(self._members.profile, task_s, self._ledger, self._feasible)
+                blocked = blocked_by(self._members.profile, task_s, self._ledger, self._feasible) or RESERVED
                 break
             choices.append(Choice(task.key, task.attempt, agents.agent_id(row), agents.epochs.item(row)))
             self._claims.take(self._members.owner, self._members.profile)
@@ -238,10 +244,10 @@ class _ClassQueue:
         while heap:
             _, row, seen = heap[0]
             booked = ledger.booked.item(row)
-            if booked == seen and not self._queueing:
+            if booked == seen and not self._queueing and self._barrier is None:
                 return True
             has_place = self._queueing or ledger.slot_free[row]
-            if not (has_place and ledger.admits(row, self._demand, task_s)):
+            if not (has_place and ledger.admits(row, self._demand, task_s)) or self._is_barred(row, task_s):
                 heappop(heap)
             elif booked == seen:
                 return True
@@ -270,10 +276,25 @@ class _ClassQueue:
 
     def _with_room(self, task_s: float) -> NDArray[np.intp]:
         """Agents with a free slot or else with room in their queue."""
-        rows = self._fit(self._feasible & self._ledger.slot_free)
-        return rows if len(rows) else self._fit(self._feasible & self._ledger.queue_free(task_s))
+        feasible = self._feasible
+        if self._barrier is not None:
+            feasible = feasible & ~self._barred(np.arange(len(feasible)), task_s)
+        rows = self._fit(feasible & self._ledger.slot_free)
+        return rows if len(rows) else self._fit(feasible & self._ledger.queue_free(task_s))
 
     def _fit(self, rows: BoolRow) -> NDArray[np.intp]:
         for predicate in self._fitting:
             rows = rows & predicate.holds(self._members.profile, 0.0, self._ledger)
         return np.flatnonzero(rows)
+
+    def _is_barred(self, row: int, task_s: float) -> bool:
+        """Whether the agent's free slots are kept for others."""
+        if self._barrier is None:
+            return False
+        return bool(self._barred(np.array([row]), task_s).any())
+
+    def _barred(self, rows: NDArray[np.intp], task_s: float) -> BoolRow:
+        assert self._barrier is not None
+        seconds = task_s / self._ledger.agents.speed[rows]
+        barred: BoolRow = self._barrier.room(self._ledger.held[rows], seconds, rows) <= 0
+        return barred
