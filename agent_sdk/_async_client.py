@@ -16,6 +16,7 @@ from agent_sdk._kv import AsyncKv
 from agent_sdk._leader import CALL_TIMEOUT_S, LeaderCalls
 from agent_sdk._members import AsyncMembers
 from agent_sdk._namespaces import AsyncNamespaces
+from agent_sdk._reservations import AsyncReservations
 from agent_sdk._submit import Submission, SubmitSettings
 from agent_sdk._surroundings import Surroundings, this_machine
 from agent_sdk._watch import Watch
@@ -70,6 +71,8 @@ class AsyncClient:
         """Who belongs to the cluster."""
         self.namespaces = AsyncNamespaces(self._calls)
         """What namespaces may have."""
+        self.reservations = AsyncReservations(self._calls)
+        """Slots that are kept for namespaces."""
 
     async def __aenter__(self) -> Self:
         return self

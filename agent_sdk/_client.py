@@ -13,6 +13,7 @@ from agent_sdk._leader import CALL_TIMEOUT_S
 from agent_sdk._loop_thread import LoopThread
 from agent_sdk._members import Members
 from agent_sdk._namespaces import Namespaces
+from agent_sdk._reservations import Reservations
 from agent_sdk._submit import SubmitSettings
 from agent_sdk.types import (
     AgentStatus,
@@ -51,6 +52,8 @@ class Client:
         """Who belongs to the cluster."""
         self.namespaces = Namespaces(self._loop, self._client.namespaces)
         """What namespaces may have."""
+        self.reservations = Reservations(self._loop, self._client.reservations)
+        """Slots that are kept for namespaces."""
 
     def __enter__(self) -> Self:
         return self

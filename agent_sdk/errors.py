@@ -112,13 +112,14 @@ class StaleFence(QuorumflowError):
 
 
 class StaleVersion(QuorumflowError):
-    """A key is not at the expected version; `current` is the one that it is at, 0 if it is not there."""
+    """A key or a reservation is not at the expected version; `current` is the one that it is at, 0 if it is
+    not there."""
 
     default_reason = "STALE_VERSION"
 
     @property
     def current(self) -> int:
-        """The key's present version."""
+        """The present version."""
         return int(self.fields.get("current", "0"))
 
 

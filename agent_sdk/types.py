@@ -68,6 +68,27 @@ class Namespace:
 
 
 @dataclass(frozen=True, slots=True)
+class Reservation:
+    """Slots of agents that are kept for the work of a namespace: so many `slots` of each, None for all, from
+    `begin_ms` (0: at once) until before `end_ms` (0: for good). It is of agents that are all that is given:
+    named in `agents`, of the `zone`, in the `group`, with the `labels`; `covered` of those that are known.
+    Its `state` is "TO_COME", "IN_FORCE" or "OVER", its `version` that of its last change."""
+
+    id: str
+    namespace: str
+    slots: int | None
+    begin_ms: int
+    end_ms: int
+    agents: tuple[str, ...]
+    zone: str
+    group: str
+    labels: Mapping[str, str]
+    version: int
+    state: str
+    covered: int
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptStatus:
     """One try of a task on one agent. `outcome` is "LIVE" while the agent holds it."""
 

@@ -98,7 +98,8 @@ class StaleFence(CoordinatorError):
 
 
 class StaleVersion(CoordinatorError):
-    """A key is not at the expected version; `current` is the one that it is at, 0 if it is not there."""
+    """A key or a reservation is not at the expected version; `current` is the one that it is at, 0 if it is
+    not there."""
 
     reason = "STALE_VERSION"
 

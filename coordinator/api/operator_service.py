@@ -13,10 +13,11 @@ from coordinator.api.errors import streaming, unary
 from coordinator.api.forecasts import check_filter, page_of
 from coordinator.api.membership import change_from_proto, kind_of, lag_of, members_to_proto
 from coordinator.api.namespaces import names_of, namespace_to_proto, settings_from_proto
+from coordinator.api.reservations import command_from_proto, found_in, reservation_to_proto
 from coordinator.consensus.port import Abstention, PeerStatus, Role, Status
-from coordinator.core.commands import DrainAgent, UnsetNamespace
+from coordinator.core.commands import DrainAgent, RemoveReservation, UnsetNamespace
 from coordinator.core.model import STATES, Agent, AgentState, Drain
-from coordinator.core.outcome import AgentChanged, Done, NamespaceSet
+from coordinator.core.outcome import AgentChanged, Done, NamespaceSet, ReservationSet
 from coordinator.replica.node import Node
 from coordinator.scheduling.load.overload import LoadView
 from quorumflow_proto.v1 import common_pb2, operator_pb2_grpc
@@ -120,6 +121,25 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
     async def UnsetNamespace(self, request: pb.UnsetNamespaceRequest) -> pb.NamespaceView:
         await self._node.propose(UnsetNamespace(request.request_id, request.name), Done)
         return self._namespace(request.name)
+
+    @unary
+    async def ListReservations(self, request: pb.ListReservationsRequest) -> pb.ListReservationsReply:
+        placement = (await self._node.leadership.serving()).placement
+        await self._node.read(allow_stale=False)
+        found = found_in(self._node.applier.state, request.id)
+        return pb.ListReservationsReply(reservations=[reservation_to_proto(one, placement) for one in found])
+
+    @unary
+    async def SetReservation(self, request: pb.SetReservationRequest) -> pb.ReservationView:
+        reply = await self._node.propose(command_from_proto(request), ReservationSet)
+        placement = (await self._node.leadership.serving()).placement
+        return reservation_to_proto(reply.record, placement)
+
+    @unary
+    async def RemoveReservation(self, request: pb.RemoveReservationRequest) -> pb.RemoveReservationReply:
+        expect = request.expect if request.HasField("expect") else None
+        await self._node.propose(RemoveReservation(request.request_id, request.id, expect), Done)
+        return pb.RemoveReservationReply()
 
     @unary
     async def ListDecisions(self, request: pb.ListDecisionsRequest) -> pb.ListDecisionsReply:

@@ -19,6 +19,7 @@ from coordinator.cli.members import member
 from coordinator.cli.namespaces import namespace
 from coordinator.cli.output import Format, note, print_json, print_record, print_table
 from coordinator.cli.program import Program
+from coordinator.cli.reservations import reservation
 from coordinator.cli.session import Session, root_options, session_options, stale_option
 from coordinator.errors import WrongState
 
@@ -215,6 +216,7 @@ def explain(session: Session, dag_id: str, task_id: str) -> None:
 main.add_command(kv)
 main.add_command(member)
 main.add_command(namespace)
+main.add_command(reservation)
 main.add_command(backup)
 main.add_command(decisions)
 main.add_command(forecast)

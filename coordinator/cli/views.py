@@ -25,6 +25,7 @@ from agent_sdk.types import (
     MemberStatus,
     Namespace,
     NodeStatus,
+    Reservation,
     TaskResult,
     TaskStatus,
 )
@@ -221,6 +222,11 @@ def forecast(status: Forecast) -> View:
 def namespace(status: Namespace) -> View:
     """A namespace; quotas that are not set are null."""
     return asdict(status) | {"quotas": {quota: status.quotas.get(quota) for quota in QUOTAS}}
+
+
+def reservation(status: Reservation) -> View:
+    """A reservation; times in Unix ms, 0 for "at once" and "for good", and slots null for all."""
+    return asdict(status)
 
 
 def explanation(dag_id: str, task_id: str, status: Explanation) -> View:

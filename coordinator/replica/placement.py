@@ -17,6 +17,7 @@ import structlog
 from coordinator.core.commands import Assign, Choice, Command
 from coordinator.core.model import INDEX_BITS, AgentLoad, State, Task, TaskState
 from coordinator.core.outcome import Done, Effects, Reply
+from coordinator.core.reservations import ReservationRecord
 from coordinator.errors import CoordinatorError, QueueFull
 from coordinator.plugins import Plugins
 from coordinator.replica.decisions import Decisions
@@ -156,6 +157,10 @@ class Placement:
     def share_of(self, namespace: str) -> float:
         """The largest part of slots, cores or memory that a namespace holds now, 0 to 1."""
         return self._snapshot.shares.holds(namespace)
+
+    def covered_by(self, reservation: ReservationRecord) -> int:
+        """How many of the agents that are known a reservation is of."""
+        return self._snapshot.reserved.covered_by(reservation)
 
     def assignments(self, task: Task) -> list[Assignment]:
         """Why agents have the task, the last that had it if none has, and why a place is kept for it."""

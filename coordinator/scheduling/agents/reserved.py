@@ -103,6 +103,12 @@ class Reserved:
         kept = self._in_force(round(now_s * 1_000)).get(namespace) if self._records else None
         return kept is not None and kept.item(row) > 0
 
+    def covered_by(self, one: ReservationRecord) -> int:
+        """How many agents a reservation is of, which need not be among those that are set."""
+        if one in self._records:
+            return int(np.count_nonzero(self._covers(one)))
+        return sum(spec is not None and one.covers(spec) for spec in self._agents.specs)
+
     def next_change_s(self, now_s: float) -> float | None:
         """When the next one begins or ends, if one does."""
         now_ms = round(now_s * 1_000)
