@@ -151,6 +151,7 @@ def test_the_restored_state_is_the_one_that_was_backed_up_and_the_old_nodes_stay
         for name in ("a", "b"):
             client.submit(single(name))
         client.kv.put("key", b"value")
+        kept = client.reservations.set("sale", "shop", slots=1)
         (index, digest), *_ = eventually_sync(lambda: at_rest(client), "all nodes stand at the same entry")
     made = back_up(old, tmp_path / "backup")
     assert (made["index"], made["digest"]) == (index, digest)
@@ -167,6 +168,7 @@ def test_the_restored_state_is_the_one_that_was_backed_up_and_the_old_nodes_stay
     ):
         assert {found for _, found in eventually_sync(lambda: at_rest(client), "equal")} == {digest}
         assert client.kv.get("key").value == b"value"
+        assert client.reservations.list() == (kept,)
         leader = client.cluster_status().leader_address
         out = next(node for node in nodes if node.grpc != leader)
         new.kill_node(out.id)
