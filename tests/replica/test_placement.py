@@ -1,6 +1,7 @@
 """The placement loop after a change of leader: an agent gets work from the new leader once it has opened a
 session with it, not before, so that nothing is assigned in vain. Answers F4. And an agent that is overloaded
-gets none until it has recovered, also when it was another leader that heard of its load (D4)."""
+gets none until it has recovered, also when it was another leader that heard of its load (D4). What waits for
+a reservation to end is looked at when it does (E9)."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from coordinator.core.commands import Assign, Command, RecordLoads, SubmitDag
+from coordinator.core.commands import Assign, Command, RecordLoads, SetReservation, SubmitDag
 from coordinator.core.model import (
     AgentLoad,
     AgentState,
@@ -21,6 +22,7 @@ from coordinator.core.model import (
     TaskProfile,
 )
 from coordinator.core.outcome import Effects, Reply
+from coordinator.core.reservations import ReservationRecord
 from coordinator.replica.placement import Placement
 from coordinator.scheduling.load.measured import ExpectedLoads
 from coordinator.scheduling.load.overload import LoadView
@@ -32,9 +34,11 @@ class Proposals:
 
     def __init__(self) -> None:
         self.made: list[Command] = []
+        self.any = asyncio.Event()
 
     def submit(self, command: Command) -> asyncio.Future[Reply]:
         self.made.append(command)
+        self.any.set()
         return asyncio.get_running_loop().create_future()
 
 
@@ -122,6 +126,31 @@ async def test_an_agent_that_has_gone_leaves_no_load_behind(log, make_applier):
     applier.state.agents["r1"].record.state = AgentState.LOST
     placement.note(Effects(sessions=["r1"]))
     assert placement.load_of("r1") == placement.load_of("nobody") == LoadView()
+
+
+async def test_what_waits_for_a_reservation_to_end_is_looked_at_when_it_does(log, make_applier):
+    """Nothing else happens meanwhile: no entry, no report, nothing that runs."""
+    applier, proposals, loop = make_applier("a"), Proposals(), asyncio.get_running_loop()
+    begun_s = loop.time()
+    kept = ReservationRecord("sale", "shop", end_ms=100_050, agents=("r1",))
+    applier.apply([log.agent("r1"), log.chain("one", 1), log.add(SetReservation("", kept))])
+    placement = Placement(
+        lambda: applier.state,
+        proposals.submit,
+        lambda: 100_000 + round((loop.time() - begun_s) * 1_000),
+        look_ahead_ms=20,
+        opened_after=0,
+    )
+    (task,) = applier.state.dag("one").tasks
+    placement.add_agents(["r1"])
+    placement.add_ready([task.key])
+    await asyncio.sleep(0)
+    assert proposals.made == []
+    assert placement.explain(task).refusals[0].reason == "reserved"
+    await asyncio.wait_for(proposals.any.wait(), 30)
+    assert placement.now_ms() >= kept.end_ms
+    assert [choice.agent for choice in proposals.made[0].choices] == ["r1"]
+    placement.stop()
 
 
 def one_task(log, make_applier, proposals: Proposals, **settings) -> tuple[Placement, Task]:
