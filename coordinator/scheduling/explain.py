@@ -27,6 +27,12 @@ GROUPS_SHOWN: Final = 20
 """Groups in one explanation, the largest."""
 
 
+_RESERVED_LOOKED_AT: Final = 64
+"""Agents whose slots are kept for others, for the one of them that has them back first."""
+
+_NEVER_MS: Final = 1 << 62
+
+
 class Refusal(msgspec.Struct, frozen=True):
     """A predicate and the `agents` that it refuses, counted. `example` is one of them, if possible one that
     nothing else refuses; `detail` says what the best of these lack."""
@@ -155,11 +161,13 @@ def _kept_off(
     seconds = snapshot.work_s(profile, 0, expected_ms) * snapshot.prices.renew().inverse_speed(profile.family)
     longest_s = barrier.longest_s(seconds)
 
+    def of_others(row: int) -> ReservationRecord:
+        return snapshot.reserved.of_others(namespace, row, now_s + longest_s.item(row), now_s)[0]
+
     def detail(refused: IntRow) -> str:
-        row = int(refused[0])
-        longest = longest_s.item(row)
-        found = snapshot.reserved.of_others(namespace, row, now_s + longest, now_s)
-        return _keeps(found[0], agents.agent_id(row), longest, now_s)
+        rows: list[int] = refused[:_RESERVED_LOOKED_AT].tolist()
+        row = min(rows, key=lambda one: of_others(one).end_ms or _NEVER_MS)
+        return _keeps(of_others(row), agents.agent_id(row), longest_s.item(row), now_s)
 
     return [_Verdict(RESERVED, barrier.room(ledger.held, seconds) > 0, detail)]
 
