@@ -291,17 +291,21 @@ class Racing:
         return race.slowest.left > expected_s * _CLEARLY
 
     def _is_barred(self, row: int, race: _Race) -> bool:
-        """Whether the agent's free slots are kept for other namespaces."""
+        """Whether the agent's free slots are kept for other namespaces, now or before the attempt ends."""
         task, graph = race.task, self._snapshot.graphs.of(race.task.key)
-        if not self._snapshot.reserved or graph is None:
+        reserved, now_s = self._snapshot.reserved, self._now_s
+        bounds = reserved.bounds(graph.owner.namespace, now_s) if reserved and graph is not None else None
+        if bounds is None or graph is None:
             return False
+        held = self._ledger.held[row : row + 1]
+        if held.item() >= bounds.now.item(row) or not bounds.later:
+            return held.item() >= bounds.now.item(row)
         barrier = self._snapshot.barrier(
-            graph.owner.namespace, task.profile, task.key, task.expected_ms, self._now_s
+            graph.owner.namespace, task.profile, task.key, task.expected_ms, now_s
         )
-        if barrier is None:
-            return False
-        rows, (_, expected_s) = np.array([row]), self._lasts(row, race)
-        return bool((barrier.room(self._ledger.held[rows], np.array([expected_s]), rows) <= 0).any())
+        assert barrier is not None
+        _, expected_s = self._lasts(row, race)
+        return barrier.room(held, np.array([expected_s]), slice(row, row + 1)).item() <= 0
 
     def _begin(self, row: int, races: list[_Race], at: int, most: int) -> tuple[Rival, int | None]:
         """Add the attempt to the race; returns it, and the row that it sets free."""
