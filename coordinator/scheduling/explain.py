@@ -169,7 +169,7 @@ def _kept_off(
         row = min(rows, key=lambda one: of_others(one).end_ms or _NEVER_MS)
         return _keeps(of_others(row), agents.agent_id(row), longest_s.item(row), now_s)
 
-    return [_Verdict(RESERVED, barrier.room(ledger.held, seconds) > 0, detail)]
+    return [_Verdict(RESERVED, barrier.room(ledger, seconds) > 0, detail)]
 
 
 def _keeps(one: ReservationRecord, agent_id: str, longest_s: float, now_s: float) -> str:

@@ -253,7 +253,7 @@ class Snapshot:
             return None
         work = self.work(profile, key, expected_ms)
         stretch = work.quantile(_LONG) / work.seconds if work.known else None
-        return Barrier(bounds, stretch, profile.timeout_ms / 1_000)
+        return Barrier(bounds, profile, stretch)
 
     def duration_s(self, task: Task) -> float:
         """Of a task on the mean of the agents, as upward ranks count it."""

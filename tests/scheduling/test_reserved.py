@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from coordinator.core import commands as c
 from coordinator.core.kinds import kind_of
-from coordinator.core.model import Priority, TaskFamily, TaskProfile
+from coordinator.core.model import Priority, Requirements, Resources, TaskFamily, TaskProfile
 from coordinator.core.outcome import Done
 from coordinator.core.reservations import ReservationRecord, kept_of, room_of
 from coordinator.scheduling.agents.reserved import RESERVED
@@ -194,6 +194,40 @@ def test_rounds_of_many_leave_the_last_slots(lasts_ms: int) -> None:
     assert cluster.held()["shop"] >= 15
 
 
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_slot_stands_for_its_part_of_the_resources(name: str) -> None:
+    """Others leave that too, as long as the slot is not in use; its namespace may have it for one task."""
+    cluster = Keeping(name)
+    cluster.reserve(slots=1)
+    cluster.join("a", slots=4, resources=Resources(milli_cores=8_000, memory_bytes=100))
+    half = Requirements(Resources(milli_cores=4_000))
+    cluster.want("lab", 2, requirements=half)
+    assert cluster.settle().plan.unplaced == {RESERVED: 1}
+    cluster.want("audit", 2, requirements=Requirements(Resources(milli_cores=2_000)))
+    cluster.settle()
+    assert cluster.held() == {"lab": 1, "audit": 1}
+    cluster.want("shop", 1, requirements=Requirements(Resources(milli_cores=2_000)))
+    cluster.settle()
+    assert cluster.held() == {"lab": 1, "audit": 1, "shop": 1}
+    cluster.end_one("audit")
+    cluster.settle()
+    assert cluster.held() == {"lab": 1, "audit": 1, "shop": 1}
+
+
+def test_an_urgent_task_gets_no_resources_that_are_kept() -> None:
+    """Enough is ended for it to begin beside them."""
+    cluster = Keeping()
+    cluster.reserve(slots=1)
+    cluster.join("a", slots=4, resources=Resources(milli_cores=8_000))
+    cluster.want("lab", 2, 3_600_000, preemptible=True, requirements=Requirements(Resources(3_000)))
+    cluster.begin("a", "t0", "t1", dag_id="lab")
+    cluster.want("news", 1, priority=Priority.URGENT, requirements=Requirements(Resources(2_000)))
+    cluster.now_ms += 10_000
+    decision = cluster.decide()
+    assert [len(one.attempts) for one in decision.before if isinstance(one, c.Preempt)] == [1]
+    assert cluster.held() == {"lab": 1, "news": 0}
+
+
 def test_nothing_is_begun_twice_or_moved_to_where_slots_are_kept() -> None:
     """An agent that is idle for others is not idle for these."""
     for kept in (False, True):
@@ -363,7 +397,7 @@ def test_no_plan_is_refused_and_no_kept_slot_is_taken(cluster: Keeping) -> None:
         other = cluster.rebuild(cluster.now_ms).reserved.bounds(name, cluster.now_s)
         assert (mine is None) == (other is None)
         if mine is not None and other is not None:
-            assert mine.now.tolist() == other.now.tolist()
+            assert [row.tolist() for row in mine.now] == [row.tolist() for row in other.now]
     assert not last.choices
 
 

@@ -1,18 +1,21 @@
 """Slots that reservations keep, by agent: where work of each namespace may begin (E9).
 
 Before a reservation begins, others may have its slots for what is expected to have ended by then, as in the
-backfill of batch systems. `machine.apply` has the last word on what is in force, and knows nothing of what is
-expected. It counts what agents have to stop as gone; here that takes a slot until it is.
+backfill of batch systems. `machine.apply` has the last word on slots that are kept, but knows nothing of what
+is expected, nor of the resources that a slot stands for. It counts what agents have to stop as gone; here
+that takes a slot until it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
+from coordinator.core.model import TaskProfile
 from coordinator.core.reservations import ReservationRecord
+from coordinator.scheduling.agents.ledger import Ledger, demand_of
 from coordinator.scheduling.agents.table import UNBOUNDED, AgentTable, BoolRow, FloatRow, IntRow, Rows
 
 RESERVED: Final = "reserved"
@@ -23,20 +26,29 @@ _NEVER: Final = -1
 _NO_ROWS: Final[BoolRow] = np.zeros(0, np.bool_)
 
 
-class Bounds:
-    """Of one namespace: an attempt of it may begin on an agent that holds fewer than this. By row, `now`, and
-    for what will be there still in so many seconds; `UNBOUNDED` where nothing is kept for others."""
+class Bound(NamedTuple):
+    """Of one namespace, by row: an attempt of it may begin on an agent that holds fewer than `most`,
+    `UNBOUNDED` where nothing is kept for others; `aside` are the slots that are kept and not in use, which
+    stand for their part of the agent's resources."""
 
-    def __init__(self, now: IntRow, later: list[tuple[float, IntRow]]) -> None:
-        self.now = now
-        self.later = later
+    most: IntRow
+    aside: IntRow
 
-    def most(self, lasts_s: FloatRow, rows: Rows = ALL_ROWS) -> IntRow:
+
+class Bounds(NamedTuple):
+    """Where work of a namespace may begin: `now`, and for what is there still in so many seconds."""
+
+    now: Bound
+    later: list[tuple[float, Bound]]
+
+    def over(self, lasts_s: FloatRow, rows: Rows = ALL_ROWS) -> Bound:
         """The bound on these rows, for an attempt that lasts so long there."""
-        most = self.now[rows]
+        most, aside = self.now.most[rows], self.now.aside[rows]
         for in_s, bound in self.later:
-            most = np.where(lasts_s > in_s, np.minimum(most, bound[rows]), most)
-        return most
+            there = lasts_s > in_s
+            most = np.where(there, np.minimum(most, bound.most[rows]), most)
+            aside = np.where(there, np.maximum(aside, bound.aside[rows]), aside)
+        return Bound(most, aside)
 
 
 class Reserved:
@@ -140,15 +152,14 @@ class Reserved:
             [((at_ms - now_ms) / 1_000, bound(namespace, at_ms)) for at_ms in later],
         )
 
-    def _bound_at(self, namespace: str, at_ms: int) -> IntRow:
+    def _bound_at(self, namespace: str, at_ms: int) -> Bound:
         size = self._agents.size
-        wanted, unused = np.zeros(size, np.int64), np.zeros(size, np.int64)
+        wanted, aside = np.zeros(size, np.int64), np.zeros(size, np.int64)
         for other, kept in self._in_force(at_ms).items():
             if other != namespace:
                 wanted += kept
-                unused += np.maximum(kept - self._held_by(other), 0)
-        bound: IntRow = np.where(wanted > 0, self._room() - unused, UNBOUNDED)
-        return bound
+                aside += np.maximum(kept - self._held_by(other), 0)
+        return Bound(np.where(wanted > 0, self._room() - aside, UNBOUNDED), aside)
 
     def _in_force(self, at_ms: int) -> dict[str, IntRow]:
         """By namespace and row the slots that are kept at this time, as `core.reservations.kept_of`."""
@@ -198,17 +209,27 @@ class Reserved:
 
 
 class Barrier:
-    """Where tasks of a class may not begin, because slots are kept for others. They take at most `stretch`
-    times what is expected, if that is known, and their timeout."""
+    """Where tasks of one profile may not begin, because slots are kept for others. They take at most
+    `stretch` times what is expected, if that is known, and their timeout."""
 
-    def __init__(self, bounds: Bounds, stretch: float | None, timeout_s: float) -> None:
-        self.bounds = bounds
+    def __init__(self, bounds: Bounds, profile: TaskProfile, stretch: float | None) -> None:
+        self._bounds = bounds
+        self._amounts = demand_of(profile).amounts
         self._stretch = stretch
-        self._timeout_s = timeout_s
+        self._timeout_s = profile.timeout_ms / 1_000
 
-    def room(self, held: IntRow, seconds: FloatRow, rows: Rows = ALL_ROWS) -> IntRow:
-        """How many more may begin on these rows, which hold so many and where each should take so long."""
-        return self.bounds.most(self.longest_s(seconds), rows) - held
+    def room(self, ledger: Ledger, seconds: FloatRow, rows: Rows = ALL_ROWS) -> IntRow:
+        """How many more may begin on these rows, where each should take so long."""
+        bound = self._bounds.over(self.longest_s(seconds), rows)
+        room = bound.most - ledger.held[rows]
+        for column, amount in self._amounts:
+            left = ledger.free[rows, column] - set_aside(ledger, bound.aside, rows)[:, column]
+            room = np.where(bound.aside > 0, np.minimum(room, left // amount), room)
+        return room
+
+    def bound(self, seconds: FloatRow) -> Bound:
+        """That on every row, where each should take so long."""
+        return self._bounds.over(self.longest_s(seconds))
 
     def longest_s(self, seconds: FloatRow) -> FloatRow:
         """What one takes at most that should take so long."""
@@ -216,3 +237,10 @@ class Barrier:
             return np.full_like(seconds, self._timeout_s)
         longest: FloatRow = np.minimum(seconds * self._stretch, self._timeout_s)
         return longest
+
+
+def set_aside(ledger: Ledger, slots: IntRow, rows: Rows = ALL_ROWS) -> IntRow:
+    """Of the resources of these rows, the part that so many of their slots stand for."""
+    total = ledger.agents.total[: ledger.agents.size][rows]
+    aside: IntRow = total * slots[:, None] // ledger.slots[rows][:, None]
+    return aside

@@ -22,6 +22,7 @@ import numpy as np
 from coordinator.core.model import AttemptOutcome, Priority, Task, TaskProfile
 from coordinator.scheduling.agents.feasibility import fitting, needs_of
 from coordinator.scheduling.agents.ledger import Ledger
+from coordinator.scheduling.agents.reserved import set_aside
 from coordinator.scheduling.agents.table import BoolRow, IntRow, resource_vector
 from coordinator.scheduling.plans.claims import Claims
 from coordinator.scheduling.snapshot import Snapshot
@@ -173,13 +174,16 @@ class _Look:
                 capable = capable & one.holds(profile, 0.0, ledger)
         if profile.priority is not Priority.URGENT:
             capable = capable & self._owed(members.owner.namespace)
-        slots = self._slots_for(members, task)
-        if not capable.any() or self._has_room(profile, capable & (ledger.held < slots)):
+        slots, free = self._without_kept(members, task)
+        needed = resource_vector(profile.requirements.resources)
+        now = capable & (ledger.held < slots) & ((free >= needed) | (needed == 0)).all(axis=1)
+        if not capable.any() or self._has_room(profile, now):
             return []
         gain_s = max(float(self._ends[capable].min()), waited_s)
         rows = [row for row in self.victims if capable.item(row) and row not in self._given]
         rows = nsmallest(AGENTS_LOOKED_AT, rows, key=lambda row: self.victims[row][0])
-        sets = [(row, self._set(members, row, slots.item(row), min(most, ENDED_FOR_ONE))) for row in rows]
+        most = min(most, ENDED_FOR_ONE)
+        sets = [(row, self._set(members, row, slots.item(row), free[row], most)) for row in rows]
         priced = [(sum(one.cost for one in some), row, some) for row, some in sets if some]
         if not priced:
             return []
@@ -189,16 +193,16 @@ class _Look:
         self._given.add(row)
         return some
 
-    def _slots_for(self, members: TaskClass, task: WaitingTask) -> IntRow:
-        """By row, the slots that such a task may have one of: not those that are kept for others."""
-        name, profile = members.owner.namespace, members.profile
+    def _without_kept(self, members: TaskClass, task: WaitingTask) -> tuple[IntRow, IntRow]:
+        """By row, the slots that such a task could have one of and the resources that are free, but for what
+        is kept for others."""
+        ledger, name, profile = self._ledger, members.owner.namespace, members.profile
         barrier = self._snapshot.barrier(name, profile, task.key, task.expected_ms, self._now_s)
-        slots = self._ledger.slots
         if barrier is None:
-            return slots
+            return ledger.slots, ledger.free
         work_s = self._snapshot.work_s(profile, task.key, task.expected_ms)
-        seconds = work_s * self._snapshot.prices.renew().inverse_speed(profile.family)
-        return np.minimum(slots, barrier.bounds.most(barrier.longest_s(seconds)))
+        bound = barrier.bound(work_s * self._snapshot.prices.renew().inverse_speed(profile.family))
+        return np.minimum(ledger.slots, bound.most), ledger.free - set_aside(ledger, bound.aside)
 
     def _owed(self, namespace: str) -> BoolRow:
         """Rows with slots that are kept for a namespace, that it does not hold, and that nobody is about to
@@ -220,13 +224,11 @@ class _Look:
             rows = rows & one.holds(profile, 0.0, self._ledger)
         return bool(rows.any())
 
-    def _set(self, members: TaskClass, row: int, of: int, most: int) -> list[_Victim]:
-        """The cheapest attempts on this agent without which it could take the task in one `of` its slots;
-        none if these are too many."""
-        ledger = self._ledger
+    def _set(self, members: TaskClass, row: int, of: int, free: IntRow, most: int) -> list[_Victim]:
+        """The cheapest attempts on this agent without which it could take the task in one `of` its slots,
+        with what is `free` now; none if these are too many."""
         needed = resource_vector(members.profile.requirements.resources)
-        free = ledger.free[row].copy()
-        slots = ledger.held.item(row) - of + 1
+        slots = self._ledger.held.item(row) - of + 1
         some: list[_Victim] = []
         allowed = (one for one in self.victims[row] if self._may_end(members, row, one))
         for victim in islice(allowed, most):

@@ -297,15 +297,14 @@ class Racing:
         bounds = reserved.bounds(graph.owner.namespace, now_s) if reserved and graph is not None else None
         if bounds is None or graph is None:
             return False
-        held = self._ledger.held[row : row + 1]
-        if held.item() >= bounds.now.item(row) or not bounds.later:
-            return held.item() >= bounds.now.item(row)
+        if self._ledger.held.item(row) >= bounds.now.most.item(row):
+            return True
         barrier = self._snapshot.barrier(
             graph.owner.namespace, task.profile, task.key, task.expected_ms, now_s
         )
         assert barrier is not None
         _, expected_s = self._lasts(row, race)
-        return barrier.room(held, np.array([expected_s]), slice(row, row + 1)).item() <= 0
+        return barrier.room(self._ledger, np.array([expected_s]), slice(row, row + 1)).item() <= 0
 
     def _begin(self, row: int, races: list[_Race], at: int, most: int) -> tuple[Rival, int | None]:
         """Add the attempt to the race; returns it, and the row that it sets free."""

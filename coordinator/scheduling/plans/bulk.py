@@ -207,7 +207,7 @@ class Places:
     def _keep_off(self, crowd: Crowd, places: NDArray[np.intp], can: NDArray[np.bool_]) -> None:
         """No class can take what is kept for others: the last of an agent's free slots."""
         around, rows = self._around, self._row[places]
-        held, before = around.ledger.held[rows], self._before[places]
+        before = self._before[places]
         longest = np.zeros(len(crowd.classes))
         np.maximum.at(longest, crowd.of, crowd.work)
         for at, one in enumerate(crowd.classes):
@@ -215,7 +215,7 @@ class Places:
             barrier = around.barrier(one.owner, one.profile, first.key, first.expected_ms)
             if barrier is not None:
                 speeds = self._prices.inverse_speed(one.profile.family)[rows]
-                can[at] &= before < barrier.room(held, longest.item(at) * speeds, rows)
+                can[at] &= before < barrier.room(around.ledger, longest.item(at) * speeds, rows)
 
     def _take_resources(self, rows: NDArray[np.intp], amounts: IntRow) -> BoolRow:
         """Book what each task takes of its agent, of which some may be there several times. Where that is

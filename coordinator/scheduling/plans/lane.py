@@ -129,10 +129,10 @@ class Lane:
 
     def barred(self, work_s: float, rows: Rows = ALL_ROWS) -> BoolRow:
         """On these rows, whether a task of so much work would take a slot that is kept for others."""
-        held = self._round.ledger.held[rows]
+        seconds = work_s * self.inverse_speed[rows]
         if self._barrier is None:
-            return np.zeros(len(held), np.bool_)
-        barred: BoolRow = self._barrier.room(held, work_s * self.inverse_speed[rows], rows) <= 0
+            return np.zeros(len(seconds), np.bool_)
+        barred: BoolRow = self._barrier.room(self._round.ledger, seconds, rows) <= 0
         return barred
 
     def is_barred(self, work_s: float) -> bool:
@@ -149,7 +149,7 @@ class Lane:
         for use in ledger.bounded(self.demand):
             times = np.minimum(times, ledger.places(use))
         if self._barrier is not None:
-            times = np.minimum(times, self._barrier.room(ledger.held, work_s * self.inverse_speed))
+            times = np.minimum(times, self._barrier.room(ledger, work_s * self.inverse_speed))
         return times
 
     def _priced(self) -> FloatRow:

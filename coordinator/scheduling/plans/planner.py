@@ -240,7 +240,7 @@ class _Planner:
         shut: dict[str, bool] = {}
         for name in {members.owner.namespace for members in classes} if free.any() else ():
             bounds = self._snapshot.reserved.bounds(name, self._round.now_s)
-            shut[name] = bounds is not None and not (free & (ledger.held < bounds.now)).any()
+            shut[name] = bounds is not None and not (free & (ledger.held < bounds.now.most)).any()
         left = [members for members in classes if not shut.get(members.owner.namespace)]
         if refused := sum(len(members.tasks) for members in classes) - sum(len(one.tasks) for one in left):
             self._count(RESERVED, refused)

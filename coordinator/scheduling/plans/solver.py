@@ -296,5 +296,5 @@ class _ClassQueue:
     def _barred(self, rows: NDArray[np.intp], task_s: float) -> BoolRow:
         assert self._barrier is not None
         seconds = task_s / self._ledger.agents.speed[rows]
-        barred: BoolRow = self._barrier.room(self._ledger.held[rows], seconds, rows) <= 0
+        barred: BoolRow = self._barrier.room(self._ledger, seconds, rows) <= 0
         return barred
