@@ -25,6 +25,7 @@ from coordinator.core.commands import (
     OpenSession,
     Report,
     ReportKind,
+    SetReservation,
     SpawnTasks,
     SubmitDag,
     SweepDag,
@@ -32,6 +33,7 @@ from coordinator.core.commands import (
 )
 from coordinator.core.model import INDEX_BITS, AgentLoad, AgentSpec, AttemptOutcome, Task
 from coordinator.core.outcome import Effects, Refusal
+from coordinator.core.reservations import ReservationRecord
 from coordinator.dag.builder import build, build_additions
 from coordinator.dag.draft import DagDraft, TaskDraft
 from coordinator.dag.limits import DagLimits
@@ -208,6 +210,10 @@ class Fleet:
         agent = self._agents[spec.agent_id]
         agent.spec = spec
         self._check(self._apply([ChangeAgent(spec, agent.epoch)]))
+
+    def reserve(self, reservation: ReservationRecord) -> None:
+        """An operator has slots of agents kept for a namespace."""
+        self._check(self._apply([SetReservation("", reservation)]))
 
     def drain(self, agent_id: str, *, undo: bool = False) -> None:
         """Nothing new for this agent, or an end to that."""
