@@ -19,7 +19,9 @@ from coordinator.core.reservations import ReservationRecord, kept_of, room_of
 from coordinator.scheduling.agents.reserved import RESERVED
 from coordinator.scheduling.costs.policies import policy
 from coordinator.scheduling.explain import explain
+from coordinator.scheduling.plans.assignments import Witness
 from coordinator.scheduling.plans.bulk import MANY
+from coordinator.scheduling.plans.looks import would_go
 from coordinator.scheduling.plans.solver import PlanLimits
 from coordinator.scheduling.scheduler import Decision, Scheduler
 from tests.scheduling.clusters import START_MS, Cluster
@@ -356,6 +358,24 @@ class TestExplain:
         cluster.reserve(slots=2)
         mine = explain(TaskProfile("t"), cluster.snapshot, now_s=cluster.now_s, namespace="shop")
         assert mine.feasible == 1
+
+    @pytest.mark.parametrize("name", ["balanced", "least-loaded"])
+    def test_so_is_why_another_agent_has_a_task(self, name: str) -> None:
+        """When it is placed, and when it is asked for later."""
+        cluster = Keeping(name)
+        cluster.join("quick", slots=2, speed=4.0)
+        cluster.join("slow", slots=2)
+        cluster.reserve(agents=("quick",))
+        cluster.want("lab", 1)
+        witness = Witness(name, cluster.now_s, 1)
+        cluster.apply(c.Assign(cluster.scheduler.decide(cluster.now_s, witness).choices))
+        found = [witness.taken[0]]
+        if name == "balanced":
+            row, task = cluster.snapshot.agents.rows["slow"], cluster.task("t0", "lab")
+            found.append(would_go(cluster.snapshot, policy(name), name, task, 1, row, cluster.now_s))
+        for one in found:
+            lost = {other.agent: other.lost for other in one.candidates}
+            assert lost == {"slow": "", "quick": f"{RESERVED}: its free slots are kept for other namespaces"}
 
 
 @st.composite

@@ -223,7 +223,7 @@ class Barrier:
         bound = self._bounds.over(self.longest_s(seconds), rows)
         room = bound.most - ledger.held[rows]
         for column, amount in self._amounts:
-            left = ledger.free[rows, column] - set_aside(ledger, bound.aside, rows)[:, column]
+            left = ledger.free[rows, column] - set_aside(ledger, column, bound.aside, rows)
             room = np.where(bound.aside > 0, np.minimum(room, left // amount), room)
         return room
 
@@ -239,8 +239,8 @@ class Barrier:
         return longest
 
 
-def set_aside(ledger: Ledger, slots: IntRow, rows: Rows = ALL_ROWS) -> IntRow:
-    """Of the resources of these rows, the part that so many of their slots stand for."""
-    total = ledger.agents.total[: ledger.agents.size][rows]
-    aside: IntRow = total * slots[:, None] // ledger.slots[rows][:, None]
+def set_aside(ledger: Ledger, column: int, slots: IntRow, rows: Rows = ALL_ROWS) -> IntRow:
+    """Of one resource of these rows, the part that so many of their slots stand for."""
+    total = ledger.agents.total[: ledger.agents.size, column][rows]
+    aside: IntRow = total * slots // ledger.slots[rows]
     return aside

@@ -21,7 +21,7 @@ import numpy as np
 
 from coordinator.core.model import AttemptOutcome, Priority, Task, TaskProfile
 from coordinator.scheduling.agents.feasibility import fitting, needs_of
-from coordinator.scheduling.agents.ledger import Ledger
+from coordinator.scheduling.agents.ledger import Ledger, demand_of
 from coordinator.scheduling.agents.reserved import set_aside
 from coordinator.scheduling.agents.table import BoolRow, IntRow, resource_vector
 from coordinator.scheduling.plans.claims import Claims
@@ -202,7 +202,10 @@ class _Look:
             return ledger.slots, ledger.free
         work_s = self._snapshot.work_s(profile, task.key, task.expected_ms)
         bound = barrier.bound(work_s * self._snapshot.prices.renew().inverse_speed(profile.family))
-        return np.minimum(ledger.slots, bound.most), ledger.free - set_aside(ledger, bound.aside)
+        free = ledger.free.copy()
+        for column, _ in demand_of(profile).amounts:
+            free[:, column] -= set_aside(ledger, column, bound.aside)
+        return np.minimum(ledger.slots, bound.most), free
 
     def _owed(self, namespace: str) -> BoolRow:
         """Rows with slots that are kept for a namespace, that it does not hold, and that nobody is about to

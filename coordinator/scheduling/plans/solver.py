@@ -224,6 +224,7 @@ class _ClassQueue:
             int(np.count_nonzero(self._feasible)),
             _DRAWN if draws else _ALL,
             task_s,
+            barred=None if self._barrier is None else self._barred(np.arange(len(within)), task_s),
         )
 
     def _other_than_top(self, task_s: float) -> int:
