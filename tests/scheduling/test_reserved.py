@@ -411,6 +411,12 @@ def test_no_plan_is_refused_and_no_kept_slot_is_taken(cluster: Keeping) -> None:
         names = [state.dags[key >> 24].record.header.namespace for key in agent.held]
         if kept:
             assert sum(name not in kept for name in names) <= room_of(spec) - sum(kept.values())
+    told = [
+        explain(members.profile, cluster.snapshot, 0, None, "", cluster.now_s, members.owner.namespace)
+        for members in cluster.snapshot.waiting.classes.values()
+    ]
+    if not known:
+        assert not any(one.reason == RESERVED for found in told for one in found.refusals)
     # A new leader sees the same.
     for name in ("n0", "n1", "n2"):
         mine = cluster.snapshot.reserved.bounds(name, cluster.now_s)
