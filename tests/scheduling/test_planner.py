@@ -450,3 +450,10 @@ def test_a_brief_task_goes_elsewhere_after_it_has_failed(crew: Callable[..., Sna
     snapshot = crew(a={}, b={})
     wait(snapshot, 1, expected_ms=100, previous="a")
     assert [choice.agent for choice in made(snapshot).choices] == ["b"]
+
+
+def test_many_brief_tasks_wait_for_the_first_agent(crew: Callable[..., Snapshot]) -> None:
+    snapshot = crew()
+    for key in range(100):
+        wait(snapshot, key, TaskProfile("t", requirements=NEEDS[4]), expected_ms=5)
+    assert made(snapshot, BALANCED) == Plan([], 100, {}, 0)

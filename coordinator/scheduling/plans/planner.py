@@ -136,7 +136,7 @@ class _Planner:
     def _place_many(self) -> bool:
         """Place many tasks at once, if there are many and places for them; False if none could be."""
         snapshot, around = self._snapshot, self._round
-        if min(len(snapshot.waiting), self._limits.max_choices) < MANY:
+        if min(len(snapshot.waiting), self._limits.max_choices) < MANY or not snapshot.agents.size:
             return False
         most = min(around.ledger.free_slots(), self._limits.max_choices)
         classes = self._classes
