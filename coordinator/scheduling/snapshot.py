@@ -74,9 +74,8 @@ class Snapshot:
         self.look_ahead = look_ahead or LookAhead()
         self.feasible = FeasibilityCache()
         self.affinity = Affinity(self.agents, self.measured, self.estimates, model_load_s)
-        self.prices = Prices(
-            self.agents, self.estimates, LoadScores(self.agents, self.measured, load_weights)
-        )
+        scores = LoadScores(self.agents, self.measured, load_weights)
+        self.prices = Prices(self.agents, self.estimates, scores, self.feasible)
         self.shares = Shares(self.agents)
         self.reserved = Reserved(self.agents)
         self.policies = ALL

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.core.model import AgentLoad, AgentSpec, FamilyNeeds, Requirements, Resources, TaskProfile
-from coordinator.scheduling.agents import capable
+from coordinator.scheduling.agents import capable, standing
 from coordinator.scheduling.agents.capable import FeasibilityCache
 from coordinator.scheduling.agents.feasibility import Needs, could_take
 from coordinator.scheduling.agents.table import COLUMNS_KEPT, AgentTable
@@ -22,6 +22,7 @@ HEAVY = TaskProfile(
     "t", requirements=Requirements(resources=Resources(memory_bytes=10), anti_affinity=("g",))
 )
 SAW = TaskProfile("t", requirements=Requirements(needs=FamilyNeeds(tool="saw", model="bert")))
+BALANCES = (0.0, 1.5)
 USES = [("tool", "saw"), ("model", "bert"), ("tool", "bert")]
 NEEDS = [
     Needs("t", Requirements()),
@@ -102,7 +103,7 @@ SPECS = st.builds(
 )
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("put"), SPECS),
+        st.tuples(st.just("put"), SPECS, st.sampled_from(["", "", "draining"])),
         st.tuples(st.just("remove"), st.integers(0, 4)),
         st.tuples(
             st.just("hold"), st.integers(0, 4), st.integers(1, 6), st.sampled_from([PLAIN, HEAVY, SAW])
@@ -114,8 +115,24 @@ STEPS = st.lists(
 )
 
 
+def check_standing(table: AgentTable) -> None:
+    """What is kept of how agents stand is what follows from the table."""
+    stand, size = table.standing(), table.size
+    held, slots, accepting = table.held[:size], table.slots[:size], table.accepting[:size]
+    is_open = accepting & (held < table.credit[:size])
+    assert stand.full.tolist() == (held >= slots).tolist()
+    assert stand.open.tolist() == is_open.tolist()
+    assert stand.slot_free.tolist() == (is_open & (held < slots)).tolist()
+    assert stand.many_full == (held >= slots).sum()
+    assert stand.many_free == (is_open & (held < slots)).sum()
+    for balance in BALANCES:
+        work_s = np.where(accepting, balance * table.held_s[:size] / slots, np.inf)
+        assert stand.work_s(balance).tolist() == work_s.tolist()
+
+
 def ask(table: AgentTable, cache: FeasibilityCache) -> None:
     """For everything that is kept once it was asked for."""
+    check_standing(table)
     table.groups("g")
     for use in USES:
         table.users(use)
@@ -129,8 +146,8 @@ def test_a_maintained_table_is_that_made_from_nothing(steps: list[tuple[Any, ...
     table, cache = AgentTable(), FeasibilityCache()
     for step in steps:
         match step:
-            case ("put", spec):
-                table.put(spec, epoch=1)
+            case ("put", spec, refusing):
+                table.put(spec, 1, refusing)
             case ("remove", at):
                 table.remove(f"a{at}")
             case ("hold", at, key, profile):
@@ -140,6 +157,7 @@ def test_a_maintained_table_is_that_made_from_nothing(steps: list[tuple[Any, ...
             case _:
                 ask(table, cache)
 
+    check_standing(table)
     fresh = AgentTable()
     for agent_id, row in table.rows.items():
         spec = table.specs[row]
@@ -163,6 +181,26 @@ def test_a_maintained_table_is_that_made_from_nothing(steps: list[tuple[Any, ...
         assert (cached[mine] == could_take(needs, fresh, slice(0, fresh.size))[theirs]).all()
         assert cached.sum() == cached[mine].sum()
         assert (several[at] == cached[mine]).all()
+
+
+def test_how_agents_stand_is_known_after_many_have_changed_at_once(
+    spec_of: Callable[..., AgentSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standing, "BALANCES_KEPT", 1)
+    table = AgentTable()
+    for at in range(200):
+        table.put(spec_of(f"a{at}", slots=1 + at % 2, credit=2), 1, "draining" if at % 7 == 0 else "")
+        if at in (63, 64, 199):
+            check_standing(table)
+    for at in range(0, 200, 3):
+        table.hold(f"a{at}", at, 1, PLAIN, 1.0 + at)
+        if at % 2:
+            table.hold(f"a{at}", at, 2, PLAIN, 1.0)
+    check_standing(table)
+    assert table.standing().many_full > 0
+    for at in range(0, 200, 5):
+        table.remove(f"a{at}")
+    check_standing(table)
 
 
 def test_who_could_take_a_task_is_known_of_a_bounded_number_of_kinds(monkeypatch: pytest.MonkeyPatch) -> None:

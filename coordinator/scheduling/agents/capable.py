@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.scheduling.agents.feasibility import KINDS_KEPT, Needs, could_take
-from coordinator.scheduling.agents.table import AgentTable, BoolRow, FloatRow, IntRow, Rows
+from coordinator.scheduling.agents.table import AgentTable, BoolRow, IntRow, Rows
 
 _FIRST_KINDS: Final = 16
 _UNKNOWN: Final = -1
-_NOBODY: Final[FloatRow] = np.zeros(0)
 
 
 class FeasibilityCache:
@@ -24,21 +23,12 @@ class FeasibilityCache:
         self._at: dict[Needs, int] = {}
         self._version: IntRow = np.zeros(0, np.int64)
         self._capable: NDArray[np.bool_] = np.zeros((0, 0), np.bool_)
-        self._refused: dict[Needs, tuple[int, FloatRow]] = {}
         self._forget()
 
     def rows(self, needs: Needs, agents: AgentTable) -> BoolRow:
         """Over `agents.size` rows, whether the agent could ever take such a task."""
         at = self._renewed(needs, agents)
         return self._capable[at, : agents.size]
-
-    def refused(self, needs: Needs, agents: AgentTable) -> FloatRow:
-        """The same: infinite where it could not, else 0."""
-        version, known = self._refused.get(needs, (_UNKNOWN, _NOBODY))
-        if version != agents.latest_version:
-            known = np.where(self.rows(needs, agents), 0.0, np.inf)
-            self._refused[needs] = agents.latest_version, known
-        return known
 
     def of_each(
         self, wanted: Sequence[Needs], rows: NDArray[np.intp], agents: AgentTable
@@ -88,4 +78,3 @@ class FeasibilityCache:
         self._at = {}
         self._version = np.full(_FIRST_KINDS, _UNKNOWN, np.int64)
         self._capable = np.zeros((_FIRST_KINDS, 0), np.bool_)
-        self._refused = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Final
 
 import numpy as np
@@ -50,25 +50,37 @@ class Ledger:
     `bookings`, in all."""
 
     def __init__(self, agents: AgentTable, look_ahead: LookAhead) -> None:
-        size = agents.size
+        standing = agents.standing()
         self.agents = agents
         self.look_ahead = look_ahead
-        self.accepting: BoolRow = agents.accepting[:size]
-        self.slots: IntRow = agents.slots[:size]
-        self.credit: IntRow = agents.credit[:size]
-        self.load: FloatRow = agents.load[:size]
-        self.latency_ms: FloatRow = agents.latency_ms[:size]
-        self.held: IntRow = agents.held[:size].copy()
-        self.held_s: FloatRow = agents.held_s[:size].copy()
-        self.free: IntRow = agents.free[:size].copy()
-        self.booked: IntRow = np.zeros(size, np.int64)
+        self.accepting: BoolRow = standing.accepting
+        self.slots: IntRow = standing.slots
+        self.credit: IntRow = standing.credit
+        self.held: IntRow = standing.held.copy()
+        self.held_s: FloatRow = standing.held_s.copy()
+        self.free: IntRow = standing.free.copy()
         self.bookings = 0
-        self.open: BoolRow = self.accepting & (self.held < self.credit)
+        self.open: BoolRow = standing.open.copy()
         """Rows of agents that would take one more attempt, if only into their queue."""
-        self.slot_free: BoolRow = self.open & (self.held < self.slots)
+        self.slot_free: BoolRow = standing.slot_free.copy()
         """Rows of agents that would start one more attempt at once."""
         self._groups: dict[str, IntRow] = {}
         self._places: dict[Use, IntRow] = {}
+
+    @cached_property
+    def booked(self) -> IntRow:
+        """Per row."""
+        return np.zeros(len(self.held), np.int64)
+
+    @cached_property
+    def load(self) -> FloatRow:
+        """As in `AgentTable`."""
+        return self.agents.load[: self.agents.size]
+
+    @cached_property
+    def latency_ms(self) -> FloatRow:
+        """As in `AgentTable`."""
+        return self.agents.latency_ms[: self.agents.size]
 
     def free_slots(self) -> int:
         """Attempts that all agents together would start at once."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from coordinator.core.model import AgentLoad, AgentSpec, Resources, TaskProfile
 from coordinator.families.registry import Families
+from coordinator.scheduling.agents.standing import Standing
 
 RESOURCE_FIELDS: Final = Resources.__struct_fields__
 """The order of the columns of `total` and `free`."""
@@ -123,6 +124,7 @@ class AgentTable:
         self._limits: dict[Use, IntRow] = {}
         self._bounding: Counter[Use] = Counter()
         """How many agents bound the tasks of each tool and model."""
+        self._standing = Standing(self)
 
     @property
     def size(self) -> int:
@@ -141,6 +143,7 @@ class AgentTable:
         self.epochs[row] = epoch
         self.refusing[row] = refusing
         self.accepting[row] = not refusing
+        self._standing.changed(row)
         if spec == self.specs[row]:
             return
         self._count_limits(row, -1)
@@ -173,6 +176,7 @@ class AgentTable:
         for column in (*self._groups.values(), *self._users.values()):
             column[row] = 0
         heappush(self._vacant, row)
+        self._standing.changed(row)
         self._bump(row)
 
     def hold(self, agent_id: str, key: int, attempt: int, profile: TaskProfile, seconds: float) -> None:
@@ -184,6 +188,7 @@ class AgentTable:
         self.held_attempts[row][key, attempt] = Held(profile, seconds)
         self._account(row, profile, 1)
         self.held_s[row] += seconds
+        self._standing.changed(row)
 
     def release(self, agent_id: str, key: int, attempt: int) -> None:
         """The agent has it no more. One that it did not hold is fine."""
@@ -194,6 +199,7 @@ class AgentTable:
         self._account(row, held.profile, -1)
         # Floats do not add up exactly: an idle agent must have no work at all.
         self.held_s[row] = self.held_s[row] - held.seconds if self.held_attempts[row] else 0.0
+        self._standing.changed(row)
 
     def set_load(self, agent_id: str, load: AgentLoad) -> None:
         """What the agent measured; `load_score` is what counts."""
@@ -203,6 +209,10 @@ class AgentTable:
         self.load[row] = load_score(load)
         self.latency_ms[row] = load.latency_ms if load.latency_ms >= 0 else 0.0
         self._touch(row)
+
+    def standing(self) -> Standing:
+        """How the agents stand now."""
+        return self._standing.renew()
 
     def levels(self, capability: str) -> IntRow:
         """Per row the level of this capability, -1 without it."""

@@ -10,6 +10,8 @@ import numpy as np
 from coordinator.core.kinds import kind_of
 from coordinator.core.model import TaskFamily, TaskProfile
 from coordinator.families.load_weights import LoadWeights
+from coordinator.scheduling.agents.capable import FeasibilityCache
+from coordinator.scheduling.agents.feasibility import needs_of
 from coordinator.scheduling.agents.table import AgentTable, FloatRow
 from coordinator.scheduling.costs.terms import Term, total
 from coordinator.scheduling.costs.weights import Policy
@@ -19,17 +21,24 @@ from coordinator.scheduling.load.scores import AS_IT_IS, LoadScores
 LEAST_SUCCESS: Final = 0.2
 """However many attempts have failed on an agent, a task is not expected to need more than five there."""
 
+CLASSES_KEPT: Final = 256
+"""Classes of tasks whose prices are remembered; beyond them all are forgotten and found again."""
+
 
 class Prices:
     """A task of `w` seconds of work costs `w x per_second` beside what it waits for and moves. All arrays are
     the cache's own: they are not to be written to."""
 
-    def __init__(self, agents: AgentTable, estimates: Estimates, scores: LoadScores) -> None:
+    def __init__(
+        self, agents: AgentTable, estimates: Estimates, scores: LoadScores, feasible: FeasibilityCache
+    ) -> None:
         self._agents = agents
         self._estimates = estimates
         self._scores = scores
+        self._feasible = feasible
         self._at = (-1, -1, -1)
         self._rows: dict[tuple[str, TaskFamily, str, int], FloatRow] = {}
+        self._classes: dict[tuple[str, TaskProfile, int], tuple[FloatRow, FloatRow]] = {}
         self._inverse: dict[TaskFamily, FloatRow] = {}
         self._tries: FloatRow | None = None
         self._power: FloatRow | None = None
@@ -39,7 +48,7 @@ class Prices:
         at = self._estimates.version, self._agents.latest_version, self._scores.version
         if at != self._at:
             self._at = at
-            self._rows, self._inverse = {}, {}
+            self._rows, self._classes, self._inverse = {}, {}, {}
             self._tries = self._power = None
         return self
 
@@ -63,7 +72,19 @@ class Prices:
 
     def of_class(self, policy: Policy, profile: TaskProfile, lasts_s: float) -> tuple[FloatRow, FloatRow]:
         """`inverse_speed` and `per_second` for tasks of one profile: agents may be quick at some kinds only,
-        and fit some only."""
+        and fit some only. The price is infinite where the agent could never take such a task."""
+        kind = policy.name, profile, self._scores.ahead(lasts_s)
+        found = self._classes.get(kind)
+        if found is None:
+            if len(self._classes) >= CLASSES_KEPT:
+                self._classes.clear()
+            inverse, price = self._of_class(policy, profile, lasts_s)
+            capable = self._feasible.rows(needs_of(profile), self._agents)
+            found = self._classes[kind] = inverse, np.where(capable, price, np.inf)
+        return found
+
+    def _of_class(self, policy: Policy, profile: TaskProfile, lasts_s: float) -> tuple[FloatRow, FloatRow]:
+        """The same, wherever the tasks could go."""
         family, inverse = profile.family, self.inverse_speed(profile.family)
         own = self._estimates.aptitude(kind_of(profile, 0))
         if own is None:

@@ -19,7 +19,6 @@ from coordinator.scheduling.costs.weights import Policy
 from coordinator.scheduling.plans.lane import NOWHERE, Lane
 from coordinator.scheduling.plans.round import Round
 from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.tasks.graphs import AT_ONCE
 from coordinator.scheduling.tasks.running import Live
 
 LEAST_GAIN_S: Final = 0.2
@@ -95,10 +94,8 @@ def _better(around: Round, lane: Lane, last: _Last) -> int:
     """The agent with a free slot where the attempt costs least, booked in the round, if it ends there soon
     enough to be worth it. Else NOWHERE."""
     snapshot, task = around.snapshot, last.task
-    graph = snapshot.graphs.of(task.key)
-    assert graph is not None
     work_s = snapshot.work_s(task.profile, task.key, task.expected_ms)
-    arrivals = graph.arrivals(task, snapshot.agents, {}) if graph.moves else AT_ONCE
+    arrivals = snapshot.graphs.arrivals(task.key, snapshot.agents, {})
     row = lane.cheapest_open(work_s, arrivals, last.live.row, brief=False)
     if row == NOWHERE:
         return NOWHERE

@@ -51,9 +51,9 @@ class Claims:
         snapshot.shares.advance(now_s)
         self._shares = snapshot.shares
         self._claims: dict[str, Claim] = {}
-        names = {owner.namespace for owner in {members.owner for members in classes}}
-        accounts = [snapshot.shares.account(name) for name in names]
-        self.counted = len(names) > 1 or any(one.settings.quotas != NO_QUOTAS for one in accounts)
+        names = {members.owner.namespace for members in classes}
+        quotas = [snapshot.shares.account(name).settings.quotas for name in names]
+        self.counted = len(names) > 1 or any([one != NO_QUOTAS for one in quotas])
         """Whether any of it makes a difference."""
 
     def of(self, owner: Owner = NOBODY_ELSE) -> Claim:

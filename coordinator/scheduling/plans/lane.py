@@ -45,7 +45,7 @@ class Lane:
     ) -> None:
         self.profile = profile
         self.demand = demand_of(profile)
-        self.inverse_speed, self._family_price = prices.of_class(policy, profile, lasts_s)
+        self.inverse_speed, self._class_price = prices.of_class(policy, profile, lasts_s)
         self._lasts_s = lasts_s
         self.policy = policy
         self._prices = prices
@@ -53,18 +53,23 @@ class Lane:
         self._round = around
         self._shortlist = shortlist
         snapshot = around.snapshot
-        self.capable = snapshot.feasible.rows(needs_of(profile), snapshot.agents)
         self._price: FloatRow | None = None
         setup = snapshot.affinity.setup_s(profile)
         self._barrier = barrier
         self._setup = None if setup is None else policy.weights.time * setup
         """By row, what comes to the price of the work; None where that is the same everywhere."""
         self._passing = fitting(profile, snapshot.agents)
-        self._listed = len(self._family_price) > _ALL_ROWS
+        self._listed = len(self._class_price) > _ALL_ROWS
         self._rows: NDArray[np.intp] = _NO_ROWS
-        self._short_price: FloatRow = self._family_price[:0]
+        self._short_price: FloatRow = self._class_price[:0]
         self._bound = -np.inf
         self._bound_work_s = 1.0
+
+    @property
+    def capable(self) -> BoolRow:
+        """By row, whether the agent could ever take such a task."""
+        snapshot = self._round.snapshot
+        return snapshot.feasible.rows(needs_of(self.profile), snapshot.agents)
 
     def cheapest(self, work_s: float, arrivals: Arrivals, previous: int) -> int:
         """The row of the agent where a task of so much work costs least, busy or not; NOWHERE if none will
@@ -143,7 +148,7 @@ class Lane:
     def fits_times(self, work_s: float) -> FloatRow:
         """By row, how many of such tasks, of so much work each, fit beside what was booked."""
         ledger = self._round.ledger
-        times: FloatRow = np.full(len(self._family_price), 1.0 if self.demand.groups else np.inf)
+        times: FloatRow = np.full(len(self._class_price), 1.0 if self.demand.groups else np.inf)
         for column, amount in self.demand.amounts:
             times = np.minimum(times, ledger.free[:, column] // amount)
         for use in ledger.bounded(self.demand):
@@ -155,12 +160,11 @@ class Lane:
     def _priced(self) -> FloatRow:
         """By row, the price of a second of work, infinite where the agent will not do."""
         if self._price is None:
-            around = self._round
-            refused = around.snapshot.feasible.refused(needs_of(self.profile), around.snapshot.agents)
-            self._price = self._family_price + refused
+            self._price = self._class_price
             for predicate in self._passing:
                 if predicate.fixed:
-                    self._price[~predicate.holds(self.profile, 0.0, around.ledger)] = np.inf
+                    holds = predicate.holds(self.profile, 0.0, self._round.ledger)
+                    self._price = np.where(holds, self._price, np.inf)
         return self._price
 
     def _costs(self, work_s: float, arrivals: Arrivals, previous: int) -> FloatRow:

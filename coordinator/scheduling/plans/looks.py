@@ -84,7 +84,7 @@ def would_go(
         owner = NOBODY_ELSE if graph is None else graph.owner
         barrier = around.barrier(owner, profile, task.key, task.expected_ms)
         lane = Lane(profile, policy, around, snapshot.prices.renew(), len(ledger.slots), task_s, barrier)
-        asked = task_s, _arrivals(snapshot, task), NOWHERE
+        asked = task_s, snapshot.graphs.arrivals(task.key, snapshot.agents, {}), NOWHERE
         look = _look(lane, here, asked, ledger.accepting, _NOW)
     else:
         ledger, unit = Ledger(snapshot.agents, snapshot.look_ahead), SHARES
@@ -98,13 +98,6 @@ def would_go(
     witness = Witness(name, now_s, 1, unit, recorded=False)
     witness.keep(look, row, snapshot, ledger)
     return witness.taken[0]
-
-
-def _arrivals(snapshot: Snapshot, task: Task) -> Arrivals:
-    graph = snapshot.graphs.of(task.key)
-    if graph is None or not graph.moves:
-        return AT_ONCE
-    return graph.arrivals(graph.task(task.key), snapshot.agents, {})
 
 
 def _look(

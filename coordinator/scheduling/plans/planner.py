@@ -29,13 +29,14 @@ from coordinator.scheduling.plans.bulk import MANY, Places, blocks
 from coordinator.scheduling.plans.claims import QUOTA, Claims
 from coordinator.scheduling.plans.crowd import Crowd, split
 from coordinator.scheduling.plans.lane import NOWHERE, Lane
+from coordinator.scheduling.plans.lone import place_lone
 from coordinator.scheduling.plans.looks import look_at_class, look_at_lane
 from coordinator.scheduling.plans.round import Round
 from coordinator.scheduling.plans.solver import Plan, PlanLimits
 from coordinator.scheduling.plans.spares import find_spares
 from coordinator.scheduling.plans.turns import Some, most_urgent
 from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.tasks.graphs import AT_ONCE, Arrivals, Expected
+from coordinator.scheduling.tasks.graphs import AT_ONCE, Expected
 from coordinator.scheduling.tasks.order import Place, place_in_line
 from coordinator.scheduling.tasks.waiting import Owner, TaskClass, WaitingTask
 
@@ -58,6 +59,10 @@ def plan_by_cost(
     snapshot: Snapshot, limits: PlanLimits, policy: Policy, now_s: float, witness: Witness | None = None
 ) -> Plan:
     """Place what waits. The same snapshot at the same time gives the same plan, with a witness or without."""
+    if len(snapshot.waiting) == 1 and not (witness and witness.left):
+        lone = place_lone(snapshot, limits, policy, now_s)
+        if lone is not None:
+            return lone
     return _Planner(snapshot, limits, policy, now_s, witness or Witness()).run()
 
 
@@ -112,8 +117,10 @@ class _Planner:
         return self._plan()
 
     def _place_each(self, heads: list[_Head], most: int) -> None:
-        """Place tasks in order, until so many choices are made."""
-        while heads and len(self._choices) < most:
+        """Place tasks in order, until so many choices are made. Tasks that are foreseen keep places from
+        those that come after them: there is nothing to do for any but these."""
+        queues = sum(isinstance(first, _Queue) for _, first in heads)
+        while queues and len(self._choices) < most:
             place, first = heads[0]
             share = self._share_of(first)
             if share > place[1]:
@@ -126,6 +133,7 @@ class _Planner:
                 self._replace_head(heads, first)
             else:
                 self._drop_head(heads, first)
+                queues -= 1
             if not self._round.free and not self._has_room():
                 break
 
@@ -367,7 +375,7 @@ class _Planner:
             self._count(QUOTA, len(queue.tasks) - queue.at)
             return False
         work_s = self._snapshot.work_s(queue.profile, task.key, task.expected_ms)
-        arrivals = self._arrivals(task.key)
+        arrivals = self._snapshot.graphs.arrivals(task.key, self._snapshot.agents, self._expected)
         brief = self._snapshot.is_brief(queue.profile, task.key, task.expected_ms)
         anywhere = self._places_left > 0 and not brief
         if anywhere:
@@ -439,18 +447,12 @@ class _Planner:
             return
         lane = self._lane(task.profile, owner, task)
         work_s = self._snapshot.work_s(task.profile, task.key, task.expected_ms)
-        arrivals = self._arrivals(task.key)
+        arrivals = self._snapshot.graphs.arrivals(task.key, self._snapshot.agents, self._expected)
         row = lane.cheapest(work_s, arrivals, NOWHERE)
         if row != NOWHERE:
             seconds = work_s * lane.inverse_speed.item(row)
             self._claims.take(owner, task.profile)
             self._keep(task.key, row, seconds, arrivals.at(row), heads)
-
-    def _arrivals(self, key: int) -> Arrivals:
-        graph = self._snapshot.graphs.of(key)
-        if graph is None or not graph.moves:
-            return AT_ONCE
-        return graph.arrivals(graph.task(key), self._snapshot.agents, self._expected)
 
     def _previous(self, task: WaitingTask) -> int:
         return self._snapshot.agents.rows.get(task.previous, NOWHERE) if task.previous else NOWHERE

@@ -45,6 +45,8 @@ class Round:
         """Spare attempts whose place was given away."""
         self._weights = weights
         self._spares = spares
+        standing = snapshot.agents.standing()
+        self.free = standing.many_free
         self._ends: dict[int, list[float]] = {}
         self._begun: dict[int, list[float]] = {}
         """By row, when those end that found a free slot there and left another."""
@@ -54,12 +56,9 @@ class Round:
         for row in spares:
             self._set_aside(row)
         self.base: FloatRow = weights.time * self.wait
-        if weights.balance:
-            self.base += weights.balance * ledger.held_s / ledger.slots
-        np.copyto(self.base, np.inf, where=~ledger.accepting)
+        self.base += standing.work_s(weights.balance)
         for row, spare in spares.items():
             self.base[row] += weights.time * spare.worth_s
-        self.free = int(np.count_nonzero(ledger.slot_free))
 
     def barrier(self, owner: Owner, profile: TaskProfile, key: int, expected_ms: int) -> Barrier | None:
         """Where tasks like this one may not begin in this round, because slots are kept for others."""
@@ -168,6 +167,7 @@ class Round:
         ledger.held[row] = held
         ledger.credit[row] -= 1
         if held < ledger.slots.item(row) and ledger.accepting.item(row):
+            self.free += not ledger.slot_free.item(row)
             ledger.slot_free[row] = self.open[row] = True
             self.wait[row] = 0.0
 

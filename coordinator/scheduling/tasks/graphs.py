@@ -199,6 +199,13 @@ class Graphs:
         graph = self._graphs.get(key >> INDEX_BITS)
         return graph is not None and graph.linked
 
+    def arrivals(self, key: int, agents: AgentTable, expected: Mapping[int, Expected]) -> Arrivals:
+        """Of a task by its key, as `Graph.arrivals`; at once if it waits for no data."""
+        graph = self._graphs.get(key >> INDEX_BITS)
+        if graph is None or not graph.moves:
+            return AT_ONCE
+        return graph.arrivals(graph.task(key), agents, expected)
+
     def remove(self, number: int) -> None:
         """The DAG has ended."""
         self._graphs.pop(number, None)

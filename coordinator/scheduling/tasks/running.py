@@ -224,10 +224,10 @@ class Running:
     def _compute(self, now_s: float) -> FloatRow:
         agents = self._agents
         size = agents.size
-        slots = agents.slots[:size]
-        full = agents.held[:size] >= slots
-        if not full.any():
+        standing = agents.standing()
+        if not standing.many_full:
             return np.zeros(size)
+        slots, full = agents.slots[:size], standing.full
         if not self._live:
             return np.where(full, agents.held_s[:size] / slots, 0.0)
         rows = self._row[: self._used]

@@ -1,0 +1,38 @@
+"""A task that waits alone, as urgent ones mostly do: nobody comes before it or after it, so that nothing has
+to be put in line, counted or booked."""
+
+from __future__ import annotations
+
+from coordinator.core.commands import Choice
+from coordinator.core.namespaces import NO_QUOTAS
+from coordinator.scheduling.costs.weights import Policy
+from coordinator.scheduling.plans.lane import NOWHERE, Lane
+from coordinator.scheduling.plans.round import Round
+from coordinator.scheduling.plans.solver import Plan, PlanLimits
+from coordinator.scheduling.snapshot import Snapshot
+
+
+def place_lone(snapshot: Snapshot, limits: PlanLimits, policy: Policy, now_s: float) -> Plan | None:
+    """The plan for the only task that waits, if there is no more to it than that the agent where it costs
+    least has a free slot. None if there is: then a whole round has to find out."""
+    agents, shares = snapshot.agents, snapshot.shares
+    if not (agents.rows and limits.max_choices and policy.foresight):
+        return None
+    if snapshot.reserved or snapshot.running.shared() or snapshot.foreseen.tasks():
+        return None
+    (members,) = snapshot.waiting.classes.values()
+    profile, owner, task = members.profile, members.owner, members.tasks[0]
+    shares.advance(now_s)
+    limited = shares.account(owner.namespace).settings.quotas != NO_QUOTAS
+    if limited or snapshot.is_brief(profile, task.key, task.expected_ms):
+        return None
+    around = Round(snapshot, policy.weights, now_s, {})
+    work_s = snapshot.work_s(profile, task.key, task.expected_ms)
+    own, prices = snapshot.policy_for(owner, policy), snapshot.prices.renew()
+    lane = Lane(profile, own, around, prices, limits.shortlist, work_s)
+    arrivals = snapshot.graphs.arrivals(task.key, agents, {})
+    row = lane.cheapest(work_s, arrivals, agents.rows.get(task.previous, NOWHERE))
+    if row == NOWHERE or not around.ledger.slot_free.item(row):
+        return None
+    choice = Choice(task.key, task.attempt, agents.ids[row], agents.epochs.item(row))
+    return Plan([choice], 1, {}, snapshot.turn)
