@@ -25,15 +25,16 @@ KINDS_KEPT: Final = 10_000
 
 
 class Demand:
-    """What one task of a profile takes, made ready for booking: its resources as a row of `free` and, of
-    those that it needs, as (column, amount); its anti-affinity groups, and the tool and model that it
+    """What one task of a profile takes, made ready for booking: its resources as the bytes of a row of `free`
+    and, of those that it needs, as (column, amount); its anti-affinity groups, and the tool and model that it
     uses."""
 
-    __slots__ = ("amounts", "groups", "uses", "vector")
+    __slots__ = ("amounts", "groups", "packed", "uses")
 
     def __init__(self, profile: TaskProfile) -> None:
-        self.vector = resource_vector(profile.requirements.resources)
-        amounts: list[int] = self.vector.tolist()
+        vector = resource_vector(profile.requirements.resources)
+        amounts: list[int] = vector.tolist()
+        self.packed = vector.tobytes()
         self.amounts = tuple((column, amount) for column, amount in enumerate(amounts) if amount)
         self.groups = profile.requirements.anti_affinity
         self.uses = uses_of(profile)

@@ -11,6 +11,7 @@ in what they are quick at (`aptitude`)."""
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -201,6 +202,17 @@ class Estimates:
         if found is None:
             found = of_dag[kind] = self._expect(kind, dag)
         return found
+
+    def basics(self, kinds: Sequence[Kind], dags: Sequence[int]) -> list[Expectation]:
+        """`basic` of each kind in the DAG at its place."""
+        expected: list[Expectation] = []
+        of_dag: Mapping[Kind, Expectation] = {}
+        last = None
+        for kind, dag in zip(kinds, dags, strict=True):
+            if dag != last:
+                of_dag, last = self._expected.setdefault(dag, {}), dag
+            expected.append(of_dag.get(kind) or self.basic(kind, dag))
+        return expected
 
     def work_s(self, kind: Kind, dag: int, expected_ms: int = 0) -> float:
         """The mean of `work`."""

@@ -97,8 +97,8 @@ class Places:
         profiles = [one.profile for one in crowd.classes]
         apart = self._around.snapshot.affinity.apart(profiles)
         kinds = [(one.family, one.family_name, one if one in apart else None) for one in profiles]
-        numbers = {kind: number for number, kind in enumerate(dict.fromkeys(kinds))}
-        number = np.array([numbers[kind] for kind in kinds])[crowd.of]
+        numbers: dict[tuple[TaskFamily, str, TaskProfile | None], int] = {}
+        number = np.array([numbers.setdefault(kind, len(numbers)) for kind in kinds])[crowd.of]
         choices: list[Choice] = []
         for kind, at in numbers.items():
             choices += self._place_alike(_Alike(*kind), crowd.only(number == at))
@@ -254,15 +254,18 @@ def _first_come(can: NDArray[np.bool_], counts: Sequence[int]) -> tuple[NDArray[
     packed = np.packbits(can, axis=1, bitorder="little")
     width = packed.shape[1]
     free = [int.from_bytes(row, "little") for row in packed.view(f"S{width}")[:, 0].tolist()]
-    taken: list[bytes] = []
+    taken: list[int] = []
     left = (1 << 8 * width) - 1
     for bits, count in zip(free, counts, strict=True):
         bits &= left
         bits = bits & -bits if count == 1 else _lowest(bits, count)
         left ^= bits
-        taken.append(bits.to_bytes(width, "little"))
-    bits_of = np.unpackbits(np.frombuffer(b"".join(taken), np.uint8), bitorder="little").view(np.bool_)
-    of, found = np.divmod(bits_of.nonzero()[0], 8 * width)
+        taken.append(bits)
+    if max(counts) == 1:
+        lengths = np.array(list(map(int.bit_length, taken)))
+        return lengths[lengths > 0] - 1, (lengths > 0).astype(np.intp)
+    bits_of = np.frombuffer(b"".join([bits.to_bytes(width, "little") for bits in taken]), np.uint8)
+    of, found = np.divmod(np.unpackbits(bits_of, bitorder="little").view(np.bool_).nonzero()[0], 8 * width)
     return found, np.bincount(of, minlength=len(counts))
 
 

@@ -53,7 +53,7 @@ class Claims:
         self._claims: dict[str, Claim] = {}
         names = {members.owner.namespace for members in classes}
         quotas = [snapshot.shares.account(name).settings.quotas for name in names]
-        self.counted = len(names) > 1 or any([one != NO_QUOTAS for one in quotas])
+        self.counted = len(names) > 1 or any(one != NO_QUOTAS for one in quotas)
         """Whether any of it makes a difference."""
 
     def of(self, owner: Owner = NOBODY_ELSE) -> Claim:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import chain, compress
-from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -15,12 +14,12 @@ from coordinator.core.model import INDEX_BITS
 from coordinator.scheduling.agents.table import BoolRow, FloatRow, IntRow
 from coordinator.scheduling.plans.turns import Some
 from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.tasks.waiting import TaskClass
+from coordinator.scheduling.tasks.waiting import TaskClass, column
 
 
 class Crowd(NamedTuple):
     """Tasks, class after class: `of` is by task the position of its class, ascending, and every class has
-    some. `demands` are by class (`Demand.vector`), `work` is in seconds at speed 1."""
+    some. `demands` are by class (`Demand.packed`), `work` is in seconds at speed 1."""
 
     classes: list[TaskClass]
     demands: IntRow
@@ -70,12 +69,10 @@ def split(snapshot: Snapshot, some: Sequence[Some]) -> tuple[Crowd, Crowd]:
     classes, queues = zip(*some, strict=True)
     tasks = list(chain.from_iterable(queues))
     of = np.repeat(np.arange(len(some)), list(map(len, queues)))
-    keys, attempts, expected_ms = (
-        np.fromiter(map(attrgetter(name), tasks), np.int64, len(tasks))
-        for name in ("key", "attempt", "expected_ms")
-    )
+    keys, attempts, expected_ms = (column(tasks, name) for name in ("key", "attempt", "expected_ms"))
     work, brief = _work(snapshot, classes, of, keys, expected_ms)
-    demands = np.concatenate([one.demand.vector for one in classes]).reshape(len(classes), -1)
+    demands = np.frombuffer(b"".join([one.demand.packed for one in classes]), np.int64)
+    demands = demands.reshape(len(classes), -1)
     crowd = Crowd(list(classes), demands, of, keys, attempts, work)
     return crowd.only(~brief), crowd.only(brief)
 
@@ -85,17 +82,14 @@ def _work(
 ) -> tuple[FloatRow, BoolRow]:
     """Of each task, the seconds at speed 1, and whether it is brief. Those that follow each other in a class,
     of one DAG, are looked up once."""
-    basic, brief_s = snapshot.estimates.basic, snapshot.look_ahead.brief_s
+    brief_s = snapshot.look_ahead.brief_s
     dags, stated = keys >> INDEX_BITS, expected_ms > 0
     other = np.ones(len(keys), np.bool_)
     other[1:] = (of[1:] != of[:-1]) | (dags[1:] != dags[:-1]) | (stated[1:] != stated[:-1])
     firsts = other.nonzero()[0]
-    found = [
-        basic(classes[at].kinds[says], dag)
-        for at, says, dag in zip(
-            of[firsts].tolist(), stated[firsts].tolist(), dags[firsts].tolist(), strict=True
-        )
-    ]
+    says = stated[firsts].tolist()
+    kinds = [classes[at].kinds[one] for at, one in zip(of[firsts].tolist(), says, strict=True)]
+    found = snapshot.estimates.basics(kinds, dags[firsts].tolist())
     run = np.cumsum(other) - 1
     second = np.array([one.seconds for one in found])[run]
     work = np.where(stated, second * expected_ms * 1e-3, second)

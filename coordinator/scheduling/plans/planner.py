@@ -211,21 +211,22 @@ class _Planner:
         alone = {one.key for _, tasks in urgent for one in tasks if one.previous}
         if moved:
             alone |= {one.key for _, tasks in urgent for one in tasks if one.key >> INDEX_BITS in moved}
-        if not alone and not any(self._is_apart(members.demand) for members, _ in urgent):
+        others = [members.demand for members, _ in urgent if members.demand.groups or members.demand.uses]
+        if not alone and not any(map(self._is_apart, others)):
             return urgent
         alike: list[Some] = []
         heads: list[_Head] = []
         for members, tasks in urgent:
-            others = tasks
+            some = tasks
             if not self._is_apart(members.demand):
-                others = [one for one in tasks if one.key in alone] if alone else []
-            if not others:
+                some = [one for one in tasks if one.key in alone] if alone else []
+            if not some:
                 alike.append((members, tasks))
                 continue
             queue = _Queue(members, self._lane(members.profile, members.owner, members.tasks[0]))
-            queue.tasks = others
+            queue.tasks = some
             heads.append((self._place_of(queue), queue))
-            if len(others) < len(tasks):
+            if len(some) < len(tasks):
                 alike.append((members, [one for one in tasks if one.key not in alone]))
         heapify(heads)
         self._place_each(heads, min(MANY, self._limits.max_choices))

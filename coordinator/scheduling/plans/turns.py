@@ -12,7 +12,7 @@ import numpy as np
 
 from coordinator.scheduling.plans.claims import Claims
 from coordinator.scheduling.tasks.order import Place, place_in_line
-from coordinator.scheduling.tasks.waiting import TaskClass, WaitingTask
+from coordinator.scheduling.tasks.waiting import TaskClass, WaitingTask, column
 
 Some = tuple[TaskClass, list[WaitingTask]]
 """The first tasks of a class."""
@@ -22,12 +22,12 @@ def most_urgent(classes: Sequence[TaskClass], most: int, now_ms: int, claims: Cl
     """The first `most` tasks in line, by class: the class of the first of them first."""
     if claims.counted or min([one.steady_ms for one in classes], default=now_ms) < now_ms:
         return _in_turns(classes, most, now_ms, claims)
-    levels: dict[int, list[TaskClass]] = {}
-    for one in classes:
-        levels.setdefault(one.rank[0], []).append(one)
+    levels = {one.rank[0] for one in classes}
+    if len(levels) == 1:
+        return _first_of_level(classes, most)
     chosen: list[Some] = []
     for level in sorted(levels):
-        some = _first_of_level(levels[level], most)
+        some = _first_of_level([one for one in classes if one.rank[0] == level], most)
         most -= sum([len(tasks) for _, tasks in some])
         chosen += some
         if most <= 0:
@@ -38,9 +38,11 @@ def most_urgent(classes: Sequence[TaskClass], most: int, now_ms: int, claims: Cl
 def _first_of_level(classes: Sequence[TaskClass], most: int) -> list[Some]:
     """The same of classes of one priority, where order and key alone decide."""
     queues = [one.tasks for one in classes]
-    counts = _counts_of_first(queues, most)
     heads = [tasks[0] for tasks in queues]
-    order = np.lexsort(([head.key for head in heads], [head.order_ms for head in heads])).tolist()
+    order = np.lexsort((column(heads, "key"), column(heads, "order_ms"))).tolist()
+    if sum(map(len, queues)) <= most:
+        return [(classes[at], queues[at]) for at in order]
+    counts = _counts_of_first(queues, most)
     return [(classes[at], queues[at][: counts[at]]) for at in order if counts[at]]
 
 
@@ -75,11 +77,9 @@ def _in_turns(classes: Sequence[TaskClass], most: int, now_ms: int, claims: Clai
 
 
 def _counts_of_first(queues: Sequence[Sequence[WaitingTask]], most: int) -> list[int]:
-    """How many of each queue, sorted all of them, are among the first `most` of all: those up to a threshold
-    that is found on as much of each as reaches beyond it."""
+    """How many of each queue, sorted all of them, are among the first `most` of all, which are not all of
+    them: those up to a threshold that is found on as much of each as reaches beyond it."""
     sizes = list(map(len, queues))
-    if sum(sizes) <= most:
-        return sizes
     lengths = [min(size, _LOOKED_AT + 2 * most // len(queues)) for size in sizes]
     while True:
         heads = [queue[:length] for queue, length in zip(queues, lengths, strict=True)]

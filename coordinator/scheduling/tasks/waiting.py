@@ -5,15 +5,18 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 import msgspec
+import numpy as np
 
 from coordinator.core.kinds import kinds_of
 from coordinator.core.model import TaskProfile
 from coordinator.core.namespaces import DEFAULT_NAMESPACE
 from coordinator.scheduling.agents.feasibility import fixed, needs_of
 from coordinator.scheduling.agents.ledger import demand_of
+from coordinator.scheduling.agents.table import IntRow
 
 AGEING: Final = 0.1
 """Seconds of upward rank that a second of a DAG's age is worth. Since all age alike, the order of a class
@@ -136,6 +139,11 @@ class WaitingTable:
             if not members.tasks:
                 owner, profile = members.owner, members.profile
                 del self.classes[profile if owner == NOBODY_ELSE else (owner, profile)]
+
+
+def column(tasks: Sequence[WaitingTask], name: str) -> IntRow:
+    """Of each of the tasks, a field that is a whole number."""
+    return np.fromiter(map(attrgetter(name), tasks), np.int64, len(tasks))
 
 
 def _merge(tasks: list[WaitingTask], others: Iterable[WaitingTask]) -> None:
