@@ -12,11 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator.core.model import AgentSpec, FamilyNeeds, Priority, Requirements, Resources, TaskProfile
+from coordinator.scheduling.agents.lookahead import may_queue
 from coordinator.scheduling.costs.weights import BALANCED, FAST, Policy
-from coordinator.scheduling.plans.brief import _fill
+from coordinator.scheduling.plans.brief import _fill, place_brief
 from coordinator.scheduling.plans.bulk import MANY, _first_come
 from coordinator.scheduling.plans.claims import Claims
+from coordinator.scheduling.plans.crowd import split
+from coordinator.scheduling.plans.lane import Lane
 from coordinator.scheduling.plans.planner import plan_by_cost
+from coordinator.scheduling.plans.round import Round
 from coordinator.scheduling.plans.solver import Plan, PlanLimits
 from coordinator.scheduling.plans.turns import most_urgent
 from coordinator.scheduling.snapshot import Snapshot
@@ -220,6 +224,55 @@ def test_filling_goes_one_by_one_to_where_it_costs_least(
     )
     mine = [float(first[at] + number * step[at]) for at in range(len(agents)) for number in range(counts[at])]
     assert sorted(mine) == pytest.approx(costs[: len(mine)], abs=1e-4)
+
+
+@st.composite
+def queues(draw: st.DrawFn) -> Snapshot:
+    """More agents than are looked at first, of which most have little room, and brief tasks."""
+    snapshot = Snapshot()
+    for at in range(draw(st.integers(1, 50))):
+        spec = AgentSpec(
+            f"a{at}",
+            "i",
+            slots=draw(st.integers(1, 3)),
+            credit=draw(st.integers(1, 9)),
+            speed=draw(st.sampled_from([0.5, 1.0, 1.0, 3.0])),
+            capabilities=draw(st.sampled_from([(), (("weld", 2),)])),
+            resources=Resources(memory_bytes=draw(st.sampled_from([40, 90, 400]))),
+        )
+        snapshot.agents.put(spec, 1, draw(st.sampled_from(["", "", "", "draining"])))
+        for number in range(draw(st.integers(0, 4))):
+            expected_ms = draw(st.sampled_from([1, BRIEF_MS]))
+            snapshot.hold(f"a{at}", 9_000 + 10 * at + number, 1, TaskProfile("t"), expected_ms, NOW_S)
+    profile = draw(st.sampled_from([TaskProfile("t"), MEMORY, WELD]))
+    for key in range(draw(st.sampled_from([1, 2, 7, 40, 200]))):
+        wait(snapshot, key, profile, expected_ms=BRIEF_MS)
+    return snapshot
+
+
+@FEW
+@given(queues(), st.sampled_from([FAST, BALANCED]))
+def test_brief_tasks_go_one_by_one_to_where_they_cost_least(snapshot: Snapshot, policy: Policy) -> None:
+    (members,) = snapshot.waiting.classes.values()
+    around = Round(snapshot, policy.weights, NOW_S, {})
+    lane = Lane(members.profile, policy, around, snapshot.prices.renew(), LIMITS.shortlist)
+    _, crowd = split(snapshot, [(members, members.tasks)])
+    work_s, books = crowd.work.item(0), Books(snapshot)
+    costs = lane.queue_costs(work_s).tolist()
+    places: list[tuple[float, int]] = []
+    for row in books.profiles:
+        seconds, slots = work_s * lane.inverse_speed.item(row), snapshot.agents.slots.item(row)
+        for number in range(len(crowd)):
+            room = books.has_slot(row) or may_queue(
+                len(books.profiles[row]), slots, books.seconds[row], seconds, snapshot.look_ahead
+            )
+            if not (room and books.could(row, members.profile)):
+                break
+            places.append((costs[row] + number * (seconds / slots), row))
+            books.profiles[row].append(members.profile)
+            books.seconds[row] += seconds
+    expected = [snapshot.agents.ids[row] for _, row in sorted(places)[: len(crowd)]]
+    assert [choice.agent for choice in place_brief(around, lane, crowd)] == expected
 
 
 @pytest.mark.parametrize("expected_ms", [3_000, BRIEF_MS])

@@ -8,12 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.core.commands import Choice
-from coordinator.scheduling.agents.table import FloatRow
+from coordinator.scheduling.agents.table import BoolRow, FloatRow, IntRow
 from coordinator.scheduling.plans.crowd import Crowd
 from coordinator.scheduling.plans.lane import Lane
 from coordinator.scheduling.plans.round import Round
 
 _INSTANT_S: Final = 1e-9
+
+_FIRST: Final = 32
+_WIDER: Final = 4
+"""Agents that are looked at first, or so many for each task, and by how much more where too few of these have
+room."""
+
+_PLACES: Final = 16
+"""Places per task that are quicker brought into order than counted below a level."""
 
 _LEVELS: Final = 24
 """Halvings of the search for a level: finer than any difference that matters."""
@@ -21,45 +29,90 @@ _LEVELS: Final = 24
 
 def place_brief(around: Round, lane: Lane, crowd: Crowd) -> list[Choice]:
     """Agents for brief tasks of one class, in their slots and queues: for as many as there is room for."""
-    rows = _level(around, lane, float(crowd.work.mean()), len(crowd))
+    tasks = len(crowd)
+    rows = _level(around, lane, float(crowd.work.sum()) / tasks, tasks)
     return crowd.choices(around.snapshot, rows)
 
 
 def _level(around: Round, lane: Lane, work_s: float, tasks: int) -> NDArray[np.intp]:
     """Rows for brief tasks, which queue up: as many on each agent as make all of them end level, within what
     each may hold in seconds of work."""
-    ledger, bound = around.ledger, around.snapshot.look_ahead
     costs = lane.queue_costs(work_s)
-    seconds = work_s * lane.inverse_speed
-    slots = ledger.slots
-    queued = np.maximum(ledger.held - slots, 0)
-    in_time = np.floor((bound.seconds * slots - ledger.held_s) / np.maximum(seconds, _INSTANT_S))
-    in_queue = np.minimum(bound.least, bound.most) - queued
-    room = np.maximum(np.maximum(slots - ledger.held, 0) + np.maximum(in_queue, 0), in_time)
-    room = np.minimum(room, slots + bound.most - ledger.held)
-    room = np.minimum(room, ledger.credit - ledger.held)
-    room = np.where(costs < np.inf, np.minimum(room, lane.fits_times(work_s)), 0).astype(np.int64)
-    step = np.maximum(seconds / slots, _INSTANT_S)
-    first = np.where(room > 0, costs, np.inf)
+    rows, room = _with_room(around, lane, costs, work_s, tasks)
+    first, seconds = costs[rows], work_s * lane.inverse_speed[rows]
+    step = np.maximum(seconds / around.ledger.slots[rows], _INSTANT_S)
     counts = _fill(first, step, room, tasks)
-    rows = np.flatnonzero(counts)
-    around.give_many(rows, counts[rows], lane.demand, seconds[rows])
+    there = counts > 0
+    around.give_many(rows[there], counts[there], lane.demand, seconds[there])
     # Each agent's share in turn, not all of one agent first: who is most urgent starts at once.
-    order = np.repeat(first[rows], counts[rows]) + np.concatenate(
-        [np.arange(count) * step[row] for row, count in zip(rows, counts[rows], strict=True)] or [np.zeros(0)]
-    )
-    spread: NDArray[np.intp] = np.repeat(rows, counts[rows])[order.argsort(kind="stable")]
+    of, ends = _ends(first, step, counts)
+    spread: NDArray[np.intp] = rows[of[ends.argsort(kind="stable")]]
     return spread
 
 
-def _fill(first: FloatRow, step: FloatRow, room: NDArray[np.int64], tasks: int) -> NDArray[np.int64]:
+def _with_room(
+    around: Round, lane: Lane, costs: FloatRow, work_s: float, tasks: int
+) -> tuple[NDArray[np.intp], IntRow]:
+    """Agents that have room for such tasks, and for how many: all that could be among the cheapest for so
+    many of them, each of which takes one at least."""
+    length = max(_FIRST, _WIDER * tasks)
+    while True:
+        rows = _cheapest(costs, length)
+        room = _room(around, lane, rows, work_s)
+        there = room > 0
+        if len(rows) < length or np.count_nonzero(there) >= tasks:
+            return rows[there], room[there]
+        length *= _WIDER
+
+
+def _cheapest(costs: FloatRow, most: int) -> NDArray[np.intp]:
+    """So many rows of least cost, the first of equals, in the order of the table; fewer if the others cannot
+    be had."""
+    within: BoolRow = costs < np.inf
+    if most < len(costs):
+        highest = np.partition(costs, most - 1)[most - 1]
+        within &= costs <= highest
+        beyond = np.count_nonzero(within) - most
+        if beyond > 0:
+            within[(costs == highest).nonzero()[0][-beyond:]] = False
+    rows: NDArray[np.intp] = within.nonzero()[0]
+    return rows
+
+
+def _room(around: Round, lane: Lane, rows: NDArray[np.intp], work_s: float) -> IntRow:
+    """For how many brief tasks these agents have room, in slots and queues."""
+    ledger, bound = around.ledger, around.snapshot.look_ahead
+    slots, held = ledger.slots[rows], ledger.held[rows]
+    seconds = np.maximum(work_s * lane.inverse_speed[rows], _INSTANT_S)
+    in_time = np.floor((bound.seconds * slots - ledger.held_s[rows]) / seconds)
+    in_queue = np.minimum(bound.least, bound.most) - np.maximum(held - slots, 0)
+    room = np.maximum(np.maximum(slots - held, 0) + np.maximum(in_queue, 0), in_time)
+    room = np.minimum(room, slots + bound.most - held)
+    room = np.minimum(room, ledger.credit[rows] - held)
+    times: IntRow = np.minimum(room, lane.fits_times(rows, work_s)).astype(np.int64)
+    return times
+
+
+def _fill(first: FloatRow, step: FloatRow, room: IntRow, tasks: int) -> IntRow:
     """How many go where, the next always to where it costs least: the k-th on a row costs `first + k x
     step`."""
     if int(room.sum()) <= tasks:
         return room
-    there = room > 0
-    low = float(first[there].min())
-    high = float((first + room * step)[there].max())
+    firsts = first[room > 0]
+    if len(firsts) >= tasks:
+        # So many places cost no more than this.
+        enough = np.partition(firsts, tasks - 1)[tasks - 1]
+        most = np.minimum(room, np.maximum((enough - first) / step + 2, 0.0)).astype(np.int64)
+        if int(most.sum()) <= _PLACES * tasks:
+            of, ends = _ends(first, step, most)
+            return np.bincount(of[ends.argsort(kind="stable")[:tasks]], minlength=len(first))
+    return _fill_to_level(first, step, room, tasks)
+
+
+def _fill_to_level(first: FloatRow, step: FloatRow, room: IntRow, tasks: int) -> IntRow:
+    """The same by a level below which there are so many places."""
+    low = float(first.min())
+    high = float((first + room * step).max())
     for _ in range(_LEVELS):
         middle = 0.5 * (low + high)
         if int(_below(first, step, room, middle).sum()) > tasks:
@@ -74,7 +127,14 @@ def _fill(first: FloatRow, step: FloatRow, room: NDArray[np.int64], tasks: int) 
     return np.minimum(counts, room)
 
 
-def _below(first: FloatRow, step: FloatRow, room: NDArray[np.int64], level: float) -> NDArray[np.int64]:
-    reached = np.where(room > 0, (level - first) / step, 0.0)
-    counts: NDArray[np.int64] = np.minimum(np.maximum(np.ceil(reached), 0.0), room).astype(np.int64)
+def _ends(first: FloatRow, step: FloatRow, counts: IntRow) -> tuple[NDArray[np.intp], FloatRow]:
+    """The first so many places of each row: the rows, and what each place costs."""
+    of = np.repeat(np.arange(len(first)), counts)
+    before = np.arange(len(of)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return of, first[of] + before * step[of]
+
+
+def _below(first: FloatRow, step: FloatRow, room: IntRow, level: float) -> IntRow:
+    reached = np.maximum(np.ceil((level - first) / step), 0.0)
+    counts: IntRow = np.minimum(reached, room).astype(np.int64)
     return counts

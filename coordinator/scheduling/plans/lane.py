@@ -102,12 +102,10 @@ class Lane:
                 return row
 
     def queue_costs(self, work_s: float) -> FloatRow:
-        """By row, what a brief task of so much work costs, infinite where it cannot be given now."""
-        around = self._round
+        """By row, what a brief task of so much work costs, infinite where it cannot be given now, whatever
+        fits there (`fits_times`)."""
         costs = self._costs(work_s, AT_ONCE, NOWHERE)
-        costs[~around.open] = np.inf
-        for predicate in self._passing:
-            costs[~predicate.holds(self.profile, 0.0, around.ledger)] = np.inf
+        costs[~self._round.open] = np.inf
         return costs
 
     def terms(self, work_s: float, arrivals: Arrivals, previous: int) -> list[Term]:
@@ -145,16 +143,19 @@ class Lane:
         free = self.capable & self._round.ledger.slot_free
         return self._barrier is not None and bool((free & self.barred(work_s)).any())
 
-    def fits_times(self, work_s: float) -> FloatRow:
-        """By row, how many of such tasks, of so much work each, fit beside what was booked."""
+    def fits_times(self, rows: NDArray[np.intp], work_s: float) -> FloatRow:
+        """How many of such tasks, of so much work each, fit on these rows beside what was booked; less than
+        one where none does."""
         ledger = self._round.ledger
-        times: FloatRow = np.full(len(self._class_price), 1.0 if self.demand.groups else np.inf)
+        times: FloatRow = np.full(len(rows), np.inf)
         for column, amount in self.demand.amounts:
-            times = np.minimum(times, ledger.free[:, column] // amount)
+            times = np.minimum(times, ledger.free[rows, column] // amount)
+        for group in self.demand.groups:
+            times = np.minimum(times, 1 - ledger.groups(group)[rows])
         for use in ledger.bounded(self.demand):
-            times = np.minimum(times, ledger.places(use))
+            times = np.minimum(times, ledger.places(use)[rows])
         if self._barrier is not None:
-            times = np.minimum(times, self._barrier.room(ledger, work_s * self.inverse_speed))
+            times = np.minimum(times, self._barrier.room(ledger, work_s * self.inverse_speed[rows], rows))
         return times
 
     def _priced(self) -> FloatRow:

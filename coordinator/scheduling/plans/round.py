@@ -107,32 +107,29 @@ class Round:
     def booked(self, rows: NDArray[np.intp], seconds: FloatRow) -> None:
         """These agents, of which some may be there several times, have got tasks of so many seconds in free
         slots; resources are taken already."""
-        size = len(self.wait)
-        self._hold(np.unique(rows), np.bincount(rows, minlength=size), _summed(rows, seconds, size))
+        size, there = len(self.wait), np.unique(rows)
+        self._hold(there, np.bincount(rows, minlength=size)[there], _summed(rows, seconds, size)[there])
 
     def give_many(
         self, rows: NDArray[np.intp], counts: NDArray[np.int64], demand: Demand, seconds: FloatRow
     ) -> None:
         """Each of these agents gets so many such tasks, of so many seconds each, in its slots and queue."""
         self.ledger.take_each(rows, demand, counts)
-        size = len(self.wait)
-        times, lasting = np.zeros(size, np.int64), np.zeros(size)
-        times[rows], lasting[rows] = counts, counts * seconds
-        self._hold(rows, times, lasting)
+        self._hold(rows, counts, counts * seconds)
 
     def _hold(self, rows: NDArray[np.intp], counts: IntRow, seconds: FloatRow) -> None:
-        """Count what these rows hold more, given over all rows."""
+        """Count what these rows, each of them there once, hold more."""
         for row in rows.tolist() if self._spares else ():
             self._withdraw(row)
         ledger = self.ledger
-        held = ledger.held[rows] + counts[rows]
+        held = ledger.held[rows] + counts
         ledger.held[rows] = held
         slots = ledger.slots[rows]
         full = rows[(held >= np.minimum(slots, ledger.credit[rows])) & ledger.slot_free[rows]]
         ledger.slot_free[full] = False
         self.open[rows[held >= ledger.credit[rows]]] = False
         self.free -= len(full)
-        held_s = ledger.held_s[rows] + seconds[rows]
+        held_s = ledger.held_s[rows] + seconds
         ledger.held_s[rows] = held_s
         self.wait[rows] = wait = np.where(held < slots, 0.0, held_s / slots)
         self.base[rows] = self._weights.time * wait + self._weights.balance * held_s / slots
