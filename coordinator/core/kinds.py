@@ -31,8 +31,13 @@ def kind_of(profile: TaskProfile, expected_ms: int) -> Kind:
 def kinds_of(profile: TaskProfile) -> tuple[Kind, Kind]:
     """Of tasks whose clients do not say what they take, and of those whose clients do."""
     needs = profile.requirements.needs
-    name = needs.model or needs.tool
-    return Kind(profile.type, name, profile.family, False), Kind(profile.type, name, profile.family, True)
+    return _kinds(profile.type, needs.model or needs.tool, profile.family)
+
+
+@lru_cache(maxsize=_PROFILES_KEPT)
+def _kinds(type_name: str, variant: str, family: TaskFamily) -> tuple[Kind, Kind]:
+    """The same kinds for all profiles that share them: what is looked up by a kind is found sooner."""
+    return Kind(type_name, variant, family, False), Kind(type_name, variant, family, True)
 
 
 Pair = tuple[str, Kind]

@@ -17,7 +17,7 @@ from coordinator.scheduling.costs.weights import BALANCED, FAST, Policy
 from coordinator.scheduling.plans.brief import _fill, place_brief
 from coordinator.scheduling.plans.bulk import MANY, _first_come
 from coordinator.scheduling.plans.claims import Claims
-from coordinator.scheduling.plans.crowd import split
+from coordinator.scheduling.plans.crowd import Crowd, split
 from coordinator.scheduling.plans.lane import Lane
 from coordinator.scheduling.plans.planner import plan_by_cost
 from coordinator.scheduling.plans.round import Round
@@ -242,21 +242,27 @@ def queues(draw: st.DrawFn) -> Snapshot:
         )
         snapshot.agents.put(spec, 1, draw(st.sampled_from(["", "", "", "draining"])))
         for number in range(draw(st.integers(0, 4))):
-            expected_ms = draw(st.sampled_from([1, BRIEF_MS]))
-            snapshot.hold(f"a{at}", 9_000 + 10 * at + number, 1, TaskProfile("t"), expected_ms, NOW_S)
+            held, expected_ms = draw(st.sampled_from([(TaskProfile("t"), BRIEF_MS), (MEMORY, 1)]))
+            snapshot.hold(f"a{at}", 9_000 + 10 * at + number, 1, held, expected_ms, NOW_S)
     profile = draw(st.sampled_from([TaskProfile("t"), MEMORY, WELD]))
     for key in range(draw(st.sampled_from([1, 2, 7, 40, 200]))):
         wait(snapshot, key, profile, expected_ms=BRIEF_MS)
     return snapshot
 
 
-@FEW
-@given(queues(), st.sampled_from([FAST, BALANCED]))
-def test_brief_tasks_go_one_by_one_to_where_they_cost_least(snapshot: Snapshot, policy: Policy) -> None:
+def brief_class(snapshot: Snapshot, policy: Policy) -> tuple[Round, Lane, Crowd]:
+    """A round for the only class that waits."""
     (members,) = snapshot.waiting.classes.values()
     around = Round(snapshot, policy.weights, NOW_S, {})
     lane = Lane(members.profile, policy, around, snapshot.prices.renew(), LIMITS.shortlist)
     _, crowd = split(snapshot, [(members, members.tasks)])
+    return around, lane, crowd
+
+
+@FEW
+@given(queues(), st.sampled_from([FAST, BALANCED]))
+def test_brief_tasks_go_one_by_one_to_where_they_cost_least(snapshot: Snapshot, policy: Policy) -> None:
+    around, lane, crowd = brief_class(snapshot, policy)
     work_s, books = crowd.work.item(0), Books(snapshot)
     costs = lane.queue_costs(work_s).tolist()
     places: list[tuple[float, int]] = []
@@ -266,13 +272,32 @@ def test_brief_tasks_go_one_by_one_to_where_they_cost_least(snapshot: Snapshot, 
             room = books.has_slot(row) or may_queue(
                 len(books.profiles[row]), slots, books.seconds[row], seconds, snapshot.look_ahead
             )
-            if not (room and books.could(row, members.profile)):
+            if not (room and books.could(row, lane.profile)):
                 break
             places.append((costs[row] + number * (seconds / slots), row))
-            books.profiles[row].append(members.profile)
+            books.profiles[row].append(lane.profile)
             books.seconds[row] += seconds
     expected = [snapshot.agents.ids[row] for _, row in sorted(places)[: len(crowd)]]
     assert [choice.agent for choice in place_brief(around, lane, crowd)] == expected
+
+
+def test_of_equal_agents_brief_tasks_go_to_the_first(crew: Callable[..., Snapshot]) -> None:
+    snapshot = crew(**{f"a{at}": {} for at in range(300)})
+    for key in range(5):
+        wait(snapshot, key, expected_ms=BRIEF_MS)
+    choices = place_brief(*brief_class(snapshot, FAST))
+    assert [choice.agent for choice in choices] == [f"a{at}" for at in range(5)]
+
+
+def test_brief_tasks_find_the_few_agents_that_have_room(crew: Callable[..., Snapshot]) -> None:
+    roomy = {"resources": Resources(memory_bytes=80), "slots": 2}
+    full = {"resources": Resources(memory_bytes=40), "slots": 2, "speed": 9.0}
+    snapshot = crew(**{f"full{at}": full for at in range(300)}, a=roomy, b=roomy)
+    for at in range(300):
+        snapshot.hold(f"full{at}", 9_000 + at, 1, MEMORY, 1, NOW_S)
+    for key in range(MANY):
+        wait(snapshot, key, MEMORY, expected_ms=BRIEF_MS)
+    assert [choice.agent for choice in place_brief(*brief_class(snapshot, FAST))] == ["a", "b", "a", "b"]
 
 
 @pytest.mark.parametrize("expected_ms", [3_000, BRIEF_MS])

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, cast
 
+import msgspec
 import numpy as np
 
 from coordinator.core.model import Requirements, Resources, TaskProfile
@@ -39,7 +40,7 @@ IMPOSSIBLE: Final = "impossible"
 """The reason where no agent that is known could ever take a task."""
 
 
-class Needs(NamedTuple):
+class Needs(msgspec.Struct, frozen=True, cache_hash=True):
     """What decides who may ever take a task: profiles that differ in nothing else share it. `family` is that
     of a plug-in, "" for one of the six: they have no hard constraints but those that all tasks have."""
 

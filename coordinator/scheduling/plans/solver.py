@@ -158,9 +158,8 @@ class _ClassQueue:
 
     def head_rank(self) -> tuple[int, float, int, int, int]:
         """Where its next task stands among those of all classes."""
-        task = self._members.tasks[self._next]
-        priority, deadline = self._members.rank
-        return priority, self._claims.share(self._members.owner), deadline, task.order_ms, task.key
+        members, task = self._members, self._members.tasks[self._next]
+        return members.level, self._claims.share(members.owner), members.deadline_ms, task.order_ms, task.key
 
     def place_run(self, most: int, choices: list[Choice]) -> str:
         """Place up to `most` tasks; returns why the next one could not be, "" if all could."""

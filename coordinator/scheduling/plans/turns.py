@@ -22,12 +22,12 @@ def most_urgent(classes: Sequence[TaskClass], most: int, now_ms: int, claims: Cl
     """The first `most` tasks in line, by class: the class of the first of them first."""
     if claims.counted or min([one.steady_ms for one in classes], default=now_ms) < now_ms:
         return _in_turns(classes, most, now_ms, claims)
-    levels = {one.rank[0] for one in classes}
+    levels = {one.level for one in classes}
     if len(levels) == 1:
         return _first_of_level(classes, most)
     chosen: list[Some] = []
     for level in sorted(levels):
-        some = _first_of_level([one for one in classes if one.rank[0] == level], most)
+        some = _first_of_level([one for one in classes if one.level == level], most)
         most -= sum([len(tasks) for _, tasks in some])
         chosen += some
         if most <= 0:

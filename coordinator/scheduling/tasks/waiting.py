@@ -68,16 +68,19 @@ NOBODY_ELSE: Final = Owner()
 
 
 class TaskClass:
-    """Waiting tasks of one profile and owner. `rank` orders classes: by priority, then by deadline. Until
+    """Waiting tasks of one profile and owner. `level` and `deadline_ms` order classes, the lower first. Until
     `steady_ms`, priority, order and key alone say who of them goes before whom. What follows from the profile
     is worked out once, for rounds of very many classes."""
 
-    __slots__ = ("demand", "fixed", "kinds", "needs", "owner", "profile", "rank", "steady_ms", "tasks")
+    __slots__ = (
+        "deadline_ms", "demand", "fixed", "kinds", "level", "needs", "owner", "profile", "steady_ms", "tasks"
+    )  # fmt: skip
 
     def __init__(self, profile: TaskProfile, owner: Owner = NOBODY_ELSE) -> None:
         self.profile = profile
         self.owner = owner
-        self.rank = (-int(profile.priority), profile.deadline_ms or _NEVER_MS)
+        self.level = -int(profile.priority)
+        self.deadline_ms = profile.deadline_ms or _NEVER_MS
         self.tasks: list[WaitingTask] = []
         self.steady_ms = -1 if profile.deadline_ms else _NEVER_MS
         self.demand = demand_of(profile)
