@@ -183,7 +183,7 @@ def test_a_maintained_table_is_that_made_from_nothing(steps: list[tuple[Any, ...
         assert (several[at] == cached[mine]).all()
 
 
-def test_how_agents_stand_is_known_after_many_have_changed_at_once(
+def test_how_agents_stand_is_known_after_one_has_changed_and_after_many(
     spec_of: Callable[..., AgentSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(standing, "BALANCES_KEPT", 1)
@@ -198,6 +198,14 @@ def test_how_agents_stand_is_known_after_many_have_changed_at_once(
             table.hold(f"a{at}", at, 2, PLAIN, 1.0)
     check_standing(table)
     assert table.standing().many_full > 0
+    for change in (
+        lambda: table.release("a3", 3, 1),
+        lambda: table.hold("a3", 3, 3, PLAIN, 2.0),
+        lambda: table.put(spec_of("a3", slots=9), 2),
+        lambda: table.remove("a3"),
+    ):
+        change()
+        check_standing(table)
     for at in range(0, 200, 5):
         table.remove(f"a{at}")
     check_standing(table)
