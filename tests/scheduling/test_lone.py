@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from coordinator.core.kinds import kind_of
 from coordinator.core.model import AgentLoad, AgentSpec, DataItem, TaskExtras, TaskProfile
 from coordinator.core.namespaces import NamespaceRecord, Quotas
+from coordinator.core.reservations import ReservationRecord
 from coordinator.scheduling.agents.capable import FeasibilityCache
 from coordinator.scheduling.agents.feasibility import needs_of
 from coordinator.scheduling.costs import pricing
@@ -64,9 +65,12 @@ def test_it_takes_one_where_there_is_more_to_it(crew: Crew) -> None:
         shared.hold(agent, 9, 1 + (agent == "b"), PLAIN, LASTING, NOW_S)
     limited = crew(a={})
     limited.shares.set("default", NamespaceRecord("default", quotas=Quotas(attempts=1)))
-    for snapshot in (busy, shared, limited):
+    reserved = crew(a={}, b={"speed": 0.5})
+    reserved.reserve([ReservationRecord("r", "shop", agents=("a",))])
+    for snapshot in (busy, shared, limited, reserved):
         wait(snapshot, 1, expected_ms=LASTING)
         assert place_lone(snapshot, LIMITS, BALANCED, NOW_S) is None
+    assert [choice.agent for choice in plan_by_cost(reserved, LIMITS, BALANCED, NOW_S).choices] == ["b"]
     brief = crew(a={})
     wait(brief, 1, expected_ms=10)
     assert place_lone(brief, LIMITS, BALANCED, NOW_S) is None
