@@ -16,7 +16,7 @@ from coordinator.scheduling.agents import regions as regions_module
 from coordinator.scheduling.agents.feasibility import could_take, needs_of
 from coordinator.scheduling.agents.groups import groups_of
 from coordinator.scheduling.agents.regions import ANYWHERE, Region, Regions, united
-from coordinator.scheduling.agents.table import BoolRow, IntRow
+from coordinator.scheduling.agents.table import RESOURCE_FIELDS, BoolRow, IntRow
 from coordinator.scheduling.costs.weights import BALANCED
 from coordinator.scheduling.plans import bulk
 from coordinator.scheduling.plans.bulk import Places
@@ -24,6 +24,7 @@ from coordinator.scheduling.plans.crowd import Crowd
 from coordinator.scheduling.plans.round import Round
 from coordinator.scheduling.plans.supply import Free, Kind, Supply
 from coordinator.scheduling.snapshot import Snapshot
+from coordinator.scheduling.summaries import summaries
 from tests.scheduling.test_bulk import FEW, MODEL, WELD, crowds
 from tests.scheduling.test_planner import NOW_S, made, wait
 
@@ -227,6 +228,37 @@ def test_places_are_seen_by_cost_and_taken_once(
         assert supply.left().tolist() == [
             bool(ledger.slot_free[row]) and used[row] < slots[row] for row in all_rows
         ]
+
+
+@given(crowds(), st.data())
+def test_summaries_say_what_agents_of_a_group_have_together(snapshot: Snapshot, data: st.DataObject) -> None:
+    agents = snapshot.agents
+    loads = np.array(data.draw(st.lists(st.floats(0, 1), min_size=agents.size, max_size=agents.size)))
+    found = {one.name: one for one in summaries(snapshot, loads, NOW_S)}
+    assert list(found) == sorted({spec.zone for spec in agents.specs if spec is not None})
+    waits = snapshot.running.waits(NOW_S)
+    for name, one in found.items():
+        rows = [row for row, spec in enumerate(agents.specs) if spec is not None and spec.zone == name]
+        taking = [row for row in rows if agents.accepting[row]]
+        places = [min(agents.slots[row], agents.credit[row]) - agents.held[row] for row in taking]
+        assert (one.agents, one.accepting) == (len(rows), len(taking))
+        assert (one.slots, one.held) == (agents.slots[rows].sum(), agents.held[rows].sum())
+        assert one.held_s == pytest.approx(agents.held_s[rows].sum())
+        assert one.load == pytest.approx(loads[rows].mean())
+        assert one.free_slots == sum(max(0, count) for count in places)
+        assert one.wait_s == min(waits[taking].tolist(), default=None)
+        assert one.speed == max(agents.speed[taking].tolist(), default=0)
+        memory = agents.free[:, RESOURCE_FIELDS.index("memory_bytes")]
+        assert one.free.memory_bytes == max([0, *memory[taking].tolist()])
+
+
+def test_the_least_power_is_that_of_agents_that_say_theirs() -> None:
+    snapshot = Snapshot()
+    for at, watts in enumerate([0.0, 40.0, 30.0]):
+        snapshot.agents.put(AgentSpec(f"a{at}", "i", 1, 1, busy_watts=watts, zone="north"), 1)
+    snapshot.agents.put(AgentSpec("other", "i", 1, 1, zone="south"), 1)
+    assert [one.busy_watts for one in summaries(snapshot, np.zeros(4), NOW_S)] == [30.0, 0.0]
+    assert summaries(Snapshot(), np.zeros(0), NOW_S) == []
 
 
 @FEW

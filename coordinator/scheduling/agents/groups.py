@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.core.model import AgentSpec
-from coordinator.scheduling.agents.table import AgentTable, BoolRow, FloatRow, IntRow
+from coordinator.scheduling.agents.table import AgentTable, BoolRow, IntRow
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
@@ -65,15 +65,15 @@ class Groups:
         """By group, whether any of its agents has it, of a column over rows."""
         return self._reduced(np.logical_or, column)
 
-    def least(self, column: FloatRow) -> FloatRow:
+    def least(self, column: NDArray[_Scalar]) -> NDArray[_Scalar]:
         """By group, the least of a column over rows."""
         return self._reduced(np.minimum, column)
 
-    def most(self, column: FloatRow) -> FloatRow:
+    def most(self, column: NDArray[_Scalar]) -> NDArray[_Scalar]:
         """By group, the most of a column over rows."""
         return self._reduced(np.maximum, column)
 
-    def total(self, column: FloatRow) -> FloatRow:
+    def total(self, column: NDArray[_Scalar]) -> NDArray[_Scalar]:
         """By group, the sum of a column over rows."""
         return self._reduced(np.add, column)
 
