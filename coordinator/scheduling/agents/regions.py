@@ -45,10 +45,20 @@ class Regions:
         self._of: dict[Needs, Region] = {}
         self._rows: dict[Region, NDArray[np.intp]] = {}
 
+    def told_apart(self) -> bool:
+        """Whether groups are looked at; if not, all tasks go anywhere."""
+        agents = self._agents
+        if self._at != agents.latest_version:
+            self._at = agents.latest_version
+            self._of, self._rows, self._told_apart = {}, {}, False
+            if agents.size > ALL_ROWS:
+                groups = self._groups.renew()
+                self._told_apart = 1 < len(groups) <= agents.size // AGENTS_PER_GROUP
+        return self._told_apart
+
     def of_each(self, wanted: Sequence[Needs]) -> list[Region]:
         """Where such tasks are looked at."""
-        self._renew()
-        if not self._told_apart:
+        if not self.told_apart():
             return [ANYWHERE] * len(wanted)
         known = self._of
         if len(known) + len(wanted) > KINDS_KEPT:
@@ -74,16 +84,6 @@ class Regions:
             there[groups.rows[np.repeat(np.frombuffer(region, np.bool_), groups.sizes)]] = True
             found = self._rows[region] = there.nonzero()[0]
         return found
-
-    def _renew(self) -> None:
-        agents = self._agents
-        if self._at == agents.latest_version:
-            return
-        self._at = agents.latest_version
-        self._of, self._rows, self._told_apart = {}, {}, False
-        if agents.size > ALL_ROWS:
-            groups = self._groups.renew()
-            self._told_apart = 1 < len(groups) <= agents.size // AGENTS_PER_GROUP
 
     def _find(self, needs: Needs) -> Region:
         able = self._groups.any(self._feasible.rows(needs, self._agents))

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.core.commands import Choice
-from coordinator.scheduling.agents.regions import Region, united
+from coordinator.scheduling.agents.regions import ANYWHERE, Region, united
 from coordinator.scheduling.agents.table import BoolRow, FloatRow, IntRow
 from coordinator.scheduling.costs.pricing import Prices
 from coordinator.scheduling.costs.weights import Policy
@@ -123,9 +123,11 @@ class Places:
 
     def _wanted(self, crowd: Crowd) -> dict[Region, int]:
         """In which regions its tasks are looked at, and how many places there."""
-        regions = self._around.snapshot.regions.of_each([one.needs for one in crowd.classes])
-        tasks: dict[Region, int] = {}
-        for region, count in zip(regions, crowd.counts().tolist(), strict=True):
+        regions, tasks = self._around.snapshot.regions, dict[Region, int]()
+        if not regions.told_apart():
+            return {ANYWHERE: _SPARE_PLACES + _WINDOW * len(crowd)}
+        of_each = regions.of_each([one.needs for one in crowd.classes])
+        for region, count in zip(of_each, crowd.counts().tolist(), strict=True):
             tasks[region] = tasks.get(region, 0) + count
         if len(tasks) > _REGIONS:
             largest = sorted(tasks, key=tasks.__getitem__, reverse=True)

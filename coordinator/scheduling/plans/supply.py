@@ -30,7 +30,7 @@ class Kind(NamedTuple):
 
 class Free(NamedTuple):
     """The cheapest places: rows of agents, which of the free places there, which are taken in turn, and what
-    each costs. `whole` if there are no others."""
+    each costs. `whole` if these are all that there are."""
 
     rows: NDArray[np.intp]
     nth: IntRow
@@ -44,9 +44,9 @@ class Free(NamedTuple):
     def and_then(self, other: Free) -> Free:
         """These places, then those."""
         return Free(
-            np.append(self.rows, other.rows),
-            np.append(self.nth, other.nth),
-            np.append(self.costs, other.costs),
+            np.concatenate((self.rows, other.rows)),
+            np.concatenate((self.nth, other.nth)),
+            np.concatenate((self.costs, other.costs)),
             self.whole and other.whole,
         )
 
@@ -111,32 +111,35 @@ class Supply:
     def _order(self, kind: Kind, region: Region, count: int) -> Free:
         within = self._around.snapshot.regions.rows(region)
         among = min(count, _SORTED * self._most)
+        if (len(self._taken) if within is None else len(within)) <= among:
+            every = self._places(kind, within, self._taken)
+            return every.only(every.costs.argsort(kind="stable"))
         first, bound = self._next(kind, within, among)
         behind = (self._free[first.rows] > first.nth + 1) & (first.costs + self._step[first.rows] <= bound)
         if behind.any():
             first = first.and_then(self._places(kind, first.rows[behind], self._taken + 1))
-            first = first.only(first.costs <= bound)
-        order = first.only(first.costs.argsort(kind="stable"))
+        cheapest = first.costs.argsort(kind="stable")[: np.count_nonzero(first.costs <= bound)]
+        order = first.only(cheapest)
         if order.whole or among == count:
             return order
         known = self._taken + np.bincount(order.rows, minlength=len(self._taken))
-        more = self._free > known
-        rest = more.nonzero()[0] if within is None else within[more[within]]
-        return order.and_then(self._places(kind, rest, known))._replace(whole=True)
+        return order.and_then(self._places(kind, within, known))._replace(whole=True)
 
     def _next(self, kind: Kind, within: NDArray[np.intp] | None, count: int) -> tuple[Free, float]:
         """The next places of the `count` agents where these are the cheapest, of equals those that come first
-        in the table, and what the cheapest of all others costs, infinite if there is none."""
+        in the table, and what the cheapest of all others costs, infinite if none has a place."""
         costs = self._costs(kind, within, self._base if within is None else self._base[within])
-        bound = np.partition(costs, count).item(count) if len(costs) > count else np.inf
+        bound = np.partition(costs, count).item(count)
         at = (costs < bound).nonzero()[0]
         if len(at) < count and bound < np.inf:
             at = np.append(at, (costs == bound).nonzero()[0][: count - len(at)])
         rows = at if within is None else within[at]
         return Free(rows, self._taken[rows], costs[at], bound == np.inf), bound
 
-    def _places(self, kind: Kind, rows: NDArray[np.intp], begin: IntRow) -> Free:
-        """All places of these rows from the one on that `begin` says, by row of the table."""
+    def _places(self, kind: Kind, within: NDArray[np.intp] | None, begin: IntRow) -> Free:
+        """The places of these rows, of all if None, from the one on that `begin` says by row of the table."""
+        more = self._free > begin
+        rows = more.nonzero()[0] if within is None else within[more[within]]
         counts = self._free[rows] - begin[rows]
         nth = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts - begin[rows], counts)
         rows = np.repeat(rows, counts)
