@@ -31,6 +31,7 @@ from agent_sdk.types import (
     Event,
     Explanation,
     Forecast,
+    GroupStatus,
     NodeStatus,
     TaskResult,
     TaskStatus,
@@ -294,6 +295,19 @@ class AsyncClient:
             )
             for view in reply.agents:
                 yield _views.agent(view)
+            if not reply.next_page_token:
+                return
+            request.page_token = reply.next_page_token
+
+    async def groups(self) -> AsyncIterator[GroupStatus]:
+        """Agents by group, as the leader's placement sees them, page by page."""
+        request = operator_pb2.ListGroupsRequest(page_size=PAGE_SIZE)
+        while True:
+            reply = await self._calls.call(
+                lambda node, left_s: node.operator.ListGroups(request, timeout=left_s)
+            )
+            for view in reply.groups:
+                yield _views.group(view)
             if not reply.next_page_token:
                 return
             request.page_token = reply.next_page_token

@@ -23,6 +23,7 @@ from agent_sdk.types import (
     Event,
     Explanation,
     Forecast,
+    GroupStatus,
     NodeStatus,
     TaskResult,
     TaskStatus,
@@ -154,6 +155,10 @@ class Client:
     def agents(self) -> Iterator[AgentStatus]:
         """All agents."""
         return self._loop.iterate(self._client.agents())
+
+    def groups(self) -> Iterator[GroupStatus]:
+        """Agents by group, as placement sees them."""
+        return self._loop.iterate(self._client.groups())
 
     def forecasts(
         self, agent_id: str | None = None, *, series: str = "", horizon: str = ""

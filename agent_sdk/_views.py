@@ -292,6 +292,30 @@ def forecast(view: operator_pb2.ForecastView) -> types.Forecast:
     )
 
 
+def group(view: operator_pb2.GroupSummary) -> types.GroupStatus:
+    """A group of agents."""
+    return types.GroupStatus(
+        name=view.name,
+        agents=view.agents,
+        accepting=view.accepting,
+        slots=view.slots,
+        held=view.held,
+        held_s=view.held_s,
+        load_score=view.load_score,
+        free_slots=view.free_slots,
+        wait_s=view.wait_s if view.HasField("wait_s") else None,
+        speed=view.speed,
+        busy_watts=view.busy_watts,
+        free={
+            "milli_cores": view.free.milli_cores,
+            "memory_bytes": view.free.memory_bytes,
+            "gpu_memory_bytes": view.free.gpu_memory_bytes,
+            "disk_bytes": view.free.disk_bytes,
+            "bandwidth_bps": view.free.bandwidth_bps,
+        },
+    )
+
+
 def agent(view: operator_pb2.AgentView) -> types.AgentStatus:
     """An agent."""
     return types.AgentStatus(

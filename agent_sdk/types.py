@@ -396,6 +396,28 @@ class AgentStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupStatus:
+    """The agents of a group, "" being that of agents without one or a zone: how many there are, their slots,
+    attempts that they hold, seconds of work that these should take, and the mean of their loads. The rest is
+    of those that are `accepting` new tasks: slots that are free, the seconds until one is (None if nobody
+    accepts), the greatest speed, the least power of a busy slot (0: nobody says), and the most that one of
+    them has `free` of each resource."""
+
+    name: str
+    agents: int
+    accepting: int
+    slots: int
+    held: int
+    held_s: float
+    load_score: float
+    free_slots: int
+    wait_s: float | None
+    speed: float
+    busy_watts: float
+    free: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class ForecastOutcome:
     """What was said of a time (Unix ms), what would have been had nothing changed, and what happened."""
 

@@ -108,17 +108,26 @@ def quality(
 @click.option(
     "--repeats", type=click.IntRange(1, 10_000), default=30, show_default=True, help="Of each round."
 )
+@click.option(
+    "--zones",
+    type=click.IntRange(1, 10_000),
+    default=1,
+    show_default=True,
+    help="Of agents: one has the slowest, the next quicker ones. Not for growth.",
+)
 @click.option("--growth/--no-growth", "grow", default=True, help="Also over numbers of agents and tasks.")
 @click.option("--json", "file", type=_FILE, help="Also write the figures here.")
-def speed(agents: int, tasks: int, policy: str, repeats: int, grow: bool, file: Path | None) -> None:
+def speed(
+    agents: int, tasks: int, policy: str, repeats: int, zones: int, grow: bool, file: Path | None
+) -> None:
     """Microseconds per decision, of full rounds and of single tasks."""
     measured_on, by = machine(), BUILT_IN[policy]
     # As a node does once it has started.
     spare_what_is_there()
     before = calibrate()
-    made = list(_shown(decisions(agents, tasks, by, repeats)))
+    made = list(_shown(decisions(agents, tasks, by, repeats, zones)))
     grown = list(_shown(growth(by, repeats))) if grow else []
-    settings: dict[str, object] = {"policy": policy, "repeats": repeats}
+    settings: dict[str, object] = {"policy": policy, "repeats": repeats, "zones": zones}
     report = SpeedReport(measured_on, (before, calibrate()), settings, made, grown)
     _publish(report, speed_lines(report), file)
 

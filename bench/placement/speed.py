@@ -37,6 +37,8 @@ SINGLE_REPEATS: Final = 1_000
 """Of one task by itself: enough for a 99th percentile."""
 
 _SLOTS: Final = 3
+_SLOWEST: Final = 0.5
+_QUICKEST: Final = 2.0
 _SKILLS: Final = 7
 _TYPES: Final = 20
 _FAMILIES: Final = (
@@ -105,11 +107,11 @@ def calibrate() -> Calibration:
     )
 
 
-def decisions(agents: int, tasks: int, policy: Policy, repeats: int) -> Iterator[Cost]:
+def decisions(agents: int, tasks: int, policy: Policy, repeats: int, zones: int = 1) -> Iterator[Cost]:
     """Full rounds of tasks that are alike by hundreds and that are all distinct, and one urgent task."""
     most = PlanLimits().max_choices
     for waiting, classes in ((most, CLASSES), (tasks, CLASSES), (most, most)):
-        yield measure_round(agents, waiting, classes, policy, repeats)
+        yield measure_round(agents, waiting, classes, policy, repeats, zones)
     yield from measure_single(agents, policy)
 
 
@@ -120,9 +122,11 @@ def growth(policy: Policy, repeats: int) -> Iterator[Cost]:
             yield measure_round(agents, tasks, CLASSES, policy, repeats)
 
 
-def measure_round(agents: int, tasks: int, classes: int, policy: Policy, repeats: int) -> Cost:
+def measure_round(
+    agents: int, tasks: int, classes: int, policy: Policy, repeats: int, zones: int = 1
+) -> Cost:
     """Rounds, by all that a leader does to decide."""
-    snapshot = snapshot_of(agents, tasks, classes)
+    snapshot = snapshot_of(agents, tasks, classes, zones)
     scheduler = Scheduler(snapshot, policy, PlanLimits())
     return _cost("round", snapshot, lambda now_s: scheduler.decide(now_s).plan, repeats)
 
@@ -139,9 +143,9 @@ def measure_single(agents: int, policy: Policy, repeats: int = SINGLE_REPEATS) -
         yield _cost(title, snapshot, decide, repeats)
 
 
-def snapshot_of(agents: int, tasks: int, classes: int) -> Snapshot:
+def snapshot_of(agents: int, tasks: int, classes: int, zones: int = 1) -> Snapshot:
     """Agents of three slots, of which one is taken, and tasks of so many classes that ask for cores, memory
-    and a skill."""
+    and a skill. Each zone has a part of the range of speeds for itself."""
     chance, snapshot = np.random.default_rng(_SEED), Snapshot()
     running = _profile(0, Priority.MEDIUM)
     for at in range(agents):
@@ -150,7 +154,8 @@ def snapshot_of(agents: int, tasks: int, classes: int) -> Snapshot:
             "bench",
             _SLOTS,
             2 * _SLOTS,
-            speed=float(chance.uniform(0.5, 2.0)),
+            speed=_SLOWEST + (_QUICKEST - _SLOWEST) * (at % zones + float(chance.uniform())) / zones,
+            zone=f"zone-{at % zones}",
             busy_watts=float(chance.uniform(50, 300)),
             capabilities=((f"skill-{at % _SKILLS}", 3),),
             resources=Resources(32_000, 64 << 30),

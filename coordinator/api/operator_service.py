@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Final
 
 from coordinator import errors
-from coordinator.api import convert, decisions
+from coordinator.api import convert, decisions, groups
 from coordinator.api.errors import streaming, unary
 from coordinator.api.forecasts import check_filter, page_of
 from coordinator.api.membership import change_from_proto, kind_of, lag_of, members_to_proto
@@ -86,6 +86,12 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
             agents=[self._agent(agents[name]) for name in page],
             next_page_token=page[-1] if len(names) > size else "",
         )
+
+    @unary
+    async def ListGroups(self, request: pb.ListGroupsRequest) -> pb.ListGroupsReply:
+        placement = (await self._node.leadership.serving()).placement
+        most = self._node.config.limits.page_size
+        return groups.page_of(placement.groups(), request, min(request.page_size or most, most))
 
     @unary
     async def GetForecasts(self, request: pb.GetForecastsRequest) -> pb.GetForecastsReply:

@@ -14,6 +14,7 @@ from coordinator.cli.backups import backup, restore
 from coordinator.cli.decisions import decisions, print_explanation
 from coordinator.cli.exits import Exit
 from coordinator.cli.forecasts import forecast
+from coordinator.cli.groups import groups
 from coordinator.cli.keys import kv
 from coordinator.cli.members import member
 from coordinator.cli.namespaces import namespace
@@ -220,6 +221,7 @@ main.add_command(reservation)
 main.add_command(backup)
 main.add_command(decisions)
 main.add_command(forecast)
+main.add_command(groups)
 main.add_command(restore)
 
 

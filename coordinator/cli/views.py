@@ -20,6 +20,7 @@ from agent_sdk.types import (
     Event,
     Explanation,
     Forecast,
+    GroupStatus,
     KvEvent,
     KvItem,
     MemberStatus,
@@ -194,6 +195,24 @@ def agent(status: AgentStatus) -> View:
         "model_limits": dict(status.model_limits),
         "data": list(status.data),
         "groups": list(status.groups),
+    }
+
+
+def group(status: GroupStatus) -> View:
+    """A group of agents. `load` is 0 to 1; `wait_s` is null where nobody accepts tasks."""
+    return {
+        "group": status.name,
+        "agents": status.agents,
+        "accepting": status.accepting,
+        "slots": status.slots,
+        "free_slots": status.free_slots,
+        "held": status.held,
+        "held_s": round(status.held_s, 3),
+        "load": round(status.load_score, 3),
+        "wait_s": None if status.wait_s is None else round(status.wait_s, 3),
+        "speed": status.speed,
+        "busy_watts": status.busy_watts,
+        "free": dict(status.free),
     }
 
 

@@ -36,6 +36,7 @@ from coordinator.scheduling.plans.solver import PlanLimits
 from coordinator.scheduling.scheduler import Decision, Scheduler
 from coordinator.scheduling.settings import SchedulingSettings
 from coordinator.scheduling.snapshot import Snapshot
+from coordinator.scheduling.summaries import GroupSummary, summaries
 from coordinator.scheduling.tasks.graphs import Expected
 
 _log = structlog.get_logger(__name__)
@@ -80,6 +81,7 @@ class Placement:
             plugins.families,
             settings.model_load_s,
             None if load is None else load.operators,
+            settings.group_by,
         )
         self._mirror = Mirror(state, self._snapshot, opened_after=opened_after, load=load)
         self._snapshot.policies = plugins.policies
@@ -139,6 +141,10 @@ class Placement:
     def load_of(self, agent_id: str) -> LoadView:
         """How loaded the agent is."""
         return self._mirror.overload.view(agent_id)
+
+    def groups(self) -> list[GroupSummary]:
+        """What is known of each group of agents, by name."""
+        return summaries(self._snapshot, self._mirror.overload.views(), self._now_s())
 
     @property
     def waiting(self) -> int:

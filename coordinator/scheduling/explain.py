@@ -13,6 +13,7 @@ from coordinator.core.model import TaskProfile
 from coordinator.core.namespaces import DEFAULT_NAMESPACE
 from coordinator.core.reservations import ReservationRecord
 from coordinator.scheduling.agents.feasibility import ROOM, STANDING, Needs, fitting, needs_of
+from coordinator.scheduling.agents.groups import Groups
 from coordinator.scheduling.agents.ledger import Ledger
 from coordinator.scheduling.agents.reserved import RESERVED
 from coordinator.scheduling.agents.table import AgentTable, BoolRow, IntRow
@@ -53,8 +54,7 @@ class NearMiss(msgspec.Struct, frozen=True):
 
 class GroupView(msgspec.Struct, frozen=True):
     """The agents of a group: how many there are, could ever take the task and could now, and how many are
-    refused for which reason. One without a group counts by its zone; "" is the group of those without
-    either."""
+    refused for which reason. `groups_of` says which are an agent's; "" is that of agents without any."""
 
     name: str
     agents: int
@@ -128,7 +128,7 @@ def explain(
         refusals,
         summary,
         near_misses=_near_misses(misses, agents),
-        groups=_groups(capable, feasible, [*standing, *passing], agents),
+        groups=_groups(capable, feasible, [*standing, *passing], snapshot.groups.renew()),
         unblocked_by=[] if feasible.any() else _unblocking(misses, snapshot, now_s),
         lost_s=0.0 if capable.any() else snapshot.departed.latest(needs),
     )
@@ -234,17 +234,13 @@ def _unblocking(
 
 
 def _groups(
-    capable: BoolRow, feasible: BoolRow, verdicts: Sequence[_Verdict], agents: AgentTable
+    capable: BoolRow, feasible: BoolRow, verdicts: Sequence[_Verdict], groups: Groups
 ) -> list[GroupView]:
     """The largest first."""
-    members: dict[str, list[int]] = {}
-    for row, spec in enumerate(agents.specs):
-        if spec is not None:
-            for name in spec.groups or (spec.zone,):
-                members.setdefault(name, []).append(row)
-    largest = sorted(members.items(), key=lambda item: (-len(item[1]), item[0]))[:GROUPS_SHOWN]
+    largest = sorted(zip((-groups.sizes).tolist(), groups.names, range(len(groups)), strict=True))
     views = []
-    for name, rows in largest:
+    for _, name, number in largest[:GROUPS_SHOWN]:
+        rows = groups.of(number)
         counts = {one.reason: len(rows) - int(one.holds[rows].sum()) for one in verdicts}
         refused = {reason: count for reason, count in counts.items() if count}
         views.append(GroupView(name, len(rows), int(capable[rows].sum()), int(feasible[rows].sum()), refused))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
@@ -10,14 +10,19 @@ from msgspec import Meta
 from coordinator.scheduling.costs.affinity import MODEL_LOAD_S
 from coordinator.scheduling.costs.policies import DEFAULT
 
+LONGEST_LABEL: Final = 256
+"""Characters of the name of a label, as agents may have."""
+
 
 class SchedulingSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """`policy` names one of `policies`, or that of a plug-in. `model_load_s` is what loading a model takes
-    whose size is not known. A round makes `least_batch` to `most_batch` choices, as many as it can in
-    `round_ms`. A leader remembers `decisions_kept` rounds and other decisions, and how `explained_kept`
-    choices came about, of which it takes down `explained_per_s` at most."""
+    """`policy` names one of `policies`, or that of a plug-in. `group_by` is a label whose value is the group
+    of an agent, "" for none. `model_load_s` is what loading a model takes whose size is not known. A round
+    makes `least_batch` to `most_batch` choices, as many as it can in `round_ms`. A leader remembers
+    `decisions_kept` rounds and other decisions, and how `explained_kept` choices came about, of which it
+    takes down `explained_per_s` at most."""
 
     policy: Annotated[str, Meta(pattern="^[a-z][a-z0-9-]{0,63}$")] = DEFAULT
+    group_by: Annotated[str, Meta(max_length=LONGEST_LABEL)] = ""
     model_load_s: Annotated[float, Meta(ge=0, le=86_400)] = MODEL_LOAD_S
     round_ms: Annotated[int, Meta(ge=1, le=1_000)] = 10
     least_batch: Annotated[int, Meta(ge=1, le=100_000)] = 100

@@ -16,7 +16,9 @@ from coordinator.families.load_weights import LoadWeights
 from coordinator.families.registry import Families
 from coordinator.scheduling.agents.capable import FeasibilityCache
 from coordinator.scheduling.agents.departed import Departed
+from coordinator.scheduling.agents.groups import Groups
 from coordinator.scheduling.agents.lookahead import LookAhead
+from coordinator.scheduling.agents.regions import Regions
 from coordinator.scheduling.agents.reserved import Barrier, Reserved
 from coordinator.scheduling.agents.table import AgentTable
 from coordinator.scheduling.costs.affinity import MODEL_LOAD_S, Affinity
@@ -55,7 +57,8 @@ class _Brief(msgspec.Struct, frozen=True, gc=False):
 class Snapshot:
     """Agents and their loads, waiting tasks and their DAGs, what runs since when, what things last, and the
     bound on queues. `turn` is the row at which a policy that takes turns goes on: the leader sets it to
-    `Plan.turn` of the last plan that it proposed. `load_weights` are an operator's own of the LoadScore."""
+    `Plan.turn` of the last plan that it proposed. `load_weights` are an operator's own of the LoadScore,
+    `group_by` is the label that groups agents, "" for none."""
 
     def __init__(
         self,
@@ -63,8 +66,10 @@ class Snapshot:
         families: Families | None = None,
         model_load_s: float = MODEL_LOAD_S,
         load_weights: LoadWeights | None = None,
+        group_by: str = "",
     ) -> None:
         self.agents = AgentTable(families)
+        self.groups = Groups(self.agents, group_by)
         self.measured = Measured(self.agents)
         self.waiting = WaitingTable()
         self.estimates = Estimates(self.agents)
@@ -73,6 +78,7 @@ class Snapshot:
         self.foreseen = Foreseen(self.graphs)
         self.look_ahead = look_ahead or LookAhead()
         self.feasible = FeasibilityCache()
+        self.regions = Regions(self.agents, self.groups, self.feasible)
         self.affinity = Affinity(self.agents, self.measured, self.estimates, model_load_s)
         scores = LoadScores(self.agents, self.measured, load_weights)
         self.prices = Prices(self.agents, self.estimates, scores, self.feasible)

@@ -18,6 +18,15 @@ def test_snapshots_have_what_they_are_asked_for() -> None:
     assert len(snapshot.running) == 20
 
 
+def test_zones_have_agents_of_different_speeds() -> None:
+    snapshot = snapshot_of(20, 30, 10, zones=4)
+    groups, speed = snapshot.groups.renew(), snapshot.agents.speed
+    assert groups.sizes.tolist() == [5] * 4
+    slowest, quickest = groups.least(speed), groups.most(speed)
+    order = slowest.argsort()
+    assert (quickest[order][:-1] < slowest[order][1:]).all()
+
+
 def test_a_round_places_what_there_is_room_for() -> None:
     cost = measure_round(20, 30, 10, BALANCED, 4)
     assert (cost.agents, cost.waiting, cost.classes, cost.repeats) == (20, 30, 10, 4)

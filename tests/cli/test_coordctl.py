@@ -189,6 +189,37 @@ async def test_agents_and_lists(script: Script, coordctl: Coordctl) -> None:
     assert list(script.requests("ListDags")[0].states) == [common.DAG_STATE_COMPLETED]
 
 
+async def test_groups_are_shown_with_what_is_free(script: Script, coordctl: Coordctl) -> None:
+    first = operator.GroupSummary(
+        agents=2, accepting=1, slots=4, held=3, held_s=7.5, load_score=0.97531, free_slots=1, wait_s=0.0,
+        speed=2.5, busy_watts=40, free=common.Resources(milli_cores=1_500, memory_bytes=64),
+    )  # fmt: skip
+    replies = [
+        operator.ListGroupsReply(groups=[first], next_page_token="/"),
+        operator.ListGroupsReply(groups=[operator.GroupSummary(name="north", agents=1)]),
+    ]
+    script.answers["ListGroups"] = list(replies)
+    free = {
+        "milli_cores": 1_500,
+        "memory_bytes": 64,
+        "gpu_memory_bytes": 0,
+        "disk_bytes": 0,
+        "bandwidth_bps": 0,
+    }
+    found = printed(await coordctl("groups", "--output", "json"))["groups"]
+    assert found[0] == {
+        "group": "", "agents": 2, "accepting": 1, "slots": 4, "free_slots": 1, "held": 3, "held_s": 7.5,
+        "load": 0.975, "wait_s": 0.0, "speed": 2.5, "busy_watts": 40.0, "free": free,
+    }  # fmt: skip
+    assert (found[1]["group"], found[1]["wait_s"]) == ("north", None)
+    assert [request.page_token for request in script.requests("ListGroups")] == ["", "/"]
+    script.answers["ListGroups"] = list(replies)
+    table = [line.split() for line in (await coordctl("groups")).stdout.splitlines()]
+    assert table[1][:4] == ["(none)", "2", "1", "4"]
+    assert table[1][-2:] == ["1.5", "64"]
+    assert table[2][0] == "north"
+
+
 async def test_forecasts_are_shown_with_their_outcomes_and_errors(script: Script, coordctl: Coordctl) -> None:
     outcomes = [operator.ForecastOutcome(target_ms=9_000, forecast=0.5, naive=0.25, actual=0.75)]
     first = operator.ForecastView(

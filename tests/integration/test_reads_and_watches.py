@@ -109,10 +109,14 @@ HELLO = agent_pb2.AgentMessage(hello=agent_pb2.Hello(agent_id="lost", instance_i
         lambda wire: wire.client.Watch(client_pb2.WatchRequest()).read(),
         lambda wire: wire.operator.ClusterStatus(operator_pb2.ClusterStatusRequest()),
         lambda wire: wire.operator.ListAgents(operator_pb2.ListAgentsRequest()),
+        lambda wire: wire.operator.ListGroups(operator_pb2.ListGroupsRequest()),
         lambda wire: wire.operator.DrainAgent(operator_pb2.DrainAgentRequest(agent_id="a1")),
         lambda wire: wire.agent.Session(iter([HELLO])).read(),
     ],
-    ids=["get", "submit", "stream", "cancel", "explain", "watch", "status", "agents", "drain", "session"],
+    ids=[
+        "get", "submit", "stream", "cancel", "explain", "watch", "status", "agents", "groups", "drain",
+        "session",
+    ],
 )  # fmt: skip
 async def test_a_follower_names_the_leader(
     ask: Callable[[Wire], object], leader: Wire, follower: Wire

@@ -55,6 +55,7 @@ def crowds(draw: st.DrawFn, *, lasting: tuple[int, ...] = (3_000, 3_000, 9_000))
             resources=Resources(memory_bytes=draw(st.sampled_from([0, 100, 400]))),
             speed=draw(st.sampled_from([0.5, 1.0, 3.0])),
             model_limits=draw(st.sampled_from([(), (), (("bert", 4),)])),
+            zone=draw(st.sampled_from(["", "north", "south"])),
         )
         snapshot.agents.put(spec, at + 1, draw(st.sampled_from(["", "", "", "draining"])))
         for number in range(draw(st.integers(0, 3))):

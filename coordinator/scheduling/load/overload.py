@@ -83,6 +83,11 @@ class Overload:
             gpu=loads.gpu.item(),
         )
 
+    def views(self) -> FloatRow:
+        """By row, the `load` of `view`."""
+        measured = self._measured
+        return np.where(measured.reported, self._judged(measured.loads()), 0.0)
+
     def _judged(self, loads: Loads) -> FloatRow:
         higher: FloatRow = np.maximum(score(self._now, loads), loads.memory)
         return higher

@@ -10,18 +10,19 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.core.commands import Choice
-from coordinator.core.model import TaskFamily, TaskProfile
+from coordinator.scheduling.agents.regions import ANYWHERE, Region, united
 from coordinator.scheduling.agents.table import BoolRow, FloatRow, IntRow
 from coordinator.scheduling.costs.pricing import Prices
 from coordinator.scheduling.costs.weights import Policy
 from coordinator.scheduling.plans.crowd import Crowd
 from coordinator.scheduling.plans.round import Round
+from coordinator.scheduling.plans.supply import Free, Kind, Supply
 from coordinator.scheduling.plans.turns import Some
 
 MANY: Final = 64
@@ -35,10 +36,12 @@ _SPARE_PLACES: Final = 64
 """Places that a block looks at first: so many for each of its tasks, and some more."""
 
 _PASSES: Final = 12
-"""Over wider and wider windows, and over what agents have left; what still has no place waits."""
+_WIDER: Final = 4
+"""Over windows so many times as wide as the one before, and over what agents have left; what still has no
+place waits."""
 
-_POOL: Final = 4
-"""Places that are brought into order, per task of the round; others come after them as they are."""
+_REGIONS: Final = 16
+"""Regions that a block is looked at in by themselves; all others are taken together."""
 
 _FEW: Final = 32
 """Tasks that are quicker found a place one by one."""
@@ -53,21 +56,8 @@ def blocks(urgent: Sequence[Some]) -> Iterator[Sequence[Some]]:
         yield urgent[begin : begin + _BLOCK]
 
 
-class _Alike(NamedTuple):
-    """Classes that see places in one order: all of a family, or one class whose tasks cost something beside
-    their work."""
-
-    family: TaskFamily
-    plug_in: str
-    own: TaskProfile | None
-
-
 class Places:
-    """The free slots of a round, each of which takes one task. `typical_s` is the work of a task in it: of
-    tasks that last longer or less long than others the order of agents may be another one.
-
-    A family sees them in the order of what they cost it; there is no cost of a place that others could
-    change."""
+    """Agents for the tasks of a round by one policy, as `Supply` has places for them."""
 
     def __init__(self, around: Round, policy: Policy, prices: Prices, most: int, typical_s: float) -> None:
         self._around = around
@@ -75,22 +65,12 @@ class Places:
         self._prices = prices
         self._most = most
         self._typical_s = typical_s
-        self._row: NDArray[np.intp] = np.zeros(0, np.intp)
-        self._before: NDArray[np.intp] = self._row
-        """By place, the free slots of the same agent that come first."""
-        self._base: FloatRow = np.zeros(0)
-        self._unused: BoolRow = np.zeros(0, np.bool_)
-        self._orders: dict[_Alike, NDArray[np.intp]] = {}
+        self._supply: Supply | None = None
         self._booked: list[tuple[NDArray[np.intp], FloatRow]] = []
-        self._open = False
 
     def left(self) -> BoolRow:
         """By row, whether a place there is left."""
-        if not self._open:
-            self._look()
-        there: BoolRow = np.zeros(len(self._around.wait), np.bool_)
-        there[self._row[self._unused]] = True
-        return there
+        return self._now().left()
 
     def place(self, crowd: Crowd) -> list[Choice]:
         """Agents for these tasks, none of which has data to wait for: for as many as there are."""
@@ -101,7 +81,7 @@ class Places:
         number = np.array([numbers.setdefault(kind, len(numbers)) for kind in kinds])[crowd.of]
         choices: list[Choice] = []
         for kind, at in numbers.items():
-            choices += self._place_alike(_Alike(*kind), crowd.only(number == at))
+            choices += self._place_alike(Kind(*kind), crowd.only(number == at))
         return choices
 
     def close(self) -> None:
@@ -110,85 +90,71 @@ class Places:
             rows = np.concatenate([rows for rows, _ in self._booked])
             seconds = np.concatenate([seconds for _, seconds in self._booked])
             self._around.booked(rows, seconds)
-        self._booked, self._open = [], False
+        self._booked, self._supply = [], None
 
-    # --- in what order --------------------------------------------------------------------------------------
-
-    def _look(self) -> None:
-        """At the places that there are now."""
-        ledger = self._around.ledger
-        rows = (ledger.slot_free & self._around.open).nonzero()[0]
-        free = np.minimum(ledger.slots[rows], ledger.credit[rows]) - ledger.held[rows]
-        self._row = np.repeat(rows, free)
-        self._before = before = np.arange(len(self._row)) - np.repeat(np.cumsum(free) - free, free)
-        slots = ledger.slots[self._row]
-        speeds = self._prices.inverse_speed(TaskFamily.UNSPECIFIED)[self._row]
-        self._base = self._around.base_of(self._policy.weights)[self._row]
-        self._base += self._policy.weights.balance * self._typical_s * speeds * before / slots
-        self._unused = np.ones(len(self._row), np.bool_)
-        self._orders, self._open = {}, True
-
-    def _order(self, kind: _Alike) -> NDArray[np.intp]:
-        """Places that are left, the cheapest first."""
-        order = self._orders.get(kind)
-        order = self._order_anew(kind) if order is None else order[self._unused[order]]
-        self._orders[kind] = order
-        return order
-
-    def _order_anew(self, kind: _Alike) -> NDArray[np.intp]:
-        places = self._unused.nonzero()[0]
-        rows = self._row[places]
-        price = self._prices.per_second(self._policy, kind.family, kind.plug_in, self._typical_s)
-        costs = price[rows] * self._typical_s + self._base[places]
-        setup = None if kind.own is None else self._around.snapshot.affinity.setup_s(kind.own)
-        if setup is not None:
-            costs += self._policy.weights.time * setup[rows]
-        kept = _POOL * self._most
-        pool = np.argpartition(costs, kept) if kept < len(costs) else np.arange(len(costs))
-        cheapest = pool[:kept][costs[pool[:kept]].argsort(kind="stable")]
-        order: NDArray[np.intp] = places[np.concatenate([cheapest, pool[kept:]])]
-        return order
+    def _now(self) -> Supply:
+        """The places that there are now."""
+        if self._supply is None:
+            self._supply = Supply(self._around, self._policy, self._prices, self._most, self._typical_s)
+        return self._supply
 
     # --- who takes which ------------------------------------------------------------------------------------
 
-    def _place_alike(self, kind: _Alike, crowd: Crowd) -> list[Choice]:
-        if not self._open:
-            self._look()
-        choices: list[Choice] = []
-        length = _SPARE_PLACES + _WINDOW * len(crowd)
+    def _place_alike(self, kind: Kind, crowd: Crowd) -> list[Choice]:
+        supply, choices = self._now(), list[Choice]()
+        seen: dict[Region, int] = {}
         for _ in range(_PASSES):
-            order = self._order(kind)
-            if not len(order):
+            seen = {
+                region: max(count, _WIDER * seen.get(region, 0))
+                for region, count in self._wanted(crowd).items()
+            }
+            places = supply.cheapest(kind, seen)
+            if not len(places.rows):
                 break
-            given, places = self._take(crowd, order[:length])
+            given, rows = self._take(crowd, places)
             lucky = crowd.only(given)
-            rows = self._row[places]
-            self._unused[places] = False
+            supply.take(rows)
             self._booked.append((rows, lucky.work * self._prices.inverse_speed(kind.family)[rows]))
             choices += lucky.choices(self._around.snapshot, rows)
-            if len(lucky) == len(crowd) or (length >= len(order) and not len(lucky)):
+            if len(lucky) == len(crowd) or (places.whole and not len(lucky)):
                 break
             crowd = crowd.only(~given)
-            length *= 4
         return choices
 
-    def _take(self, crowd: Crowd, places: NDArray[np.intp]) -> tuple[BoolRow, NDArray[np.intp]]:
+    def _wanted(self, crowd: Crowd) -> dict[Region, int]:
+        """In which regions its tasks are looked at, and how many places there."""
+        regions, tasks = self._around.snapshot.regions, dict[Region, int]()
+        if not regions.told_apart():
+            return {ANYWHERE: _SPARE_PLACES + _WINDOW * len(crowd)}
+        of_each = regions.of_each([one.needs for one in crowd.classes])
+        for region, count in zip(of_each, crowd.counts().tolist(), strict=True):
+            tasks[region] = tasks.get(region, 0) + count
+        if len(tasks) > _REGIONS:
+            largest = sorted(tasks, key=tasks.__getitem__, reverse=True)
+            kept, others = largest[: _REGIONS - 1], largest[_REGIONS - 1 :]
+            rest = united(others), sum([tasks[one] for one in others])
+            tasks = {one: tasks[one] for one in kept}
+            tasks[rest[0]] = tasks.get(rest[0], 0) + rest[1]
+        return {region: _SPARE_PLACES + _WINDOW * count for region, count in tasks.items()}
+
+    def _take(self, crowd: Crowd, places: Free) -> tuple[BoolRow, NDArray[np.intp]]:
         """Give each class the first of these places that it can take: returns which tasks get one, and the
-        places of those."""
-        rows, counts = self._row[places], crowd.counts()
+        rows of those."""
+        counts = crowd.counts()
         taken, found = _first_come(self._can_take(crowd, places), counts.tolist())
         before = np.arange(len(crowd)) - np.repeat(np.cumsum(counts) - counts, counts)
         """Tasks of the same class that come first."""
         given = before < np.repeat(found, counts)
-        kept = self._take_resources(rows[taken], crowd.demands[crowd.of[given]])
+        rows = places.rows[taken]
+        kept = self._take_resources(rows, crowd.demands[crowd.of[given]])
         given[given] = kept
-        return given, places[taken[kept]]
+        return given, rows[kept]
 
-    def _can_take(self, crowd: Crowd, places: NDArray[np.intp]) -> NDArray[np.bool_]:
+    def _can_take(self, crowd: Crowd, places: Free) -> NDArray[np.bool_]:
         """By class and place, whether its agent, which has a free slot, has all else that one such task
         takes."""
         snapshot, ledger, classes = self._around.snapshot, self._around.ledger, crowd.classes
-        rows = self._row[places]
+        rows = places.rows
         can = snapshot.feasible.of_each([one.needs for one in classes], rows, snapshot.agents)
         for at, one in enumerate(classes):
             for predicate in one.fixed:
@@ -204,10 +170,9 @@ class Places:
             can[:, scarce] &= _have(ledger.free[rows[scarce]], crowd.demands)
         return can
 
-    def _keep_off(self, crowd: Crowd, places: NDArray[np.intp], can: NDArray[np.bool_]) -> None:
+    def _keep_off(self, crowd: Crowd, places: Free, can: NDArray[np.bool_]) -> None:
         """No class can take what is kept for others: the last of an agent's free slots."""
-        around, rows = self._around, self._row[places]
-        before = self._before[places]
+        around, rows = self._around, places.rows
         longest = np.zeros(len(crowd.classes))
         np.maximum.at(longest, crowd.of, crowd.work)
         for at, one in enumerate(crowd.classes):
@@ -215,7 +180,7 @@ class Places:
             barrier = around.barrier(one.owner, one.profile, first.key, first.expected_ms)
             if barrier is not None:
                 speeds = self._prices.inverse_speed(one.profile.family)[rows]
-                can[at] &= before < barrier.room(around.ledger, longest.item(at) * speeds, rows)
+                can[at] &= places.nth < barrier.room(around.ledger, longest.item(at) * speeds, rows)
 
     def _take_resources(self, rows: NDArray[np.intp], amounts: IntRow) -> BoolRow:
         """Book what each task takes of its agent, of which some may be there several times. Where that is
