@@ -70,6 +70,9 @@ class Checks:
                     self._broken(f"{me} at {index}: {found}")
 
         applier.on_role_change, applier.on_outcome = on_role, on_outcome
+        node.defects.told = lambda work, error: self._broken(
+            f"{me} has survived a defect in {work}: {error!r}"
+        )
         self._watch_reads(node, me)
 
     def sent(self, node: Node, target: str, message: Message) -> None:

@@ -18,6 +18,7 @@ from coordinator.core.commands import Assign, Choice, Command
 from coordinator.core.model import INDEX_BITS, AgentLoad, State, Task, TaskState
 from coordinator.core.outcome import Done, Effects, Reply
 from coordinator.core.reservations import ReservationRecord
+from coordinator.defects import Defects
 from coordinator.errors import CoordinatorError, QueueFull
 from coordinator.plugins import Plugins
 from coordinator.replica.decisions import Decisions
@@ -49,6 +50,9 @@ _LOOK_EVERY_S: Final = 0.25
 
 _LONGEST_SLEEP_S: Final = 3_600.0
 """While tasks wait for a reservation to begin or end."""
+_AFTER_DEFECT_S: Final = 1.0
+_DEFECTS: Final = 10
+"""Rounds in a row that may fail. Another leader makes its snapshot anew."""
 
 
 class Placement:
@@ -68,6 +72,7 @@ class Placement:
         scheduling: SchedulingSettings | None = None,
         plugins: Plugins | None = None,
         load: LoadSettings | None = None,
+        defects: Defects | None = None,
     ) -> None:
         settings, plugins = scheduling or SchedulingSettings(), plugins or Plugins()
         self._state = state
@@ -75,6 +80,8 @@ class Placement:
         self.now_ms = now_ms
         self._timer = timer
         self._settings = settings
+        self._defects = defects or Defects()
+        self._failed = 0
         self._snapshot = Snapshot(
             LookAhead(seconds=look_ahead_ms / 1000),
             plugins.families,
@@ -224,8 +231,25 @@ class Placement:
         self._scheduled = False
         if self._stopped or self._rounds >= _ROUNDS_IN_FLIGHT:
             return
-        decision = self._decide()
-        self._tell_faults()
+        with self._defects.turn("placement") as turn:
+            decision = self._decide()
+            self._tell_faults()
+        if turn.failed:
+            self._pause()
+            return
+        self._failed = 0
+        with self._defects.vital("placement"):
+            self._carry_out(decision)
+
+    def _pause(self) -> None:
+        self._failed += 1
+        if self._failed == _DEFECTS:
+            self._defects.lose("placement", f"{_DEFECTS} rounds in a row have failed")
+            return
+        self._scheduled = True
+        asyncio.get_running_loop().call_later(_AFTER_DEFECT_S, self._round)
+
+    def _carry_out(self, decision: Decision) -> None:
         self._kept = decision.plan.kept
         self._snapshot.turn = decision.plan.turn
         self._snapshot.waiting.discard([choice.key for choice in decision.choices if not choice.rival])
@@ -287,6 +311,10 @@ class Placement:
     def _settled(self, choices: list[Choice], reply: asyncio.Future[Reply]) -> None:
         """The round has been applied: take back what was refused."""
         self._rounds -= 1
+        with self._defects.vital("placement"):
+            self._settle(choices, reply)
+
+    def _settle(self, choices: list[Choice], reply: asyncio.Future[Reply]) -> None:
         self._mirror.proposed.difference_update(
             (choice.agent, choice.key, choice.attempt) for choice in choices
         )
