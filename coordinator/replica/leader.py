@@ -41,7 +41,6 @@ _HOUSEKEEPING_EVERY: Final = 5
 """Load intervals between two looks at what has outlived its retention."""
 
 _PURGE_AT_ONCE: Final = 200
-_STAGING_TIMEOUT_MS: Final = 600_000
 _GONE: Final = frozenset({AgentState.LOST, AgentState.STOPPED})
 
 
@@ -213,6 +212,7 @@ class Leader:
         ]
         if gone:
             yield ForgetAgents(gone[:_PURGE_AT_ONCE])
+        begun = now_ms - self._retention.staged_s * 1000
         for dag in self._state.dags.values():
-            if dag.record.state is DagState.STAGING and dag.record.created_ms < now_ms - _STAGING_TIMEOUT_MS:
+            if dag.record.state is DagState.STAGING and dag.record.created_ms < begun:
                 yield DropStaged(dag.record.header.dag_id, "its submission was broken off")
