@@ -15,7 +15,7 @@ from chaos.sim.sdk_surroundings import sdk_surroundings
 from chaos.sim.witness import Witness
 
 _RESOURCES: Final = Resources(cores=4.0, memory_bytes=4 << 30)
-_CHANGE_S: Final = 1.0
+_CHANGE_S: Final = 1.5
 """From one change of what an agent offers to the next."""
 
 

@@ -198,7 +198,7 @@ def _settings(rng: random.Random) -> dict[str, Any]:
     large DAGs come in parts. A submission has ended before it counts as broken off."""
     step_s = rng.choice((1, 10))
     return {
-        "agents.load_interval_ms": rng.choice((200, 1_000)),
+        "agents.load_interval_ms": rng.choice((300, 1_000)),
         "forecast.short_step_s": step_s,
         "forecast.medium_step_s": 2 * step_s,
         "limits.max_checkpoint_bytes": 4 << 10,

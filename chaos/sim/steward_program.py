@@ -15,7 +15,7 @@ from chaos.sim.machine import Machine
 from chaos.sim.network import Network
 from chaos.sim.sdk_surroundings import sdk_surroundings
 
-_PAUSE_S: Final = 0.25
+_PAUSE_S: Final = 0.4
 _LONGEST_PAUSE_S: Final = 0.2
 _TIMEOUT_S: Final = 1.0
 _LATE_S: Final = 4.0
