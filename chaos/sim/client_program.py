@@ -44,8 +44,9 @@ _LARGE: Final = 510
 """Tasks of a DAG that ends in more than one step, and may come in parts."""
 _BROKEN_OFF: Final = 0.4
 """The share of these whose submission is broken off."""
-_LINGERS_S: Final = 6.0
-"""What a task takes once that is expected to take a third of it: another attempt of it is quicker."""
+_LASTS_S: Final = 2.0
+_LINGERS_S: Final = 10.0
+"""What the first attempt of a task takes that is expected to take `_LASTS_S`, as any other attempt does."""
 
 
 class ClientProgram:
@@ -207,18 +208,18 @@ def _draw_task(rng: random.Random, task_id: str, before: list[str]) -> Task:
     elif kind < 0.25:
         orders["spawn"] = 1
     elif kind < 0.29:
-        orders["lingers"] = _LINGERS_S
+        orders |= {"seconds": _LASTS_S, "lingers": _LINGERS_S}
     lingers = "lingers" in orders
     return Task(
         id=task_id,
-        type=rng.choice(("work", "toil")),
+        type="plod" if lingers else rng.choice(("work", "toil")),
         payload=orders,
         depends_on=before,
         retry=Retry(max_attempts=3, delay_s=rng.choice((0.0, 0.05))),
         timeout_s=None if lingers else rng.choice((None, None, 0.6)),
         requires=_draw_needs(rng),
         priority="urgent" if rng.random() < 0.1 else None,
-        expected_s=_LINGERS_S / 3 if lingers else rng.choice((0.0, 0.0, 0.1)),
+        expected_s=_LASTS_S if lingers else rng.choice((0.0, 0.0, 0.1)),
         family="compute" if lingers else None,
         preemptible=rng.random() < 0.3,
     )
