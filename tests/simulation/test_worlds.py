@@ -74,13 +74,14 @@ def governed(seed: int) -> Plan:
         nodes=3,
         spares=0,
         agents=4,
-        clients=2,
-        pause_s=0.1,
+        clients=1,
+        pause_s=0.15,
         faults=faults,
         settings=plan.settings | settings,
     )
 
 
+@pytest.mark.timeout(300)
 def test_every_kind_of_command_is_applied_and_every_promise_holds() -> None:
     """Namespaces that are governed, agents that change, DAGs that come in parts and end in steps, all that is
     forgotten (C9, D8, E4, F2): nothing that a leader or a user may ask for is left out of the worlds."""
