@@ -1,5 +1,5 @@
 """What runs on the steward's machine: the real client, with which weights, policies and quotas of namespaces
-are set and unset while work goes on in them, and agents are drained and taken back."""
+are set and unset while work goes on in them, slots are reserved, and agents are drained and taken back."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ _LONGEST_PAUSE_S: Final = 0.2
 _TIMEOUT_S: Final = 1.0
 _LATE_S: Final = 4.0
 """What was asked for and not answered may still come about, until its connection is given up."""
+_RESERVATIONS: Final = ("morning", "evening")
 _PLENTY_BYTES: Final = 1 << 40
 
 
@@ -66,21 +67,27 @@ class StewardProgram:
     async def _lift(self, client: AsyncClient) -> None:
         for name in NAMESPACES:
             await self._settle(lambda name=name: client.namespaces.unset(name))  # type: ignore[misc]
+        for one in _RESERVATIONS:
+            await self._settle(lambda one=one: client.reservations.remove(one))  # type: ignore[misc]
         for agent in self._agents():
             await self._settle(lambda agent=agent: client.drain_agent(agent, undo=True))  # type: ignore[misc]
 
     def _draw(self, client: AsyncClient) -> Awaitable[object]:
         rng, what = self._rng, self._rng.random()
         name = rng.choice(NAMESPACES)
-        if what < 0.5:
+        if what < 0.4:
             return client.namespaces.set(
                 name,
                 weight=rng.choice((None, 0.1, 1.0, 10.0)),
                 policy=rng.choice((None, *POLICIES)),
                 quotas=self._quotas(),
             )
-        if what < 0.7:
+        if what < 0.55:
             return client.namespaces.unset(name)
+        if what < 0.65:
+            return client.reservations.set(rng.choice(_RESERVATIONS), name, slots=rng.choice((None, 1, 2)))
+        if what < 0.7:
+            return client.reservations.remove(rng.choice(_RESERVATIONS))
         return client.drain_agent(rng.choice(self._agents()), undo=what > 0.8)
 
     def _quotas(self) -> dict[str, int | None]:
