@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, NamedTuple
@@ -15,6 +16,8 @@ from agent_sdk._ledger import Attempt, Key, Ledger, Phase
 from agent_sdk._reporter import Reporter
 from agent_sdk._threads import DaemonPool
 from quorumflow_proto.v1 import agent_pb2
+
+logger = logging.getLogger("agent_sdk")
 
 Handler = Callable[[TaskContext], Any] | Callable[[TaskContext], Awaitable[Any]]
 
@@ -153,7 +156,9 @@ class Executor:
             ended = await self._end_of(attempt)
             if self._effects is not None:
                 self._effects.write("end", attempt)
-        except OSError as error:
+        except Exception as error:
+            # Of the effects' file, or a defect of our own: without an end the attempt would be held for ever.
+            logger.exception("attempt %s could not be brought to its end", attempt.key)
             ended = _outcome.of_error(error, attempt.stop_reason)
         finally:
             del self._tasks[attempt.key]

@@ -8,6 +8,7 @@ its writes fails by itself, as a call would have: who waits for it tries again.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from itertools import count
@@ -26,6 +27,8 @@ from agent_sdk.errors import (
     from_write_error,
 )
 from quorumflow_proto.v1 import kv_pb2 as pb
+
+logger = logging.getLogger("agent_sdk")
 
 MESSAGE_BYTES: Final = 256 << 10
 """Size from which a message is closed; its last write may exceed it. Far below what a node takes in one."""
@@ -135,6 +138,10 @@ class _Stream:
                 await self._call.write(pb.KvWrites(writes=writes))
         except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
             # The stream has broken: the reader learns of what.
+            return
+        except Exception as error:
+            logger.exception("writes could not be sent")
+            self.end(Unavailable(f"writes could not be sent: {error!r}"))
             return
         self._sender = None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Mapping
 
 from agent_sdk._leader import LeaderCalls
@@ -56,7 +55,7 @@ class AsyncNamespaces:
         if any(limit < 0 for limit in given.values()):
             raise InvalidRequest(f"quotas are 0 or more: {given}")
         request = pb.SetNamespaceRequest(
-            request_id=request_id or uuid.uuid4().hex,
+            request_id=request_id or self._calls.new_id(),
             name=name,
             weight=weight,
             policy=policy,
@@ -69,7 +68,7 @@ class AsyncNamespaces:
 
     async def unset(self, name: str, *, request_id: str | None = None) -> Namespace:
         """Forget all that is set. Raises NotFound if nothing is."""
-        request = pb.UnsetNamespaceRequest(request_id=request_id or uuid.uuid4().hex, name=name)
+        request = pb.UnsetNamespaceRequest(request_id=request_id or self._calls.new_id(), name=name)
         return _namespace(
             await self._calls.call(lambda node, left_s: node.operator.UnsetNamespace(request, timeout=left_s))
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -64,7 +63,7 @@ class AsyncReservations:
             labels=labels or {},
         )
         request = pb.SetReservationRequest(
-            request_id=request_id or uuid.uuid4().hex, reservation=reservation, expect=expect
+            request_id=request_id or self._calls.new_id(), reservation=reservation, expect=expect
         )
         return _reservation(
             await self._calls.call(lambda node, left_s: node.operator.SetReservation(request, timeout=left_s))
@@ -75,7 +74,7 @@ class AsyncReservations:
     ) -> None:
         """Keep its slots no more; `expect` as in `set`. Raises NotFound, StaleVersion."""
         request = pb.RemoveReservationRequest(
-            request_id=request_id or uuid.uuid4().hex, id=reservation_id, expect=expect
+            request_id=request_id or self._calls.new_id(), id=reservation_id, expect=expect
         )
         await self._calls.call(lambda node, left_s: node.operator.RemoveReservation(request, timeout=left_s))
 

@@ -256,7 +256,12 @@ class Session:
         await asyncio.sleep(self._load_interval_s * self._rng.random())
         while True:
             await asyncio.sleep(self._load_interval_s)
-            load = self._meter.news(self._executor.queued, self._executor.running)
+            try:
+                load = self._meter.news(self._executor.queued, self._executor.running)
+            except Exception:
+                # Work goes on, and so does measuring.
+                logger.exception("the load could not be measured")
+                continue
             if load is not None:
                 self._load = load
                 self._news.set()

@@ -88,13 +88,10 @@ class LimitsSection(DagLimits, frozen=True, kw_only=True):
 
 
 class AgentsSection(msgspec.Struct, frozen=True, kw_only=True):
-    """How the leader treats agents; durations in ms.
-
-    An agent without a stream is unavailable after `disconnect_grace_ms`, and lost if it has not come back
-    `failover_grace_ms` after a new leader began. `look_ahead_ms` is the work that an agent may hold beyond
-    its slots, `load_interval_ms` the shortest pause between its load reports, whose sum over all agents
-    stays below `max_load_reports_per_s`.
-    """
+    """How the leader treats agents; durations in ms. One without a stream is unavailable after
+    `disconnect_grace_ms`, and lost if it has not come back `failover_grace_ms` after a new leader began.
+    `look_ahead_ms` is the work that an agent may hold beyond its slots, `load_interval_ms` the shortest pause
+    between its load reports, whose sum over all agents stays below `max_load_reports_per_s`."""
 
     disconnect_grace_ms: Millis = 100
     failover_grace_ms: Millis = 3_000
@@ -118,11 +115,13 @@ class TlsSection(msgspec.Struct, frozen=True, kw_only=True):
 
 class RetentionSection(msgspec.Struct, frozen=True, kw_only=True):
     """What is kept of the past: the last `finished_dags`, none for longer than `finished_age_s`, and agents
-    until `gone_agents_s` after they were lost or left; 0 seconds means for ever."""
+    until `gone_agents_s` after they were lost or left; 0 seconds means for ever. A DAG whose submission was
+    broken off is dropped `staged_s` after it began."""
 
     finished_dags: Count = 100_000
     finished_age_s: Seconds = 30 * 86_400
     gone_agents_s: Seconds = 86_400
+    staged_s: Annotated[int, Meta(ge=1, le=86_400)] = 600
 
 
 class BackupSection(msgspec.Struct, frozen=True, kw_only=True):

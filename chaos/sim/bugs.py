@@ -32,11 +32,13 @@ from coordinator.consensus.reconfiguration import Reconfiguration
 from coordinator.consensus.seam import SyncObjSeam
 from coordinator.consensus.transport import Dialler, WireTransport
 from coordinator.core import commands as c
-from coordinator.core import machine
+from coordinator.core import machine, model
 from coordinator.core.appliers import kv, tasks
 from coordinator.core.model import INDEX_BITS, Agent, AgentState, Attempt, AttemptOutcome, Task, TaskState
+from coordinator.core.namespaces import Quotas, Usage
 from coordinator.core.outcome import Done, Reply, Table
 from coordinator.core.position import SnapshotMeta
+from coordinator.core.requirements import Resources
 from coordinator.core.transaction import Transaction
 from coordinator.scheduling.plans.round import Round
 from coordinator.storage.engine import View
@@ -398,3 +400,17 @@ def _holds_anyway(choice: c.Choice, task: Task, agent: Agent) -> bool:
         and agent.record.epoch == choice.epoch
         and agent.record.state is AgentState.CONNECTED
     )
+
+
+@_plants("give beyond a quota", Quotas, "broken_by")
+def _breaks_none(quotas: Quotas, usage: Usage, needed: Resources) -> str:
+    """No attempt is too many for its namespace."""
+    del quotas, usage, needed
+    return ""
+
+
+@_plants("share what is limited", model, "has_place", kinds=("moves",))
+def _has_place_anyway(users: dict[str, int], name: str, limits: tuple[tuple[str, int], ...]) -> bool:
+    """What is moved to an agent goes beyond its limits of tools and models."""
+    del users, name, limits
+    return True

@@ -5,21 +5,29 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from itertools import combinations
 from typing import Final
+
+import msgspec
 
 from chaos.sim.disk import Disk
 from chaos.sim.host_loop import HostLoop
 from chaos.sim.protocol_checks import ProtocolChecks
 from chaos.sim.trace import Trace
 from chaos.sim.witness import Witness
+from coordinator.consensus.journal import Journal
 from coordinator.consensus.messages import AppendEntries, Message
 from coordinator.consensus.port import Role, Status
 from coordinator.core import invariants
+from coordinator.core.commands import Entry
 from coordinator.core.lifecycle import TERMINAL
-from coordinator.core.model import AttemptOutcome, TaskRecord, TaskState
-from coordinator.core.outcome import Outcome, Table, TaskEvent
+from coordinator.core.model import AttemptOutcome, DagState, TaskRecord, TaskState
+from coordinator.core.outcome import DagEvent, Outcome, Table, TaskEvent
+from coordinator.errors import LogCorrupt
 from coordinator.replica.node import Node
+
+_decode = msgspec.msgpack.Decoder(Entry).decode
 
 _WATCHED_EVERY: Final = 4
 """Every so many entries a node's state is compared with what it was."""
@@ -35,6 +43,8 @@ class Checks:
         self.entries = 0
         """Applied, by all nodes together."""
         self.highest_index = 0
+        self.commands: Counter[str] = Counter()
+        """Applied, by kind."""
         self._witness = witness
         self._trace = trace
         self._protocol = ProtocolChecks(disks, self._broken)
@@ -70,6 +80,9 @@ class Checks:
                     self._broken(f"{me} at {index}: {found}")
 
         applier.on_role_change, applier.on_outcome = on_role, on_outcome
+        node.defects.told = lambda work, error: self._broken(
+            f"{me} has survived a defect in {work}: {error!r}"
+        )
         self._watch_reads(node, me)
 
     def sent(self, node: Node, target: str, message: Message) -> None:
@@ -139,18 +152,15 @@ class Checks:
         self.highest_index = max(self.highest_index, index)
         if index not in self._terms:
             self._protocol.committed(index, term, node.consensus.journal)
+            self._count(node.consensus.journal, index)
         if self._terms.setdefault(index, term) != term:
             self._broken(f"{me} applied entry {index} of term {term}, others of term {self._terms[index]}")
         for event in outcome.events:
             if isinstance(event, TaskEvent) and event.state in TERMINAL:
                 self._task_ended(event, index)
-        for write in outcome.writes:
-            if isinstance(write.value, TaskRecord):
-                self._attempts[write.key] = [attempt.outcome for attempt in write.value.attempts]
-            if write.table is Table.RESULT and write.value is not None:
-                first = self._results.setdefault(write.key, index)
-                if first != index:
-                    self._broken(f"a result of {write.key.hex()} recorded at {first} and again at {index}")
+            elif isinstance(event, DagEvent) and event.state not in (DagState.STAGING, DagState.RUNNING):
+                self._witness.ended.add(event.dag_id)
+        self._look_at_writes(outcome, index)
         applied = node.applier.applied
         if applied.index != index:
             return
@@ -161,6 +171,23 @@ class Checks:
             self._sound.add(index)
             for found in invariants.violations(node.applier.state):
                 self._broken(f"at {index}: {found}")
+
+    def _look_at_writes(self, outcome: Outcome, index: int) -> None:
+        for write in outcome.writes:
+            if isinstance(write.value, TaskRecord):
+                self._attempts[write.key] = [attempt.outcome for attempt in write.value.attempts]
+            if write.table is Table.RESULT and write.value is not None:
+                first = self._results.setdefault(write.key, index)
+                if first != index:
+                    self._broken(f"a result of {write.key.hex()} recorded at {first} and again at {index}")
+
+    def _count(self, journal: Journal, index: int) -> None:
+        # It may be damaged already, which is for the node to find.
+        with suppress(LogCorrupt):
+            for entry in journal.read(index, entries=1, size=1):
+                if entry.payload:
+                    commands = _decode(entry.payload).commands
+                    self.commands.update(type(command).__name__ for command in commands)
 
     def _task_ended(self, event: TaskEvent, index: int) -> None:
         ended = (event.state, index)

@@ -13,6 +13,9 @@ import msgspec
 LOAD_S: Final = 6.0
 """How long clients submit and faults come."""
 
+FOR_GOOD_S: Final = 86_400
+"""Longer than any world lasts, whatever its clocks do."""
+
 _SPARES: Final = 8
 _FIRST_FAULT_S: Final = 0.7
 _MIX: Final = (4, 14)
@@ -41,8 +44,8 @@ class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class Plan(msgspec.Struct, frozen=True):
     """A world. A message between machines takes `delay_s` at the median, a sync `sync_s`; a client submits a
-    DAG about every `pause_s`. `raft` overrules the nodes' consensus settings. `spares` are machines for nodes
-    to come."""
+    DAG about every `pause_s`. `raft` overrules the nodes' consensus settings, `settings` others, by their
+    names. `spares` are machines for nodes to come."""
 
     seed: int
     nodes: int
@@ -54,6 +57,7 @@ class Plan(msgspec.Struct, frozen=True):
     sync_s: float
     raft: dict[str, Any]
     faults: tuple[Fault, ...]
+    settings: dict[str, Any] = {}
 
     @property
     def node_ids(self) -> list[str]:
@@ -145,6 +149,7 @@ def draw(seed: int, kinds: Sequence[str] = ()) -> Plan:
         sync_s=rng.choice((0.0002, 0.0006, 0.0006, 0.005)),
         raft=_raft(rng) | _links(random.Random(f"links/{seed}")),
         faults=(),
+        settings=_settings(random.Random(f"settings/{seed}")),
     )
     kinds = kinds or _mix(rng)
     if JOINING & set(kinds):
@@ -185,6 +190,24 @@ def _raft(rng: random.Random) -> dict[str, Any]:
         "snapshot_resend_s": 0.3,
         "snapshot_stall_s": 1.0,
         "snapshot_retry_s": 0.2,
+    }
+
+
+def _settings(rng: random.Random) -> dict[str, Any]:
+    """Short times, so that all that a leader does now and then falls into a world; and messages so small that
+    large DAGs come in parts. A submission has ended before it counts as broken off."""
+    step_s = rng.choice((1, 10))
+    return {
+        "agents.load_interval_ms": rng.choice((300, 1_000)),
+        "forecast.short_step_s": step_s,
+        "forecast.medium_step_s": 2 * step_s,
+        "limits.max_checkpoint_bytes": 4 << 10,
+        "limits.max_message_bytes": rng.choice((16 << 10, 4 << 20)),
+        "limits.max_payload_bytes": 4 << 10,
+        "limits.max_result_bytes": 4 << 10,
+        "retention.finished_age_s": rng.choice((1, 4, FOR_GOOD_S)),
+        "retention.gone_agents_s": rng.choice((1, 4, FOR_GOOD_S)),
+        "retention.staged_s": 9,
     }
 
 

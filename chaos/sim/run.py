@@ -100,8 +100,9 @@ def _demand_liveness(world: World) -> None:
 def _unsettled(world: World) -> str:
     """What has not come to its end yet; empty if everything has."""
     leader, membership = world.leader(), world.membership()
-    if leader is None or membership is None or world.operator.busy:
-        return f"leader {leader}, members {membership}, changes under way: {world.operator.busy}"
+    if leader is None or membership is None or world.operator.busy or world.steward.busy:
+        changes = f"{world.operator.busy}, of the steward: {world.steward.busy}"
+        return f"leader {leader}, members {membership}, changes under way: {changes}"
     expected = {member.id for member in membership} - world.losses.damaged
     belonging = world.belonging()
     strays = _strays(world, belonging, expected)
@@ -112,7 +113,11 @@ def _unsettled(world: World) -> str:
     ]:
         return f"not promoted: {behind}"
     state = belonging[leader].applier.newest
-    lost = [dag for dag in world.witness.acknowledged if state.dag(dag) is None and dag not in state.finished]
+    lost = [
+        dag
+        for dag in world.witness.acknowledged
+        if state.dag(dag) is None and dag not in state.finished and not world.witness.may_be_forgotten(dag)
+    ]
     if lost:
         return f"acknowledged, and not there: {', '.join(lost)}"
     if state.dags:
@@ -142,6 +147,8 @@ def _events(world: World) -> Counter[str]:
     happened["configurations"] = world.checks.configurations
     happened["entries_applied"] = world.checks.highest_index
     happened["dags_acknowledged"] = len(world.witness.acknowledged)
+    for command, count in world.checks.commands.items():
+        happened[f"commands_{command}"] = count
     happened["operations"] = len(world.witness.operations)
     happened["attempts_begun"] = len(world.witness.begun)
     for outcome, count in world.checks.attempts.items():

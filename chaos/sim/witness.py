@@ -19,9 +19,10 @@ Attempt = tuple[str, str, int]
 
 
 class Witness:
-    """`violations` holds a sentence for each promise that was seen broken."""
+    """`violations` holds a sentence for each promise that was seen broken. With `keeps_all` no DAG is ever
+    forgotten that was recorded."""
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(self, now: Callable[[], float], *, keeps_all: bool = True) -> None:
         self.violations: list[str] = []
         self.operations: list[Event] = []
         """What the clients of the key-value space asked, and heard."""
@@ -34,6 +35,9 @@ class Witness:
         """(attempt, agent) that came to a good end, by DAG id and task id."""
         self.endings: dict[str, str] = {}
         """The final state of DAGs, as clients were told."""
+        self.ended: set[str] = set()
+        """DAGs that have ended, by the cluster's own record."""
+        self._keeps_all = keeps_all
         self._depends: dict[tuple[str, str], Sequence[str]] = {}
         self._by_request: dict[str, str] = {}
 
@@ -59,6 +63,10 @@ class Witness:
             self.break_promise(f"{status.dag_id} was read as {known}, then as {status.state}")
         if status.finished:
             self.endings[status.dag_id] = status.state
+
+    def may_be_forgotten(self, dag_id: str) -> bool:
+        """Whether the retention of the DAG may be over."""
+        return dag_id in self.ended and not self._keeps_all
 
     def begins(self, agent: str, attempt: Attempt) -> None:
         """An agent begins an attempt."""

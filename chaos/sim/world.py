@@ -18,8 +18,9 @@ from chaos.sim.machine import Machine
 from chaos.sim.network import Network
 from chaos.sim.node_program import NodeProgram
 from chaos.sim.operator_program import OperatorProgram
-from chaos.sim.plan import Plan
+from chaos.sim.plan import FOR_GOOD_S, Plan
 from chaos.sim.scheduler import Scheduler
+from chaos.sim.steward_program import StewardProgram
 from chaos.sim.trace import Trace
 from chaos.sim.weather import Weather
 from chaos.sim.witness import Witness
@@ -44,7 +45,8 @@ class World:
         self.plan = plan
         self.scheduler = Scheduler()
         self.trace = Trace(self.scheduler, keep_all=keep_trace)
-        self.witness = Witness(lambda: self.scheduler.now)
+        kept_s = plan.settings.get("retention.finished_age_s", FOR_GOOD_S)
+        self.witness = Witness(lambda: self.scheduler.now, keeps_all=kept_s >= FOR_GOOD_S)
         self.disks: dict[str, Disk] = {}
         self.checks = Checks(self.witness, self.trace, self.disks)
         self.network = Network(self.scheduler, self._chance("network"), delay_s=plan.delay_s)
@@ -66,6 +68,9 @@ class World:
             self._endpoints,
             self.losses,
             lambda node_id: self.nodes[node_id].config.myself,
+        )
+        self.steward = StewardProgram(
+            self._machine("steward"), self.network, self._endpoints, lambda: list(self.agents)
         )
         self.agents = {name: self._agent(name) for name in plan.agent_ids}
         self.clients = {name: self._client(name) for name in plan.client_ids}
@@ -187,6 +192,7 @@ class World:
             if machine.process is not None:
                 machine.process.resume()
             self._restart(name)
+        self.steward.rest()
         for client in self.clients.values():
             client.rest()
 
@@ -222,9 +228,12 @@ class World:
         machine = self._machine(name)
         return ClientProgram(machine, self.network, self.witness, self._endpoints, pause_s=self.plan.pause_s)
 
-    def _program(self, name: str) -> NodeProgram | AgentProgram | ClientProgram | OperatorProgram:
-        if name == self.operator.machine.name:
-            return self.operator
+    def _program(
+        self, name: str
+    ) -> NodeProgram | AgentProgram | ClientProgram | OperatorProgram | StewardProgram:
+        for people in (self.operator, self.steward):
+            if name == people.machine.name:
+                return people
         return self.nodes.get(name) or self.agents.get(name) or self.clients[name]
 
     def _died(self, name: str) -> None:
@@ -267,5 +276,5 @@ def _config(plan: Plan, node_id: str) -> NodeConfig:
     members = ",".join(f"{member.id}={member.raft}/{member.grpc}" for member in known)
     given: dict[str, object] = {"node_id": node_id, "cluster_nodes": members, "tls.mode": "off"}
     given["join"] = node_id not in plan.node_ids
-    given |= {f"raft.{name}": value for name, value in plan.raft.items()}
+    given |= plan.settings | {f"raft.{name}": value for name, value in plan.raft.items()}
     return build({key: Given(value, "plan") for key, value in given.items()})

@@ -289,3 +289,7 @@ class _Stream:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._in_flight.release()
         self._tasks.discard(task)
+        if not task.cancelled() and (defect := task.exception()) is not None:
+            # The agent would wait for the answer for as long as its stream lasts.
+            self._node.defects.note("spawns", defect)
+            self._link.close(errors.Unavailable(f"adding tasks failed unexpectedly: {defect!r}"))

@@ -184,7 +184,8 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
     async def _stage(self, request_id: str, built: BuiltDag) -> Submitted:
         """In parts, each remembered by itself: a retry after a lost leader goes on where the first try
         stopped."""
-        blocks = split(built, max_tasks=_STAGE_TASKS, max_bytes=_STAGE_BYTES)
+        part_bytes = min(_STAGE_BYTES, self._limits.max_message_bytes // 4)
+        blocks = split(built, max_tasks=_STAGE_TASKS, max_bytes=part_bytes)
         profiles = built.profiles
         for block in blocks[:-1]:
             part = part_id(request_id, block.first)

@@ -115,6 +115,7 @@ async def run_node(config: NodeConfig, *, on_ready: Callable[[Addresses], None] 
     server = Server(config)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(server.node.defects.unhandled)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     try:

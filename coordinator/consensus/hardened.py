@@ -134,6 +134,10 @@ class HardenedSyncObj(SyncObjSeam):
         if self._leadership is not None:
             self._leadership.handover.end()
 
+    def resign(self) -> None:
+        """Follow, though nobody else leads."""
+        self._finish(lambda: self.follow(self.term))
+
     @property
     def transfers(self) -> bool:
         """Whether leadership is being handed over."""

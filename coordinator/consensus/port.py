@@ -172,6 +172,10 @@ class Consensus(Protocol):
             WrongState: nobody can take over, or the target does not vote, is not connected, or was too slow.
         """
 
+    async def resign(self, term: int) -> None:
+        """Lead no longer, if this node leads `term`: hand leadership over, or where nobody can take it follow
+        until there is an election."""
+
     async def change_membership(self, change: Change) -> Membership:
         """Add, promote, remove, replace or update a member, one change at a time; returns once it is
         committed.

@@ -174,6 +174,19 @@ class RaftConsensus:
             raise WrongState(f"{self._me} has stopped before {chosen} took over", target=chosen)
         return self._node.leader or chosen
 
+    async def resign(self, term: int) -> None:
+        """As `port.Consensus.resign`."""
+        try:
+            if self._leads(term):
+                await self.transfer_leadership()
+        except CoordinatorError as error:
+            if self._leads(term):
+                log.warning("leading no longer, and nobody takes over at once: %s", error)
+                self._node.resign()
+
+    def _leads(self, term: int) -> bool:
+        return self._node.term == term and self._node.role is Role.LEADER
+
     async def change_membership(self, change: Change) -> Membership:
         """As `port.Consensus.change_membership`."""
         self._require_leader()

@@ -119,8 +119,8 @@ class ListeningPort:
         while True:
             try:
                 connection, _ = await asyncio.get_running_loop().sock_accept(listening)
-            except OSError as error:
-                log.warning("cannot take a connection: %s", error)
+            except Exception as error:
+                log.warning("cannot take a connection: %r", error)
                 await asyncio.sleep(_PAUSE_S)
                 continue
             task = asyncio.ensure_future(self._welcome(connection))

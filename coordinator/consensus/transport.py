@@ -281,8 +281,8 @@ class WireTransport(Links):
 
     def _look_at_certificate(self) -> None:
         """Links may last for longer than the certificate that they were agreed with."""
-        self.trust.contexts()
         self._look = asyncio.get_running_loop().call_later(_LOOK_AT_CERTIFICATE_S, self._look_at_certificate)
+        self.trust.contexts()
 
     def _interrupted(self, peer: str) -> None:
         """Messages from `peer` may be lost, though the way to it may be open still."""
@@ -448,10 +448,12 @@ class Dialler:
 
     async def _keep_connected(self) -> None:
         settings = self._owner.settings
+        places: list[str] = []
+        place = ""
         while True:
-            places = self._owner.places(self._peer)
-            place = places[self._failures % len(places)]
             try:
+                places = self._owner.places(self._peer)
+                place = places[self._failures % len(places)]
                 await self._hold_one_connection(place)
             except Exception as error:
                 # Also of an address that cannot be one, say: it may be mended by the next attempt.

@@ -13,6 +13,7 @@ import structlog
 from coordinator.core.commands import Command, KeepLoads
 from coordinator.core.limits import LOAD_GRIDS, LOAD_STEP_BYTES, LOAD_STEPS
 from coordinator.core.model import AgentLoad, AgentState, State
+from coordinator.defects import Defects
 from coordinator.errors import ModelFailed, Unavailable, WrongState
 from coordinator.forecast.bank import Bank, Forecast, Key
 from coordinator.forecast.grid import Grid
@@ -64,6 +65,7 @@ class Forecasting:
         clock: Clock,
         slow: SlowModels | None,
         settings: ForecastSettings,
+        defects: Defects | None = None,
     ) -> None:
         self._state = state
         self._kept = kept
@@ -72,6 +74,7 @@ class Forecasting:
         self._clock = clock
         self._slow = slow
         self._settings = settings
+        self._defects = defects or Defects()
         self._horizons = horizons(settings.short_step_s, settings.medium_step_s, settings.long_step_s)
         self.bank = Bank(
             self._horizons,
@@ -90,7 +93,7 @@ class Forecasting:
     def start(self) -> None:
         """Take up the past, then go on by itself."""
         if self._settings.enabled:
-            self._tasks = [asyncio.create_task(self._restore())]
+            self._tasks = [self._defects.begin("forecasting", self._restore())]
 
     def stop(self) -> None:
         """The term is over."""
@@ -120,7 +123,11 @@ class Forecasting:
         if len(packed) <= LOAD_STEP_BYTES:
             self._propose(KeepLoads(closed.grid, closed.number, packed))
         self.bank.drop([key for key in self.bank.rows if key[0] and key[0] not in agents])
-        asyncio.get_running_loop().call_soon(self._advance)
+        asyncio.get_running_loop().call_soon(self._advance_again)
+
+    def _advance_again(self) -> None:
+        with self._defects.turn("forecasts"):
+            self._advance()
 
     def expected(self) -> ExpectedLoads:
         """What placement is to expect of agents, of which each call renews a part; nothing where that is
@@ -160,19 +167,25 @@ class Forecasting:
     async def _restore(self) -> None:
         """Let the bank go through what is kept of the past, in pieces: commits go on meanwhile."""
         loop = asyncio.get_running_loop()
-        places = await self._kept_places()
+        places: list[int] = []
+        with self._defects.turn("past_load"):
+            places = await self._kept_places()
         for place in places:
             began = loop.time()
-            packed = self._kept(place)
-            if packed is not None and (closed := unpack(packed)) is not None:
-                self.bank.restore(closed)
+            with self._defects.turn("past_load"):
+                packed = self._kept(place)
+                if packed is not None and (closed := unpack(packed)) is not None:
+                    self.bank.restore(closed)
             await asyncio.sleep(max(_RESTORE_PAUSE_S, 2 * (loop.time() - began)))
-        known = {*self._state().agents, ""}
-        self.bank.drop([key for key in self.bank.rows if key[0] not in known])
+        with self._defects.turn("past_load"):
+            known = {*self._state().agents, ""}
+            self.bank.drop([key for key in self.bank.rows if key[0] not in known])
         self.restored = True
         _log.info("forecasting", steps=len(places), series=len(self.bank.rows))
         if self._slow is not None:
-            self._tasks += [asyncio.create_task(self._ask(name)) for name in self._settings.models]
+            self._tasks += [
+                self._defects.begin("slow_models", self._keep_asking(name)) for name in self._settings.models
+            ]
 
     async def _kept_places(self) -> list[int]:
         """Where the steps of the past are, in the order of their grids and times: those of the lengths that
@@ -189,28 +202,30 @@ class Forecasting:
                 await asyncio.sleep(0)
         return [at for _, at in sorted(found)]
 
-    async def _ask(self, name: str) -> None:
+    async def _keep_asking(self, name: str) -> None:
         """Ask a slow model about some series at a time, in turn."""
         at = next(at for at, one in enumerate(self._horizons) if one.name == SLOW_MODELS[name])
         while True:
             await asyncio.sleep(self._settings.extra_interval_s)
-            grid = self.bank.grids[at]
-            keys = self._next_keys(name, grid)
-            if not keys:
-                continue
-            made, rows = grid.number, [self.bank.rows[key] for key in keys]
-            call = ModelCall(
-                name, grid.horizon.seasons[0], grid.outside[name].reach, self.bank.past(at, keys)
-            )
-            assert self._slow is not None
-            try:
-                paths = await self._slow.ask(call, self._settings.extra_timeout_s)
-            except ModelFailed as error:
-                _log.warning("no forecast", model=name, why=error.reason, error=error.message)
-                continue
-            for key, row, path in zip(keys, rows, paths.T, strict=True):
-                if self.bank.rows.get(key) == row:
-                    grid.outside[name].take(row, made, path)
+            with self._defects.turn("slow_models"):
+                await self._ask(name, at)
+
+    async def _ask(self, name: str, at: int) -> None:
+        grid = self.bank.grids[at]
+        keys = self._next_keys(name, grid)
+        if not keys:
+            return
+        made, rows = grid.number, [self.bank.rows[key] for key in keys]
+        call = ModelCall(name, grid.horizon.seasons[0], grid.outside[name].reach, self.bank.past(at, keys))
+        assert self._slow is not None
+        try:
+            paths = await self._slow.ask(call, self._settings.extra_timeout_s)
+        except ModelFailed as error:
+            _log.warning("no forecast", model=name, why=error.reason, error=error.message)
+            return
+        for key, row, path in zip(keys, rows, paths.T, strict=True):
+            if self.bank.rows.get(key) == row:
+                grid.outside[name].take(row, made, path)
 
     def _next_keys(self, name: str, grid: Grid) -> list[Key]:
         old_enough = [key for key, row in self.bank.rows.items() if grid.past.age[row] >= _LEAST_PAST]

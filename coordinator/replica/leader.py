@@ -19,6 +19,7 @@ from coordinator.core.commands import (
 )
 from coordinator.core.model import AgentState, Dag, DagState, Drain, State, Task, TaskState
 from coordinator.core.outcome import Effects
+from coordinator.defects import Defects
 from coordinator.errors import CoordinatorError, QueueFull
 from coordinator.forecast.settings import ForecastSettings
 from coordinator.replica.applier import Applier
@@ -40,12 +41,12 @@ _HOUSEKEEPING_EVERY: Final = 5
 """Load intervals between two looks at what has outlived its retention."""
 
 _PURGE_AT_ONCE: Final = 200
-_STAGING_TIMEOUT_MS: Final = 600_000
 _GONE: Final = frozenset({AgentState.LOST, AgentState.STOPPED})
 
 
 class Leader:
-    """One term's worth of it. `on_effects` is called for every entry applied from its making on."""
+    """One term's worth of it, and of defects. `on_effects` is called for every entry applied from its making
+    on."""
 
     def __init__(
         self,
@@ -54,6 +55,7 @@ class Leader:
         sessions: Sessions,
         placement: Placement,
         clock: Clock,
+        defects: Defects,
         *,
         agents: AgentsSection,
         retention: RetentionSection,
@@ -64,9 +66,10 @@ class Leader:
         self._proposer = proposer
         self._sessions = sessions
         self._clock = clock
+        self._defects = defects
         self._agents = agents
         self._retention = retention
-        self._timers = Timers(clock, self.propose, self._runs)
+        self._timers = Timers(clock, self.propose, self._runs, defects)
         self.placement = placement
         self.forecasting = Forecasting(
             lambda: applier.newest,
@@ -76,9 +79,10 @@ class Leader:
             clock,
             slow_models,
             forecast,
+            defects,
         )
         self.forecasting.start()
-        self._housekeeping = asyncio.create_task(self._keep_house())
+        self._housekeeping = defects.begin("housekeeping", self._keep_house())
 
     @property
     def _state(self) -> State:
@@ -86,6 +90,10 @@ class Leader:
 
     def on_effects(self, effects: Effects) -> None:
         """Do what an applied entry asks for."""
+        with self._defects.vital("effects"):
+            self._carry_out(effects)
+
+    def _carry_out(self, effects: Effects) -> None:
         self._sessions.acknowledge(effects.acked)
         self._sessions.halt(effects.halt)
         self._sessions.dispatch(effects.dispatch)
@@ -170,16 +178,20 @@ class Leader:
         turn = 0
         while True:
             await asyncio.sleep(self._agents.load_interval_ms / 1000)
-            loads = self._sessions.take_loads()
-            self.placement.set_loads(loads)
-            if loads:
-                self.propose(RecordLoads(loads))
-            self.forecasting.observe(loads)
-            self.placement.expect(self.forecasting.expected())
             turn += 1
+            loads = self._sessions.take_loads()
+            with self._defects.turn("overload"):
+                self.placement.set_loads(loads)
+            with self._defects.turn("loads"):
+                if loads:
+                    self.propose(RecordLoads(loads))
+            with self._defects.turn("forecasts"):
+                self.forecasting.observe(loads)
+                self.placement.expect(self.forecasting.expected())
             if turn % _HOUSEKEEPING_EVERY == 0:
-                for command in self._outlived(self._clock.now_ms()):
-                    self.propose(command)
+                with self._defects.turn("retention"):
+                    for command in self._outlived(self._clock.now_ms()):
+                        self.propose(command)
 
     def _outlived(self, now_ms: int) -> Iterable[Command]:
         finished = self._state.finished
@@ -200,6 +212,7 @@ class Leader:
         ]
         if gone:
             yield ForgetAgents(gone[:_PURGE_AT_ONCE])
+        begun = now_ms - self._retention.staged_s * 1000
         for dag in self._state.dags.values():
-            if dag.record.state is DagState.STAGING and dag.record.created_ms < now_ms - _STAGING_TIMEOUT_MS:
+            if dag.record.state is DagState.STAGING and dag.record.created_ms < begun:
                 yield DropStaged(dag.record.header.dag_id, "its submission was broken off")

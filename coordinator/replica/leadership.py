@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
+from typing import Final
 
 import structlog
 
 from coordinator.consensus.port import Consensus, Role
+from coordinator.defects import Defects
 from coordinator.errors import CoordinatorError, NotLeader
 from coordinator.replica.applier import Applier
 from coordinator.replica.clock import TermClock
@@ -20,12 +23,15 @@ from coordinator.replica.leader import Leader
 from coordinator.replica.proposer import Proposer
 from coordinator.replica.sessions import Sessions
 
+_PAUSE_S: Final = 0.5
+"""Before leadership is given to another node, which may fail as this one did: not many times a second."""
+
 _log = structlog.get_logger(__name__)
 
 
 class Leadership:
-    """Follows the node's role, and makes it serve as the leader while it is one. `address_of` gives a node's
-    gRPC address."""
+    """Follows the node's role, and makes it serve as the leader while it is one. `make_leader` is given the
+    defects of the term; `address_of` gives a node's gRPC address."""
 
     def __init__(
         self,
@@ -33,8 +39,9 @@ class Leadership:
         proposer: Proposer,
         sessions: Sessions,
         clock: TermClock,
-        make_leader: Callable[[], Leader],
+        make_leader: Callable[[Defects], Leader],
         address_of: Callable[[str], str],
+        defects: Defects,
     ) -> None:
         self._applier = applier
         self._proposer = proposer
@@ -42,12 +49,14 @@ class Leadership:
         self._clock = clock
         self._make_leader = make_leader
         self._address_of = address_of
+        self._defects = defects
         self._consensus: Consensus | None = None
         self._term = 0
         self._known_leader: str | None = None
         self._leader: Leader | None = None
         self._serving: asyncio.Future[Leader] | None = None
         self._take_over_task: asyncio.Task[None] | None = None
+        self._resigning: asyncio.Task[None] | None = None
 
     def attach(self, consensus: Consensus) -> None:
         """What the barrier is asked of."""
@@ -61,7 +70,9 @@ class Leadership:
                 self._revoke()
                 self._term = term
                 self._serving = asyncio.get_running_loop().create_future()
-                self._take_over_task = asyncio.create_task(self._take_over(term, self._serving))
+                defects = self._defects.within(partial(self.give_up, term))
+                taking_over = self._take_over(term, self._serving, defects)
+                self._take_over_task = defects.begin("take_over", taking_over)
         elif self._serving is not None:
             self._revoke()
 
@@ -81,20 +92,37 @@ class Leadership:
         known = self._known_leader or ""
         return NotLeader(known, self._address_of(known) if known else "")
 
+    def give_up(self, term: int) -> None:
+        """Serve no longer in this term, and let another node lead: what this one has in memory is not to be
+        trusted."""
+        if term != self._term or self._serving is None:
+            return
+        self._known_leader = None
+        self._revoke()
+        self._resigning = self._defects.begin("resigning", self._resign(term))
+
     def stop(self) -> None:
         """The node goes down."""
         self._revoke()
+        if self._resigning is not None:
+            self._resigning.cancel()
 
-    async def _take_over(self, term: int, serving: asyncio.Future[Leader]) -> None:
+    async def _resign(self, term: int) -> None:
+        assert self._consensus is not None
+        await asyncio.sleep(_PAUSE_S)
+        await self._consensus.resign(term)
+
+    async def _take_over(self, term: int, serving: asyncio.Future[Leader], defects: Defects) -> None:
         assert self._consensus is not None
         try:
             await self._applier.wait_applied(await self._consensus.read_index())
         except CoordinatorError as error:
             _log.info("leadership lost before it began", term=term, why=error.reason)
+            self.give_up(term)
             return
         self._clock.anchor(self._applier.state.machine.now_ms)
         self._sessions.term = term
-        self._leader = self._make_leader()
+        self._leader = self._make_leader(defects)
         self._applier.on_effects = self._leader.on_effects
         # Agents and clients are served from here on; the queues fill while they come.
         serving.set_result(self._leader)

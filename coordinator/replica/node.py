@@ -17,6 +17,7 @@ from coordinator.consensus.raft import RaftConsensus
 from coordinator.core import machine
 from coordinator.core.commands import Command
 from coordinator.core.outcome import Event, KvEvent, Reply
+from coordinator.defects import Defects
 from coordinator.errors import CoordinatorError, Fatal
 from coordinator.replica.admission import Admission
 from coordinator.replica.applier import Applier
@@ -61,6 +62,7 @@ class Node:
         self._slow_models = around.slow_models
         self.plugins = around.plugins
         self.draining = False
+        self.defects = Defects()
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._store = StateStore(around.open_home())
@@ -95,9 +97,7 @@ class Node:
         self.keys = KeyReads(lambda: self.applier.state, lambda: self.applier.store)
         self.backups = Backups(self.applier, config, around.wall_ms)
         self.space = self._make_space_guard(around)
-        self.leadership = Leadership(
-            self.applier, self.proposer, self.sessions, self._clock, self._make_leader, self.address_of
-        )
+        self.leadership = self._make_leadership()
         self._connect_parts()
 
     async def start(self) -> str:
@@ -250,11 +250,23 @@ class Node:
             self.consensus,
             self._abstain,
             lambda command: machine.knows(self.applier.newest, command),
+            self.defects,
             least=limits.min_free_bytes,
             check_s=limits.free_bytes_check_ms / 1000,
         )
 
-    def _make_leader(self) -> Leader:
+    def _make_leadership(self) -> Leadership:
+        return Leadership(
+            self.applier,
+            self.proposer,
+            self.sessions,
+            self._clock,
+            self._make_leader,
+            self.address_of,
+            self.defects,
+        )
+
+    def _make_leader(self, defects: Defects) -> Leader:
         placement = Placement(
             lambda: self.applier.newest,
             self.proposer.submit,
@@ -265,6 +277,7 @@ class Node:
             scheduling=self.config.scheduling,
             plugins=self.plugins,
             load=self.config.load,
+            defects=defects,
         )
         return Leader(
             self.applier,
@@ -272,6 +285,7 @@ class Node:
             self.sessions,
             placement,
             self._clock,
+            defects,
             agents=self.config.agents,
             retention=self.config.retention,
             forecast=self.config.forecast,

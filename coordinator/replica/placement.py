@@ -18,10 +18,12 @@ from coordinator.core.commands import Assign, Choice, Command
 from coordinator.core.model import INDEX_BITS, AgentLoad, State, Task, TaskState
 from coordinator.core.outcome import Done, Effects, Reply
 from coordinator.core.reservations import ReservationRecord
+from coordinator.defects import Defects
 from coordinator.errors import CoordinatorError, QueueFull
 from coordinator.plugins import Plugins
 from coordinator.replica.decisions import Decisions
-from coordinator.scheduling.adaptation import Batch
+from coordinator.scheduling.adaptation.batch import Batch
+from coordinator.scheduling.adaptation.interval import Interval
 from coordinator.scheduling.agents.lookahead import LookAhead
 from coordinator.scheduling.costs.policies import policy
 from coordinator.scheduling.costs.weights import Policy
@@ -50,6 +52,9 @@ _LOOK_EVERY_S: Final = 0.25
 
 _LONGEST_SLEEP_S: Final = 3_600.0
 """While tasks wait for a reservation to begin or end."""
+_AFTER_DEFECT_S: Final = 1.0
+_DEFECTS: Final = 10
+"""Rounds in a row that may fail. Another leader makes its snapshot anew."""
 
 
 class Placement:
@@ -69,6 +74,7 @@ class Placement:
         scheduling: SchedulingSettings | None = None,
         plugins: Plugins | None = None,
         load: LoadSettings | None = None,
+        defects: Defects | None = None,
     ) -> None:
         settings, plugins = scheduling or SchedulingSettings(), plugins or Plugins()
         self._state = state
@@ -76,6 +82,8 @@ class Placement:
         self.now_ms = now_ms
         self._timer = timer
         self._settings = settings
+        self._defects = defects or Defects()
+        self._failed = 0
         self._snapshot = Snapshot(
             LookAhead(seconds=look_ahead_ms / 1000),
             plugins.families,
@@ -87,7 +95,9 @@ class Placement:
         self._snapshot.policies = plugins.policies
         self._policy = policy(settings.policy, plugins.policies)
         self._batch = Batch(settings.round_ms / 1_000, settings.least_batch, settings.most_batch)
-        self._scheduler = Scheduler(self._snapshot, self._policy, PlanLimits(max_choices=self._batch.size))
+        self._interval = Interval(settings.most_interval_ms / 1_000)
+        limits = PlanLimits(max_choices=self._batch.size)
+        self._scheduler = Scheduler(self._snapshot, self._policy, limits, settings)
         self.decisions = Decisions(state, settings)
         self._families = plugins.families
         self._faults_told: dict[str, str] = {}
@@ -97,6 +107,7 @@ class Placement:
         self._scheduled = False
         self._look: asyncio.TimerHandle | None = None
         self._change: asyncio.TimerHandle | None = None
+        self._gathering: asyncio.TimerHandle | None = None
         self._stopped = False
 
     def note(self, effects: Effects) -> None:
@@ -190,7 +201,7 @@ class Placement:
     def stop(self) -> None:
         """The term is over."""
         self._stopped = True
-        for timer in (self._look, self._change):
+        for timer in (self._look, self._gathering, self._change):
             if timer is not None:
                 timer.cancel()
 
@@ -198,13 +209,26 @@ class Placement:
         return self.now_ms() / 1_000
 
     def _schedule(self) -> None:
-        if self._scheduled or self._stopped:
+        """Have a round made: of what comes in the pause after the last one together, but at once of what is
+        urgent."""
+        waiting = self._snapshot.waiting
+        if self._stopped or (self._scheduled and (self._gathering is None or not waiting.urgent)):
             return
-        if len(self._snapshot.waiting):
-            self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._round)
-        else:
+        if not len(waiting):
             self._look_later()
+            return
+        self._scheduled = True
+        self._gather_no_longer()
+        pause_s = 0.0 if waiting.urgent else self._interval.left(self._timer())
+        if pause_s > 0:
+            self._gathering = asyncio.get_running_loop().call_later(pause_s, self._round)
+        else:
+            asyncio.get_running_loop().call_soon(self._round)
+
+    def _gather_no_longer(self) -> None:
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
 
     def _look_later(self) -> None:
         if self._look is None and self._scheduler.looks_at_what_runs:
@@ -228,10 +252,28 @@ class Placement:
 
     def _round(self) -> None:
         self._scheduled = False
+        self._gather_no_longer()
         if self._stopped or self._rounds >= _ROUNDS_IN_FLIGHT:
             return
-        decision = self._decide()
-        self._tell_faults()
+        with self._defects.turn("placement") as turn:
+            decision = self._decide()
+            self._tell_faults()
+        if turn.failed:
+            self._pause()
+            return
+        self._failed = 0
+        with self._defects.vital("placement"):
+            self._carry_out(decision)
+
+    def _pause(self) -> None:
+        self._failed += 1
+        if self._failed == _DEFECTS:
+            self._defects.lose("placement", f"{_DEFECTS} rounds in a row have failed")
+            return
+        self._scheduled = True
+        asyncio.get_running_loop().call_later(_AFTER_DEFECT_S, self._round)
+
+    def _carry_out(self, decision: Decision) -> None:
         self._kept = decision.plan.kept
         self._snapshot.turn = decision.plan.turn
         self._snapshot.waiting.discard([choice.key for choice in decision.choices if not choice.rival])
@@ -262,13 +304,17 @@ class Placement:
         witness = self.decisions.witness(now_s, unit)
         begun_s = self._timer()
         decision = self._scheduler.decide(now_s, witness)
-        duration_s = self._timer() - begun_s
+        ended_s = self._timer()
+        duration_s = ended_s - begun_s
         at_ms = round(now_s * 1_000)
         self.decisions.decided(at_ms, decision, witness, duration_s, self._batch.size)
-        adapted = self._batch.observe(len(decision.plan.choices), duration_s)
-        if adapted is not None:
+        made = len(decision.plan.choices)
+        batch = self._batch.observe(made, duration_s)
+        if batch is not None:
             self._scheduler.limits = PlanLimits(max_choices=self._batch.size)
-            self.decisions.adapted(at_ms, adapted)
+        for adapted in (batch, self._interval.observe(made, duration_s, ended_s), decision.adapted):
+            if adapted is not None:
+                self.decisions.adapted(at_ms, adapted)
         return decision
 
     def _still_wanted(self, choice: Choice) -> bool:
@@ -293,6 +339,10 @@ class Placement:
     def _settled(self, choices: list[Choice], reply: asyncio.Future[Reply]) -> None:
         """The round has been applied: take back what was refused."""
         self._rounds -= 1
+        with self._defects.vital("placement"):
+            self._settle(choices, reply)
+
+    def _settle(self, choices: list[Choice], reply: asyncio.Future[Reply]) -> None:
         self._mirror.proposed.difference_update(
             (choice.agent, choice.key, choice.attempt) for choice in choices
         )

@@ -172,6 +172,10 @@ class Proposer:
                 return
             except CoordinatorError as error:
                 self._fail([one.reply for one in batch], error)
+            except Exception as defect:
+                unknown = OutcomeUnknown(f"proposing failed unexpectedly: {defect!r}; retry with the same id")
+                self._fail([one.reply for one in batch], unknown)
+                raise
             else:
                 self._in_flight[index] = _InFlight(term, [one.reply for one in batch])
         self._consensus.push()

@@ -11,6 +11,7 @@ import structlog
 
 from coordinator.consensus.port import Abstention, Consensus, PeerStatus, Role
 from coordinator.core.commands import Command, KvPut, StageDag, SubmitDag
+from coordinator.defects import Defects
 from coordinator.errors import CoordinatorError, OutOfSpace
 
 NEW_WORK: Final = (SubmitDag, StageDag, KvPut)
@@ -36,6 +37,7 @@ class SpaceGuard:
         consensus: Consensus,
         changed: Callable[[], None],
         known: Callable[[Command], bool],
+        defects: Defects,
         *,
         least: int,
         check_s: float,
@@ -44,6 +46,7 @@ class SpaceGuard:
         self._consensus = consensus
         self._changed = changed
         self._known = known
+        self._defects = defects
         self._least = least
         self._check_s = check_s
         self._watching: asyncio.Task[None] | None = None
@@ -56,7 +59,7 @@ class SpaceGuard:
     def start(self) -> None:
         """Look now, and from now on. Raises OSError if the disk does not say what is free."""
         self.look()
-        self._watching = asyncio.create_task(self._watch(), name="free space")
+        self._watching = self._defects.begin("free_space", self._watch())
 
     def stop(self) -> None:
         """Look no more."""
@@ -88,9 +91,11 @@ class SpaceGuard:
 
     async def _watch(self) -> None:
         while True:
-            self.refuses = self.low and self._leads() and not await self._hand_over()
+            with self._defects.turn("free_space"):
+                self.refuses = self.low and self._leads() and not await self._hand_over()
             await asyncio.sleep(self._check_s)
-            self.look()
+            with self._defects.turn("free_space"):
+                self.look()
 
     def _leads(self) -> bool:
         return self._consensus.status().role is Role.LEADER

@@ -12,6 +12,7 @@ from itertools import count
 from typing import Final, TypeVar
 
 from coordinator.core.commands import Command, ExpireAttempts, LoseAgents, WakeTasks
+from coordinator.defects import Defects
 from coordinator.replica.clock import Clock
 
 _T = TypeVar("_T")
@@ -31,11 +32,16 @@ class Timers:
     what has not, so that memory goes by what runs and not by how long it may."""
 
     def __init__(
-        self, clock: Clock, fire: Callable[[Command], None], runs: Callable[[int, int], bool]
+        self,
+        clock: Clock,
+        fire: Callable[[Command], None],
+        runs: Callable[[int, int], bool],
+        defects: Defects | None = None,
     ) -> None:
         self._clock = clock
         self._fire = fire
         self._runs = runs
+        self._defects = defects or Defects()
         self._look_at = _FEW
         """With so many attempts, see which have ended."""
         self._order = count()
@@ -88,7 +94,11 @@ class Timers:
 
     def _run(self) -> None:
         self._handle = None
-        now_ms = self._clock.now_ms()
+        with self._defects.vital("timers"):
+            self._fire_due(self._clock.now_ms())
+        self._arm()
+
+    def _fire_due(self, now_ms: int) -> None:
         for keys in _due(self._wakes, now_ms):
             self._fire(WakeTasks(keys))
         for attempts in _due(self._expiries, now_ms):
@@ -96,7 +106,6 @@ class Timers:
                 self._fire(ExpireAttempts(running))
         for agents in _due(self._losses, now_ms):
             self._fire(LoseAgents(agents, "its agent was lost"))
-        self._arm()
 
 
 def _due(heap: list[tuple[int, int, _T]], now_ms: int) -> list[list[_T]]:

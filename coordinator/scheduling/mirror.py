@@ -169,8 +169,9 @@ class Mirror:
         return agent is not None and agent.held.get(key) == attempt
 
     def _learn(self, effects: Effects) -> None:
-        estimates = self.snapshot.estimates
-        for key, _, agent_id, duration_us in effects.ended:
+        estimates, running = self.snapshot.estimates, self.snapshot.running
+        for key, attempt, agent_id, duration_us in effects.ended:
+            self.snapshot.races.ended(attempt, running.attempts(key))
             task = self._known(key)
             if task is not None:
                 kind, dag = kind_of(task.profile, task.expected_ms), key >> INDEX_BITS

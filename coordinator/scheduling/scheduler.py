@@ -10,14 +10,17 @@ import numpy as np
 
 from coordinator.core.commands import Choice, Command, Move, Preempt, Recall
 from coordinator.core.model import TaskState
+from coordinator.scheduling.adaptation.patience import Patience
 from coordinator.scheduling.costs.policies import Simple
 from coordinator.scheduling.costs.weights import Policy
+from coordinator.scheduling.decision_log import Adapted
 from coordinator.scheduling.moves.preemption import Preempting, named
 from coordinator.scheduling.moves.rivals import Racing, Rival
 from coordinator.scheduling.moves.stealing import find_moves
 from coordinator.scheduling.plans.assignments import Witness
 from coordinator.scheduling.plans.planner import plan_by_cost
 from coordinator.scheduling.plans.solver import Plan, PlanLimits, plan
+from coordinator.scheduling.settings import SchedulingSettings
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.tasks.graphs import Graph
 
@@ -30,20 +33,31 @@ _SOONER: Final = "it is expected to end sooner on another agent"
 
 class Decision(msgspec.Struct, frozen=True):
     """Commands to propose first, the choices to propose then, in one entry if that can be, and the plan
-    behind them."""
+    behind them. `adapted` is what has changed before they were made."""
 
     before: list[Command]
     choices: list[Choice]
     plan: Plan
+    adapted: Adapted | None = None
 
 
 class Scheduler:
-    """Decides over one snapshot by one policy, within `limits`, which may change between two decisions."""
+    """Decides over one snapshot by one policy, within `limits`, which may change between two decisions.
+    `settings` bound what adapts."""
 
-    def __init__(self, snapshot: Snapshot, policy: Policy | Simple, limits: PlanLimits) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        policy: Policy | Simple,
+        limits: PlanLimits,
+        settings: SchedulingSettings | None = None,
+    ) -> None:
+        settings = settings or SchedulingSettings()
         self.snapshot = snapshot
         self.limits = limits
         self._policy = policy
+        base = policy.patience if isinstance(policy, Policy) else 0.0
+        self._patience = Patience(base, settings.least_patience, settings.most_patience)
         self._preempting = Preempting(snapshot)
         self._ranking: tuple[Graph, Iterator[None]] | None = None
 
@@ -51,6 +65,7 @@ class Scheduler:
         """What to do now. The snapshot does not show it until it is noted there. The witness changes
         nothing."""
         snapshot = self.snapshot
+        adapted = self._patience.observe(*snapshot.races.take())
         snapshot.estimates.renew()
         snapshot.follow_late(now_s)
         if isinstance(self._policy, Policy):
@@ -71,7 +86,7 @@ class Scheduler:
         if not made.choices:
             evictions = self._preempting.evictions(now_s)
             before += [Preempt(one.attempts, reason) for one, reason in named(snapshot, evictions)]
-        return Decision(before, choices, made)
+        return Decision(before, choices, made, adapted)
 
     def _plan(self, now_s: float, witness: Witness | None) -> Plan:
         if isinstance(self._policy, Policy):
@@ -86,7 +101,7 @@ class Scheduler:
     def _rivals(self, now_s: float) -> list[Rival]:
         if not isinstance(self._policy, Policy) or self._policy.rivals < 2:
             return []
-        return Racing(self.snapshot, self._policy, now_s).rivals(self._idle())
+        return Racing(self.snapshot, self._policy, now_s, self._patience.factor).rivals(self._idle())
 
     def _beyond_quota(self, key: int) -> bool:
         graph = self.snapshot.graphs.of(key)

@@ -30,6 +30,7 @@ from coordinator.scheduling.learning.expectation import Expectation
 from coordinator.scheduling.load.measured import Measured
 from coordinator.scheduling.load.scores import LoadScores
 from coordinator.scheduling.tasks.graphs import Foreseen, Graphs
+from coordinator.scheduling.tasks.races import Races
 from coordinator.scheduling.tasks.running import Running
 from coordinator.scheduling.tasks.shares import Shares
 from coordinator.scheduling.tasks.waiting import Owner, WaitingTable, WaitingTask
@@ -74,6 +75,7 @@ class Snapshot:
         self.waiting = WaitingTable()
         self.estimates = Estimates(self.agents)
         self.running = Running(self.agents, self.estimates)
+        self.races = Races()
         self.graphs = Graphs()
         self.foreseen = Foreseen(self.graphs)
         self.look_ahead = look_ahead or LookAhead()

@@ -104,6 +104,7 @@ REFUSED: list[tuple[dict[str, object], str, str]] = [
     ({"scheduling__policy": ""}, "scheduling.policy", "text that matches"),
     ({"scheduling__round_ms": "nan"}, "scheduling.round_ms", "from 1 to 1000"),
     ({"scheduling__least_batch": 3_000}, "scheduling.least_batch", "at most scheduling.most_batch, 2000"),
+    ({"scheduling__least_patience": 5}, "scheduling.least_patience", "at most scheduling.most_patience, 4"),
     ({"scheduling__explained_per_s": -1}, "scheduling.explained_per_s", "from 0 to 10000"),
     ({"cluster_nodes": "n1"}, "cluster_nodes", "id=raft_host:port/grpc_host:port"),
     ({"cluster_nodes": "n1=h:1"}, "cluster_nodes", "id=raft_host:port/grpc_host:port"),

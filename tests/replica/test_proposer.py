@@ -213,3 +213,19 @@ async def test_a_refusal_becomes_the_error_that_it_names():
     with pytest.raises(NotFound, match="no such DAG") as caught:
         await call
     assert caught.value.fields == {"name": "dag-0"}
+
+
+async def test_a_defect_while_proposing_leaves_nobody_waiting_and_is_not_hidden():
+    log, loop = Log(), asyncio.get_running_loop()
+    proposer = make(log)
+    unhandled: list[object] = []
+    loop.set_exception_handler(lambda _, context: unhandled.append(context["exception"]))
+    log.entries = None
+    lost = proposer.submit(cancel(1))
+    with pytest.raises(OutcomeUnknown):
+        await lost
+    assert [type(one) for one in unhandled] == [AttributeError]
+    log.entries = []
+    proposer.submit(cancel(2))
+    await log.has_taken(1)
+    loop.set_exception_handler(None)

@@ -12,6 +12,7 @@ from coordinator.config import AgentsSection, RetentionSection
 from coordinator.core.commands import Assign, AttemptReport, Choice, Command, Report, ReportKind
 from coordinator.core.model import AgentSpec, AttemptOutcome, TaskState
 from coordinator.core.outcome import Effects, Reply, SessionOpened
+from coordinator.defects import Defects
 from coordinator.forecast.settings import ForecastSettings
 from coordinator.replica.leader import Leader
 from coordinator.replica.pacing import Pace
@@ -137,6 +138,7 @@ async def test_a_new_leader_watches_the_timeout_of_each(log, make_applier) -> No
         sessions,
         placement,
         StillClock(),
+        Defects(),
         agents=AgentsSection(),
         retention=RetentionSection(),
         forecast=ForecastSettings(),

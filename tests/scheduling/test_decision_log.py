@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.scheduling.adaptation import LEAST_MEASURED, Batch
+from coordinator.scheduling.adaptation.batch import LEAST_MEASURED, Batch
 from coordinator.scheduling.decision_log import AGENTS_COMPARED, Adapted, Assignments, DecisionLog, Sampling
 from coordinator.scheduling.plans.assignments import Assignment, Candidate
 

@@ -201,3 +201,24 @@ async def test_gauges_of_a_program_reach_the_coordinator(node: Node, launch: Lau
     await peer.welcome(settings=agent_pb2.Settings(load_interval_ms=5))
     await peer.next_load()
     assert (peer.loads[0].gpu, peer.loads[0].latency_ms) == (0.5, 7.5)
+
+
+async def test_a_load_that_cannot_be_measured_costs_that_report_alone(
+    node: Node, launch: Launch, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    news, calls = LoadMeter.news, [0]
+
+    def fails_twice(self: LoadMeter, queued: int, running: int) -> agent_pb2.LoadReport | None:
+        calls[0] += 1
+        if calls[0] <= 2:
+            raise OSError("no /proc")
+        return news(self, queued, running)
+
+    monkeypatch.setattr(LoadMeter, "news", fails_twice)
+    launch(Agent(node.address, "a1"))
+    peer = await node.session()
+    await peer.welcome(settings=agent_pb2.Settings(load_interval_ms=5))
+    await peer.next_load()
+    failed = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert [record.getMessage() for record in failed] == ["the load could not be measured"] * 2
+    assert all(record.exc_info for record in failed)

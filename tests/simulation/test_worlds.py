@@ -7,12 +7,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import pytest
 
 from chaos.sim.plan import Fault, Plan, draw
 from chaos.sim.run import run
+from coordinator.core.commands import Command
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,13 +49,59 @@ def test_nodes_come_and_go_and_every_promise_holds() -> None:
     assert any("stops: REMOVED" in line for line in result.last_events)
 
 
+KINDS_OF_COMMANDS = {kind.__name__ for kind in get_args(Command)}
+SEEDS = range(2, 13)
+"""Some of these bring about all kinds of commands together: mostly the first few, but which they are changes
+with the product."""
+
+
+def governed(seed: int) -> Plan:
+    """A world in which large DAGs come in parts, nothing is kept for long, and agents go for good."""
+    plan = draw(seed)
+    settings = {
+        "limits.max_message_bytes": 16 << 10,
+        "agents.load_interval_ms": 200,
+        "retention.finished_age_s": 1,
+        "retention.gone_agents_s": 1,
+    }
+    faults = (
+        Fault(1.0, "moves", "leader", amount=40),
+        Fault(1.5, "agent_lost", "a1", lasts_s=0.1),
+        Fault(2.0, "agent_kill", "a2", amount=1, lasts_s=0.2),
+    )
+    return msgspec.structs.replace(
+        plan,
+        nodes=3,
+        spares=0,
+        agents=4,
+        clients=1,
+        pause_s=0.15,
+        faults=faults,
+        settings=plan.settings | settings,
+    )
+
+
+@pytest.mark.timeout(300)
+def test_every_kind_of_command_is_applied_and_every_promise_holds() -> None:
+    """Namespaces that are governed, agents that change, DAGs that come in parts and end in steps, all that is
+    forgotten (C9, D8, E4, F2): nothing that a leader or a user may ask for is left out of the worlds."""
+    missing = set(KINDS_OF_COMMANDS)
+    for seed in SEEDS:
+        result = run(governed(seed))
+        assert result.violations == []
+        missing -= {name for name in KINDS_OF_COMMANDS if result.events.get(f"commands_{name}")}
+        if not missing:
+            return
+    assert missing == set()
+
+
 def moving() -> Plan:
     """A world whose leader moves work all the time, and is lost in between with an agent."""
     moves = tuple(Fault(0.8 + at, "moves", "leader", amount=40) for at in range(5))
     faults = (
         *moves,
         Fault(2.0, "kill", "leader", lasts_s=0.2),
-        Fault(3.0, "agent_kill", "a1", lasts_s=0.2),
+        *(Fault(2.5 + at, "agent_kill", f"a{1 + at}", lasts_s=0.2) for at in range(4)),
         Fault(3.5, "agent_cut", "a2", lasts_s=0.5),
     )
     plan = msgspec.structs.replace(draw(1), nodes=3, agents=4, clients=2, pause_s=0.2, faults=faults)

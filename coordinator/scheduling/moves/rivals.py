@@ -92,11 +92,15 @@ class _Race(NamedTuple):
 
 
 class Racing:
-    """One look at what runs and who is idle."""
+    """One look at what runs and who is idle. `patience` is as in `Policy`, whose own counts unless another is
+    given."""
 
-    def __init__(self, snapshot: Snapshot, policy: Policy, now_s: float) -> None:
+    def __init__(
+        self, snapshot: Snapshot, policy: Policy, now_s: float, patience: float | None = None
+    ) -> None:
         self._snapshot = snapshot
         self._policy = policy
+        self._patience = policy.patience if patience is None else patience
         self._now_s = now_s
         self._prices = snapshot.prices.renew()
         self._left = snapshot.running.left(now_s)
@@ -159,14 +163,14 @@ class Racing:
 
     def _may_race(self, task: Task, attempts: list[tuple[int, Live]]) -> bool:
         oldest = min((one.number for one in task.live), default=task.attempt)
-        patience, running = self._policy.patience, self._snapshot.running
+        running = self._snapshot.running
         followed = {number for number, _ in attempts}
         return (
             task.state in HELD
             # What is not followed was to be brief: it is too early to say that it is not.
             and all(one.number in followed for one in task.live)
             and task.attempt - oldest < ATTEMPTS_KEPT - 2
-            and all(running.lasts(live, self._now_s) >= patience for _, live in attempts)
+            and all(running.lasts(live, self._now_s) >= self._patience for _, live in attempts)
         )
 
     def _tail(self, graph: Graph, key: int) -> float:

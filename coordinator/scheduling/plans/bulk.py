@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.core.commands import Choice
+from coordinator.core.model import TaskFamily, TaskProfile
 from coordinator.scheduling.agents.regions import ANYWHERE, Region, united
 from coordinator.scheduling.agents.table import BoolRow, FloatRow, IntRow
 from coordinator.scheduling.costs.pricing import Prices

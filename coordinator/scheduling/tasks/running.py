@@ -95,6 +95,10 @@ class Running:
             key: [(number, self._live[key, number]) for number in self._tasks[key]] for key in self._shared
         }
 
+    def attempts(self, key: int) -> list[int]:
+        """The numbers of a task's attempts that are with agents."""
+        return self._tasks.get(key, [])
+
     def ends(self, key: int, now_s: float) -> tuple[int, float] | None:
         """Where a task is expected to end first, as a row, and in how many seconds; None if no agent has
         it."""

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from coordinator.core.kinds import kinds_of
-from coordinator.core.model import TaskProfile
+from coordinator.core.model import Priority, TaskProfile
 from coordinator.core.namespaces import DEFAULT_NAMESPACE
 from coordinator.scheduling.agents.feasibility import fixed, needs_of
 from coordinator.scheduling.agents.ledger import demand_of
@@ -98,12 +98,18 @@ class WaitingTable:
         """By profile, and by owner where that is not `NOBODY_ELSE`."""
         self._tasks: dict[int, WaitingTask] = {}
         self._class_of: dict[int, TaskClass] = {}
+        self._urgent = 0
 
     def __len__(self) -> int:
         return len(self._tasks)
 
     def __contains__(self, key: int) -> bool:
         return key in self._tasks
+
+    @property
+    def urgent(self) -> bool:
+        """Whether an urgent task waits."""
+        return self._urgent > 0
 
     def get(self, key: int) -> tuple[TaskProfile, WaitingTask] | None:
         """A waiting task and its profile."""
@@ -125,6 +131,8 @@ class WaitingTable:
         if members is None:
             members = self.classes[name] = TaskClass(profile, owner)
         known.update(new)
+        if profile.priority is Priority.URGENT:
+            self._urgent += len(new)
         self._class_of.update(dict.fromkeys(new, members))
         oldest_ms = min([task.ready_ms for task in new.values()])
         members.steady_ms = min(members.steady_ms, oldest_ms + _STARVATION_MS)
@@ -138,6 +146,8 @@ class WaitingTable:
             if task is not None:
                 gone.setdefault(self._class_of.pop(key), []).append(task)
         for members, taken in gone.items():
+            if members.profile.priority is Priority.URGENT:
+                self._urgent -= len(taken)
             _take_out(members, taken)
             if not members.tasks:
                 owner, profile = members.owner, members.profile
