@@ -54,7 +54,7 @@ APPLIERS: Final[dict[type, Callable[[Transaction, Any], Reply]]] = {
 
 def apply(state: State, index: int, entry: c.Entry) -> Outcome:
     """Carry out the entry at log index `index`, command by command."""
-    tx = Transaction(state, index, entry.at_ms, learns=entry.format >= c.LEARNING_FORMAT)
+    tx = Transaction(state, index, entry.at_ms, entry_format=entry.format)
     _forget_requests(tx)
     forget_idle(tx)
     replies = [_carry_out(tx, command) for command in entry.commands]

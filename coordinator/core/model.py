@@ -231,7 +231,7 @@ class Task(msgspec.Struct, gc=False):
     """A task of an unfinished DAG. `waiting` counts predecessors that have not completed; `attempt` is the
     number of the last one made; `failures` counts the attempts that used up one of the retry policy's;
     `attempts` keeps `limits.ATTEMPTS_KEPT`: the last ones, and any that is live. `progress` is the greatest
-    of its live attempts."""
+    of its live attempts, `read_log2` the logarithm of the bytes that it reads (`kinds.read_log2`)."""
 
     key: int
     id: str
@@ -252,6 +252,13 @@ class Task(msgspec.Struct, gc=False):
     has_checkpoint: bool = False
     reason: str = ""
     attempts: tuple[Attempt, ...] = ()
+    read_log2: int = 0
+
+    @property
+    def hint(self) -> int:
+        """What the client says of how long it takes, in one number that goes along wherever durations count:
+        `expected_ms` where it says so, or else minus `read_log2`; 0 where it says neither."""
+        return self.expected_ms if self.expected_ms > 0 else -self.read_log2
 
     @property
     def index(self) -> int:

@@ -152,7 +152,7 @@ class Placement:
         namespace = self._state().dags[task.key >> INDEX_BITS].record.header.namespace
         quota = self._snapshot.shares.beyond(namespace, task.profile)
         kept = self._kept.get(task.key)
-        return explain(task.profile, self._snapshot, task.expected_ms, kept, quota, self._now_s(), namespace)
+        return explain(task.profile, self._snapshot, task.hint, kept, quota, self._now_s(), namespace)
 
     def share_of(self, namespace: str) -> float:
         """The largest part of slots, cores or memory that a namespace holds now, 0 to 1."""

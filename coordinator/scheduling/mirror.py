@@ -154,7 +154,7 @@ class Mirror:
         task = self._state().task(key)
         if task is not None:
             self.snapshot.graphs.add(self._dag(key))
-            self.snapshot.hold(agent_id, key, attempt, task.profile, task.expected_ms, now_s)
+            self.snapshot.hold(agent_id, key, attempt, task.profile, task.hint, now_s)
             live = task.live_attempt(attempt)
             if live is not None and live.started_ms:
                 self.snapshot.begin(key, attempt, live.started_ms / 1_000)
@@ -173,12 +173,12 @@ class Mirror:
         for key, _, agent_id, duration_us in effects.ended:
             task = self._known(key)
             if task is not None:
-                kind, dag = kind_of(task.profile, task.expected_ms), key >> INDEX_BITS
-                estimates.observe(kind, dag, agent_id, duration_us / 1e6, task.expected_ms)
+                kind, dag = kind_of(task.profile, task.hint), key >> INDEX_BITS
+                estimates.observe(kind, dag, agent_id, duration_us / 1e6, task.hint)
         for key, agent_id in effects.failed:
             task = self._known(key)
             if task is not None:
-                estimates.failed(kind_of(task.profile, task.expected_ms), agent_id)
+                estimates.failed(kind_of(task.profile, task.hint), agent_id)
 
     def _known(self, key: int) -> Task | None:
         """The task, also of a DAG that has just left the state."""

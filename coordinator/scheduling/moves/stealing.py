@@ -76,7 +76,7 @@ def _queued(snapshot: Snapshot, now_s: float) -> list[_Last]:
             if live is None or live.began_s is not None or graph is None:
                 continue
             task = graph.task(key)
-            if not snapshot.is_brief(task.profile, key, task.expected_ms):
+            if not snapshot.is_brief(task.profile, key, task.hint):
                 continue
             if [one.number for one in task.live] == [number] == [task.attempt]:
                 found.append(_Last(task, live, waits.item(row)))
@@ -88,7 +88,7 @@ def _queued(snapshot: Snapshot, now_s: float) -> list[_Last]:
 def _barrier(around: Round, task: Task) -> Barrier | None:
     graph = around.snapshot.graphs.of(task.key)
     assert graph is not None
-    return around.barrier(graph.owner, task.profile, task.key, task.expected_ms)
+    return around.barrier(graph.owner, task.profile, task.key, task.hint)
 
 
 def _better(around: Round, lane: Lane, last: _Last) -> int:
@@ -97,7 +97,7 @@ def _better(around: Round, lane: Lane, last: _Last) -> int:
     snapshot, task = around.snapshot, last.task
     graph = snapshot.graphs.of(task.key)
     assert graph is not None
-    work_s = snapshot.work_s(task.profile, task.key, task.expected_ms)
+    work_s = snapshot.work_s(task.profile, task.key, task.hint)
     arrivals = graph.arrivals(task, snapshot.agents, {}) if graph.moves else AT_ONCE
     row = lane.cheapest_open(work_s, arrivals, last.live.row, brief=False)
     if row == NOWHERE:
