@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import NamedTuple
 
 import numpy as np
 
-from bench.placement.instances import Instance
+from bench.placement.instances import Floats, Instance
 from bench.placement.platform import Platform, Reality
 from bench.placement.workload import profile_of
-from coordinator.core.kinds import kind_of
+from coordinator.core.kinds import Kind, kind_of, read_log2
+from coordinator.core.model import DataItem
 from coordinator.scheduling.learning.estimates import Estimates
+from coordinator.scheduling.learning.reads import log_read
 
 
 class Knowledge(StrEnum):
@@ -32,16 +33,8 @@ class Knowledge(StrEnum):
         return self in (Knowledge.EXACT, Knowledge.NOISY_ORACLE)
 
 
-class Past(NamedTuple):
-    """Of a type: how many of its tasks are known, and mean and variance of the logarithm of their work."""
-
-    ends: int
-    log_mean: float
-    variance: float
-
-
-History = Mapping[str, Past]
-"""By task type."""
+History = Mapping[Kind, Floats]
+"""By kind, of the tasks of it that are known: what `Estimates.remember_gone` takes."""
 
 
 def histories(instances: Sequence[Instance]) -> dict[str, History]:
@@ -56,21 +49,23 @@ def histories(instances: Sequence[Instance]) -> dict[str, History]:
 
 def history_of(instances: Iterable[Instance]) -> History:
     """What these runs tell, by the work that is in their traces."""
-    logs: dict[str, list[float]] = {}
+    known: dict[Kind, Floats] = {}
     for instance in instances:
-        for task_type, log_work in zip(instance.types, np.log(instance.work).tolist(), strict=True):
-            logs.setdefault(task_type, []).append(log_work)
-    return {
-        task_type: Past(len(some), float(np.mean(some)), float(np.var(some)))
-        for task_type, some in logs.items()
-    }
+        work = np.log(instance.work).tolist()
+        for task_type, log_work, edges in zip(instance.types, work, instance.edge_bytes, strict=True):
+            hint = -read_log2([DataItem("", size_bytes) for size_bytes in edges])
+            read = log_read(hint)
+            sums = np.array([1.0, log_work, log_work**2, read, read**2, read * log_work])
+            kind = kind_of(profile_of(task_type), hint)
+            known[kind] = known.get(kind, 0.0) + sums
+    return known
 
 
 def tell(estimates: Estimates, history: History) -> None:
     """As if the scheduler had seen these runs, on agents that are gone."""
-    for task_type, past in history.items():
-        kind = kind_of(profile_of(task_type), 0)
-        estimates.recall(kind, past.ends, past.log_mean, past.variance)
+    for kind, sums in history.items():
+        estimates.remember_gone(kind, sums[:3], sums[3:])
+    estimates.settle()
 
 
 def reality_of(instance: Instance, platform: Platform, seed: int | None) -> Reality:

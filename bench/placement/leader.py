@@ -8,8 +8,8 @@ from typing import Final
 
 from coordinator.core import machine
 from coordinator.core.commands import FORMAT, Assign, Command, Entry
-from coordinator.core.model import State
 from coordinator.core.outcome import Effects, Reply
+from coordinator.core.state import State
 from coordinator.scheduling.agents.lookahead import LookAhead
 from coordinator.scheduling.costs.policies import Simple
 from coordinator.scheduling.costs.weights import Policy

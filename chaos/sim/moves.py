@@ -6,7 +6,8 @@ import random
 
 from coordinator.core.commands import Assign, Choice, Command, Move, Preempt, Recall
 from coordinator.core.lifecycle import HELD
-from coordinator.core.model import AgentState, State
+from coordinator.core.model import AgentState
+from coordinator.core.state import State
 
 _REASON = "moved at random"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from coordinator.core.commands import SetNamespace
-from coordinator.core.model import State
 from coordinator.core.namespaces import NamespaceRecord, Quotas, Usage
+from coordinator.core.state import State
 from coordinator.errors import InvalidRequest
 from coordinator.scheduling.costs.policies import Policies, check_of_work
 from quorumflow_proto.v1 import operator_pb2 as pb

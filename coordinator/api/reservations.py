@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from coordinator.core.commands import SetReservation
-from coordinator.core.model import State
 from coordinator.core.reservations import ReservationRecord
+from coordinator.core.state import State
 from coordinator.errors import NotFound
 from coordinator.replica.placement import Placement
 from quorumflow_proto.v1 import operator_pb2 as pb

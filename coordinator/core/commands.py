@@ -24,7 +24,7 @@ from coordinator.core.model import (
 from coordinator.core.namespaces import NO_QUOTAS, Quotas
 from coordinator.core.reservations import ReservationRecord
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Of entries, as they are made now; a node that meets a later one stops."""
 
 FIRST_FORMAT: Final = 1
@@ -33,6 +33,9 @@ come to the state of those who did before."""
 
 LEARNING_FORMAT: Final = 2
 """From here on, ends are counted in the history."""
+
+SIZING_FORMAT: Final = 3
+"""From here on, with what was read."""
 
 
 class SubmitDag(msgspec.Struct, tag=1, array_like=True):

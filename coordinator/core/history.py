@@ -2,7 +2,8 @@
 
 Every node counts the same ends in the same order, so that a new leader knows what the one before did.
 Durations count by the logarithm to base 2 of `duration x advertised speed / basis`, in fixed point; the
-*basis* is what the client expects, or a second where it does not say.
+*basis* is what the client expects, or a second where it does not say. Beside them stand the logarithms of
+what tasks read, where their clients say that instead.
 """
 
 from __future__ import annotations
@@ -41,17 +42,26 @@ _FASTEST: Final = 2.0**_SPEED_BITS
 """Speeds beyond these count as 1."""
 
 
+SUMS: Final = "total", "squares", "read", "read_squares", "products"
+"""Of `Ends`, what fades with their number."""
+
+
 class Ends(msgspec.Struct, array_like=True, gc=False):
     """Of a pair: how many completed, the sum of their logarithms and of those squared, and how many failed by
-    their agent's fault, in units of `FAILED_ONE`. `used` orders pairs by their last end."""
+    their agent's fault, in units of `FAILED_ONE`; `read`, `read_squares` and `products` are the sums of the
+    logarithms of what was read, of those squared, and of those times the former. `used` orders pairs by their
+    last end."""
 
     used: int = 0
     count: int = 0
     total: int = 0
     squares: int = 0
     failed: int = 0
+    read: int = 0
+    read_squares: int = 0
+    products: int = 0
 
-    def complete(self, log2: int) -> None:
+    def complete(self, log2: int, read_log2: int = 0) -> None:
         """One more has completed."""
         if self.failed:
             self._fade_failures()
@@ -63,10 +73,16 @@ class Ends(msgspec.Struct, array_like=True, gc=False):
         if count >= HISTORY_WINDOW:
             self.total -= _part(self.total)
             self.squares -= _part(self.squares)
+            self.read -= _part(self.read)
+            self.read_squares -= _part(self.read_squares)
+            self.products -= _part(self.products)
         else:
             self.count = count + 1
         self.total += log2
         self.squares += log2 * log2
+        self.read += read_log2
+        self.read_squares += read_log2 * read_log2
+        self.products += read_log2 * log2
 
     def fail(self) -> None:
         """One more has failed."""
@@ -77,12 +93,10 @@ class Ends(msgspec.Struct, array_like=True, gc=False):
         """Those of an agent that is forgotten count here, and all together for no more than
         `HISTORY_GONE_ENDS`. Its failures are forgotten with it."""
         count = self.count + other.count
-        total, squares = self.total + other.total, self.squares + other.squares
-        if count > HISTORY_GONE_ENDS:
-            total = total * HISTORY_GONE_ENDS // count
-            squares = squares * HISTORY_GONE_ENDS // count
-            count = HISTORY_GONE_ENDS
-        self.count, self.total, self.squares = count, total, squares
+        self.count = min(count, HISTORY_GONE_ENDS)
+        for name in SUMS:
+            value = getattr(self, name) + getattr(other, name)
+            setattr(self, name, value if count == self.count else value * HISTORY_GONE_ENDS // count)
 
     def _fade_failures(self) -> None:
         if self.failed and self.count * FAILED_ONE + self.failed >= HISTORY_WINDOW * FAILED_ONE:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 
-from coordinator.core.history import FAILED_ONE
+from coordinator.core.history import FAILED_ONE, SUMS
 from coordinator.core.lifecycle import HELD, TERMINAL
 from coordinator.core.limits import (
     HISTORY_KEPT,
@@ -29,14 +29,13 @@ from coordinator.core.model import (
     Dag,
     DagState,
     Resources,
-    State,
     Task,
     TaskState,
-    namespace_of,
 )
 from coordinator.core.namespaces import TAKEN, Quotas, Usage
 from coordinator.core.requirements import NOTHING_TAKEN, Taken, taken_by
 from coordinator.core.reservations import ReservationRecord, kept_of, room_of
+from coordinator.core.state import State, namespace_of
 
 _BAD_ENDS = (TaskState.FAILED, TaskState.CANCELLED)
 _BOUNDED = ("attempts", *TAKEN, "tasks")
@@ -219,7 +218,7 @@ def _history(state: State) -> Iterator[str]:
             yield f"{name}: its agent is forgotten"
         if not 0 <= ends.count <= HISTORY_WINDOW or not 0 <= ends.failed <= HISTORY_WINDOW * FAILED_ONE:
             yield f"{name}: {ends}, of {HISTORY_WINDOW} at most"
-        if not ends.count and (ends.total or ends.squares or not ends.failed):
+        if not ends.count and (any(getattr(ends, sum_of) for sum_of in SUMS) or not ends.failed):
             yield f"{name}: {ends} of nothing"
 
 

@@ -2,42 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
 import msgspec
 
-from coordinator.core.model import TaskFamily, TaskProfile
+from coordinator.core.history import log2_fixed
+from coordinator.core.model import DataItem, TaskFamily, TaskProfile
 
 _PROFILES_KEPT: Final = 2_048
 
 
 class Kind(msgspec.Struct, frozen=True, array_like=True, cache_hash=True, gc=False):
-    """Tasks that are expected to last equally long, in multiples of what their clients expect where they say
-    so (`stated`)."""
+    """Tasks that are expected to last equally long: in multiples of what their clients expect where they say
+    so (`stated`), or else by what they read where they say that (`sized`)."""
 
     type: str
     variant: str
     family: TaskFamily
     stated: bool
+    sized: bool = False
 
 
-def kind_of(profile: TaskProfile, expected_ms: int) -> Kind:
-    """The kind of a task: its type and the model or tool that it needs."""
-    return kinds_of(profile)[expected_ms > 0]
+def read_log2(inputs: Iterable[DataItem]) -> int:
+    """Of what a task reads, the logarithm to base 2 of its bytes in fixed point (`history.log2_fixed`); 0
+    where its inputs have no sizes."""
+    size_bytes = sum(item.size_bytes for item in inputs)
+    return log2_fixed(size_bytes) if size_bytes > 0 else 0
+
+
+def kind_of(profile: TaskProfile, hint: int) -> Kind:
+    """The kind of a task: its type and the model or tool that it needs, and what its client says
+    (`Task.hint`)."""
+    return kinds_of(profile)[(hint > 0) - (hint < 0)]
 
 
 @lru_cache(maxsize=_PROFILES_KEPT)
-def kinds_of(profile: TaskProfile) -> tuple[Kind, Kind]:
-    """Of tasks whose clients do not say what they take, and of those whose clients do."""
+def kinds_of(profile: TaskProfile) -> tuple[Kind, Kind, Kind]:
+    """By the sign of the hint: of tasks whose clients say nothing, of those whose clients say what they take,
+    and last, as -1 finds it, of those whose clients say what they read."""
     needs = profile.requirements.needs
     return _kinds(profile.type, needs.model or needs.tool, profile.family)
 
 
 @lru_cache(maxsize=_PROFILES_KEPT)
-def _kinds(type_name: str, variant: str, family: TaskFamily) -> tuple[Kind, Kind]:
+def _kinds(type_name: str, variant: str, family: TaskFamily) -> tuple[Kind, Kind, Kind]:
     """The same kinds for all profiles that share them: what is looked up by a kind is found sooner."""
-    return Kind(type_name, variant, family, False), Kind(type_name, variant, family, True)
+    said = type_name, variant, family
+    return Kind(*said, False), Kind(*said, True), Kind(*said, False, True)
 
 
 Pair = tuple[str, Kind]

@@ -21,8 +21,6 @@ from coordinator.core.model import (
     AgentStats,
     Dag,
     DagRecord,
-    MachineRecord,
-    State,
     TaskBlock,
     TaskRecord,
     TaskState,
@@ -30,6 +28,7 @@ from coordinator.core.model import (
 from coordinator.core.namespaces import NamespaceRecord
 from coordinator.core.requirements import taken_by
 from coordinator.core.reservations import ReservationRecord
+from coordinator.core.state import MachineRecord, State
 
 _REBUILT_AT_ONCE: Final = 1_000
 """Tasks brought up to date in one step."""

@@ -14,8 +14,8 @@ from coordinator.core import commands as c
 from coordinator.core.answers import RequestRecord
 from coordinator.core.appliers import agents, dags, kv, namespaces, reservations, tasks
 from coordinator.core.limits import REQUEST_TTL_MS, REQUESTS_KEPT
-from coordinator.core.model import State
 from coordinator.core.outcome import Outcome, Reply, Table, decode_reply, encode_reply
+from coordinator.core.state import State
 from coordinator.core.transaction import Transaction, number_key
 from coordinator.core.writers import forget_idle
 
@@ -54,7 +54,7 @@ APPLIERS: Final[dict[type, Callable[[Transaction, Any], Reply]]] = {
 
 def apply(state: State, index: int, entry: c.Entry) -> Outcome:
     """Carry out the entry at log index `index`, command by command."""
-    tx = Transaction(state, index, entry.at_ms, learns=entry.format >= c.LEARNING_FORMAT)
+    tx = Transaction(state, index, entry.at_ms, entry_format=entry.format)
     _forget_requests(tx)
     forget_idle(tx)
     replies = [_carry_out(tx, command) for command in entry.commands]

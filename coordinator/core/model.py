@@ -1,4 +1,4 @@
-"""The state that every node holds: DAGs, tasks, attempts, agents.
+"""What the state that every node holds is made of: DAGs, tasks, attempts, agents.
 
 Times are Unix milliseconds as stamped by the leader, durations milliseconds, sizes bytes. A task's *key*
 is its DAG's number shifted left by `INDEX_BITS`, plus its index in the DAG; indexes are a topological
@@ -8,24 +8,16 @@ garbage collection: a million tasks must not be walked.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from enum import IntEnum
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 
-from coordinator.core.answers import RequestRecord
-from coordinator.core.history import History
-from coordinator.core.keyspace import KeySpace
-from coordinator.core.namespaces import DEFAULT_NAMESPACE, Namespaces, Usage
+from coordinator.core.namespaces import DEFAULT_NAMESPACE, Usage
 from coordinator.core.requirements import NO_RESOURCES, NOTHING_TAKEN, Taken, has_place
 from coordinator.core.requirements import FamilyNeeds as FamilyNeeds
 from coordinator.core.requirements import Requirements as Requirements
 from coordinator.core.requirements import Resources as Resources
-from coordinator.core.reservations import ReservationRecord
-
-if TYPE_CHECKING:
-    from coordinator.core.finished import FinishedDag
 
 INDEX_BITS: Final = 24
 INDEX_MASK: Final = (1 << INDEX_BITS) - 1
@@ -231,7 +223,7 @@ class Task(msgspec.Struct, gc=False):
     """A task of an unfinished DAG. `waiting` counts predecessors that have not completed; `attempt` is the
     number of the last one made; `failures` counts the attempts that used up one of the retry policy's;
     `attempts` keeps `limits.ATTEMPTS_KEPT`: the last ones, and any that is live. `progress` is the greatest
-    of its live attempts."""
+    of its live attempts, `read_log2` the logarithm of the bytes that it reads (`kinds.read_log2`)."""
 
     key: int
     id: str
@@ -252,6 +244,13 @@ class Task(msgspec.Struct, gc=False):
     has_checkpoint: bool = False
     reason: str = ""
     attempts: tuple[Attempt, ...] = ()
+    read_log2: int = 0
+
+    @property
+    def hint(self) -> int:
+        """What the client says of how long it takes, in one number that goes along wherever durations count:
+        `expected_ms` where it says so, or else minus `read_log2`; 0 where it says neither."""
+        return self.expected_ms if self.expected_ms > 0 else -self.read_log2
 
     @property
     def index(self) -> int:
@@ -431,60 +430,6 @@ class Agent(msgspec.Struct):
         )
 
 
-class MachineRecord(msgspec.Struct, array_like=True, gc=False):
-    """The few scalars of the state. Time begins at 1: a task's or attempt's time of 0 means not yet."""
-
-    next_dag: int = 1
-    sequence: int = 0
-    now_ms: int = 1
-
-
-class State:
-    """All of it. Mutated by `machine.apply` alone."""
-
-    __slots__ = (
-        "agents",
-        "dags",
-        "finished",
-        "history",
-        "kv",
-        "machine",
-        "namespaces",
-        "numbers",
-        "requests",
-        "reservations",
-    )
-
-    def __init__(self) -> None:
-        self.machine = MachineRecord()
-        """`now_ms` is the latest time that a leader stamped; it never goes back."""
-        self.dags: dict[int, Dag] = {}
-        """Unfinished DAGs by number."""
-        self.numbers: dict[str, int] = {}
-        """Numbers of unfinished DAGs by id."""
-        self.finished: dict[str, FinishedDag] = {}
-        """Finished, retained DAGs by id, in the order in which they finished."""
-        self.agents: dict[str, Agent] = {}
-        self.requests: OrderedDict[str, RequestRecord] = OrderedDict()
-        """In the order in which they were made. A plain dict would find the oldest ever later."""
-        self.kv = KeySpace()
-        self.history = History()
-        self.namespaces = Namespaces()
-        self.reservations: dict[str, ReservationRecord] = {}
-        """By id, in the order in which they were made."""
-
-    def dag(self, dag_id: str) -> Dag | None:
-        """The unfinished DAG with this id."""
-        number = self.numbers.get(dag_id)
-        return None if number is None else self.dags[number]
-
-    def task(self, key: int) -> Task | None:
-        """The task with this key, if its DAG is unfinished."""
-        dag = self.dags.get(key >> INDEX_BITS)
-        index = key & INDEX_MASK
-        return dag.tasks[index] if dag is not None and index < len(dag.tasks) else None
-
-
 STATES: Final = max(TaskState) + 1
 """Length of a list of counts by task state."""
 
@@ -492,8 +437,3 @@ STATES: Final = max(TaskState) + 1
 def task_key(dag_number: int, index: int) -> int:
     """The key of the task at `index` of the DAG with this number."""
     return (dag_number << INDEX_BITS) | index
-
-
-def namespace_of(state: State, key: int) -> str:
-    """That of the task with this key, whose DAG is unfinished."""
-    return state.dags[key >> INDEX_BITS].record.header.namespace

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from coordinator.core.model import Dag, State, Task
+from coordinator.core.model import Dag, Task
 from coordinator.core.outcome import Refusal
+from coordinator.core.state import State
 
 
 def not_found(what: str, name: str) -> Refusal:

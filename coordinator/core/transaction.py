@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 import msgspec
 
+from coordinator.core.commands import FORMAT, LEARNING_FORMAT, SIZING_FORMAT
 from coordinator.core.finished import FinishedDag
 from coordinator.core.history import LONGEST_US, Ends, work_log2
 from coordinator.core.kinds import Pair, encode_pair, kind_of
@@ -23,12 +24,12 @@ from coordinator.core.model import (
     Dag,
     DagState,
     FailurePolicy,
-    State,
     Task,
     TaskState,
 )
 from coordinator.core.outcome import AgentEvent, DagEvent, Effects, Event, KvEvent, Table, TaskEvent, Write
 from coordinator.core.requirements import taken_by
+from coordinator.core.state import State
 
 _WASTED = frozenset({AttemptOutcome.LOST, AttemptOutcome.REJECTED})
 _TAKEN_AWAY = frozenset({AttemptOutcome.RESCHEDULED, AttemptOutcome.PREEMPTED})
@@ -37,9 +38,9 @@ _BAD_ENDS = frozenset({TaskState.FAILED, TaskState.CANCELLED})
 
 class Transaction:
     """The changes of one entry at log index `index`. `now_ms` is the entry's time, never before an earlier
-    entry's. `learns`: ends are counted in the history."""
+    entry's. `entry_format` says what its ends are counted by."""
 
-    def __init__(self, state: State, index: int, at_ms: int, *, learns: bool = True) -> None:
+    def __init__(self, state: State, index: int, at_ms: int, *, entry_format: int = FORMAT) -> None:
         self.state = state
         self.index = index
         state.machine.now_ms = max(state.machine.now_ms, min(at_ms, MAX_TIME_MS))
@@ -54,7 +55,8 @@ class Transaction:
         self._agents: dict[str, None] = {}
         self._stats: dict[str, None] = {}
         self._loads: dict[str, None] = {}
-        self._learns = learns
+        self._learns = entry_format >= LEARNING_FORMAT
+        self._sizes = entry_format >= SIZING_FORMAT
         self._ends: dict[Pair, Ends | None] = {}
         self._writers: dict[str, None] = {}
         self._unsettled: dict[int, Dag] = {}
@@ -199,17 +201,24 @@ class Transaction:
         """The attempt has completed, after so long by its agent's measure."""
         self.effects.ended.append((task.key, attempt.number, attempt.agent, duration_us))
         if self._learns and 0 <= duration_us < LONGEST_US:
-            pair = attempt.agent, kind_of(task.profile, task.expected_ms)
-            ends = self._ends[pair] = self.state.history.row(pair)
+            hint = self._hint(task)
             speed = self.state.agents[attempt.agent].record.spec.speed
-            ends.complete(work_log2(duration_us, speed, task.expected_ms))
+            self._taught(task, attempt, hint).complete(
+                work_log2(duration_us, speed, task.expected_ms), max(-hint, 0)
+            )
 
     def _blame(self, task: Task, attempt: Attempt) -> None:
         self.effects.failed.append((task.key, attempt.agent))
         if self._learns:
-            pair = attempt.agent, kind_of(task.profile, task.expected_ms)
-            ends = self._ends[pair] = self.state.history.row(pair)
-            ends.fail()
+            self._taught(task, attempt, self._hint(task)).fail()
+
+    def _hint(self, task: Task) -> int:
+        return task.hint if self._sizes else max(task.expected_ms, 0)
+
+    def _taught(self, task: Task, attempt: Attempt, hint: int) -> Ends:
+        pair = attempt.agent, kind_of(task.profile, hint)
+        ends = self._ends[pair] = self.state.history.row(pair)
+        return ends
 
     def take_back(self, task: Task, outcome: AttemptOutcome, reason: str) -> None:
         """Nobody shall hold the task any more: its agents are told to stop, and it is READY again."""

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Final
 
 from coordinator.core.lifecycle import TERMINAL
-from coordinator.core.model import State
 from coordinator.core.namespaces import DEFAULT_NAMESPACE
 from coordinator.core.refusals import beyond_quota
+from coordinator.core.state import State
 from coordinator.errors import QueueFull
 from coordinator.replica.refused import raise_refusal
 

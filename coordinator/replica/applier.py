@@ -24,8 +24,8 @@ from coordinator.core import machine
 from coordinator.core.commands import FIRST_FORMAT, FORMAT, Entry
 from coordinator.core.digest import RecentDigests, roll
 from coordinator.core.loading import forget
-from coordinator.core.model import State
 from coordinator.core.outcome import Effects, Event, KvEvent, Outcome, Reply
+from coordinator.core.state import State
 from coordinator.errors import ApplyFailed, Fatal, UnknownFormat
 from coordinator.replica.collecting import load_uncollected
 from coordinator.replica.watch import EventHistory, kv_weight

@@ -8,7 +8,7 @@ import gc
 from collections.abc import Callable
 from typing import Final
 
-from coordinator.core.model import State
+from coordinator.core.state import State
 
 _LARGE: Final = 50_000
 """Tasks from which the objects of a state are worth a place of their own."""

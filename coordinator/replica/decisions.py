@@ -10,7 +10,8 @@ import msgspec
 import structlog
 
 from coordinator.core.commands import Choice, Command, Preempt, Recall
-from coordinator.core.model import INDEX_BITS, State
+from coordinator.core.model import INDEX_BITS
+from coordinator.core.state import State
 from coordinator.scheduling.decision_log import (
     Adapted,
     Assignments,

@@ -12,7 +12,8 @@ import structlog
 
 from coordinator.core.commands import Command, KeepLoads
 from coordinator.core.limits import LOAD_GRIDS, LOAD_STEP_BYTES, LOAD_STEPS
-from coordinator.core.model import AgentLoad, AgentState, State
+from coordinator.core.model import AgentLoad, AgentState
+from coordinator.core.state import State
 from coordinator.defects import Defects
 from coordinator.errors import ModelFailed, Unavailable, WrongState
 from coordinator.forecast.bank import Bank, Forecast, Key

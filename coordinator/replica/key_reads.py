@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from coordinator.core.keyspace import KvRecord
-from coordinator.core.model import State
+from coordinator.core.state import State
 from coordinator.storage.state_store import StateStore
 
 PAGE_BYTES: Final = 1 << 20

@@ -17,8 +17,9 @@ from coordinator.core.commands import (
     RecordLoads,
     SweepDag,
 )
-from coordinator.core.model import AgentState, Dag, DagState, Drain, State, Task, TaskState
+from coordinator.core.model import AgentState, Dag, DagState, Drain, Task, TaskState
 from coordinator.core.outcome import Effects
+from coordinator.core.state import State
 from coordinator.defects import Defects
 from coordinator.errors import CoordinatorError, QueueFull
 from coordinator.forecast.settings import ForecastSettings

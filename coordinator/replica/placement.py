@@ -15,9 +15,10 @@ from typing import Final
 import structlog
 
 from coordinator.core.commands import Assign, Choice, Command
-from coordinator.core.model import INDEX_BITS, AgentLoad, State, Task, TaskState
+from coordinator.core.model import INDEX_BITS, AgentLoad, Task, TaskState
 from coordinator.core.outcome import Done, Effects, Reply
 from coordinator.core.reservations import ReservationRecord
+from coordinator.core.state import State
 from coordinator.defects import Defects
 from coordinator.errors import CoordinatorError, QueueFull
 from coordinator.plugins import Plugins
@@ -169,7 +170,7 @@ class Placement:
         namespace = self._state().dags[task.key >> INDEX_BITS].record.header.namespace
         quota = self._snapshot.shares.beyond(namespace, task.profile)
         kept = self._kept.get(task.key)
-        return explain(task.profile, self._snapshot, task.expected_ms, kept, quota, self._now_s(), namespace)
+        return explain(task.profile, self._snapshot, task.hint, kept, quota, self._now_s(), namespace)
 
     def share_of(self, namespace: str) -> float:
         """The largest part of slots, cores or memory that a namespace holds now, 0 to 1."""

@@ -14,7 +14,8 @@ from itertools import islice
 from typing import Final
 
 from coordinator.core.answers import ResultRecord
-from coordinator.core.model import Dag, DagRecord, DagState, State, Task
+from coordinator.core.model import Dag, DagRecord, DagState, Task
+from coordinator.core.state import State
 from coordinator.errors import InvalidRequest, NotFound
 from coordinator.storage.state_store import StateStore
 

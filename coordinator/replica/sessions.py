@@ -25,17 +25,9 @@ from coordinator.core.commands import (
     Report,
     SpawnTasks,
 )
-from coordinator.core.model import (
-    INDEX_BITS,
-    AgentLoad,
-    AgentSpec,
-    AgentState,
-    Drain,
-    State,
-    Task,
-    TaskExtras,
-)
+from coordinator.core.model import INDEX_BITS, AgentLoad, AgentSpec, AgentState, Drain, Task, TaskExtras
 from coordinator.core.outcome import Refusal, Reply, SessionOpened
+from coordinator.core.state import State
 from coordinator.errors import CoordinatorError, LimitExceeded, QueueFull, StaleFence
 from coordinator.replica.pacing import Pace
 from coordinator.replica.proposer import Proposer

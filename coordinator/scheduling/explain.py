@@ -88,20 +88,20 @@ class Explanation(msgspec.Struct, frozen=True):
 def explain(
     profile: TaskProfile,
     snapshot: Snapshot,
-    expected_ms: int = 0,
+    hint: int = 0,
     kept: Expected | None = None,
     quota: str = "",
     now_s: float | None = None,
     namespace: str = DEFAULT_NAMESPACE,
 ) -> Explanation:
-    """Where a task of this profile could go, and what stands in the way elsewhere. `expected_ms` is the
-    client's estimate: it decides on the room in queues. `kept` is the place that the last plan keeps for it.
-    `quota` says which one of its `namespace` it would break. With the time, `unblocked_by` says when a slot
-    should be free, and slots that are kept for others count."""
+    """Where a task of this profile could go, and what stands in the way elsewhere. `hint` is what the client
+    says of how long it takes (`Task.hint`): it decides on the room in queues. `kept` is the place that the
+    last plan keeps for it. `quota` says which one of its `namespace` it would break. With the time,
+    `unblocked_by` says when a slot should be free, and slots that are kept for others count."""
     agents = snapshot.agents
     ledger = Ledger(agents, snapshot.look_ahead)
     needs = needs_of(profile)
-    task_s = snapshot.work_s(profile, 0, expected_ms)
+    task_s = snapshot.work_s(profile, 0, hint)
     known = agents.present[: agents.size]
     standing = _standing(needs, agents)
     passing = [
@@ -109,7 +109,7 @@ def explain(
         for one in (*ROOM, *fitting(profile, agents))
     ]
     if now_s is not None:
-        passing += _kept_off(profile, expected_ms, snapshot, ledger, now_s, namespace)
+        passing += _kept_off(profile, hint, snapshot, ledger, now_s, namespace)
     capable = _accepted(known, standing)
     feasible = _accepted(capable, passing)
     refusals = [*_refusals(known, standing, agents), *_refusals(capable, passing, agents)]
@@ -151,14 +151,14 @@ def _standing(needs: Needs, agents: AgentTable) -> list[_Verdict]:
 
 
 def _kept_off(
-    profile: TaskProfile, expected_ms: int, snapshot: Snapshot, ledger: Ledger, now_s: float, namespace: str
+    profile: TaskProfile, hint: int, snapshot: Snapshot, ledger: Ledger, now_s: float, namespace: str
 ) -> list[_Verdict]:
     """Whether free slots are kept for other namespaces; nothing if none are anywhere."""
-    barrier = snapshot.barrier(namespace, profile, 0, expected_ms, now_s)
+    barrier = snapshot.barrier(namespace, profile, 0, hint, now_s)
     if barrier is None:
         return []
     agents = snapshot.agents
-    seconds = snapshot.work_s(profile, 0, expected_ms) * snapshot.prices.renew().inverse_speed(profile.family)
+    seconds = snapshot.work_s(profile, 0, hint) * snapshot.prices.renew().inverse_speed(profile.family)
     longest_s = barrier.longest_s(seconds)
 
     def of_others(row: int) -> ReservationRecord:

@@ -18,12 +18,12 @@ from coordinator.core.model import (
     Drain,
     FamilyNeeds,
     Requirements,
-    State,
     Task,
     TaskProfile,
     TaskState,
 )
 from coordinator.core.outcome import Effects
+from coordinator.core.state import State
 from coordinator.scheduling.load.overload import Overload
 from coordinator.scheduling.load.settings import LoadSettings
 from coordinator.scheduling.past import remember
@@ -154,7 +154,7 @@ class Mirror:
         task = self._state().task(key)
         if task is not None:
             self.snapshot.graphs.add(self._dag(key))
-            self.snapshot.hold(agent_id, key, attempt, task.profile, task.expected_ms, now_s)
+            self.snapshot.hold(agent_id, key, attempt, task.profile, task.hint, now_s)
             live = task.live_attempt(attempt)
             if live is not None and live.started_ms:
                 self.snapshot.begin(key, attempt, live.started_ms / 1_000)
@@ -174,12 +174,12 @@ class Mirror:
             self.snapshot.races.ended(attempt, running.attempts(key))
             task = self._known(key)
             if task is not None:
-                kind, dag = kind_of(task.profile, task.expected_ms), key >> INDEX_BITS
-                estimates.observe(kind, dag, agent_id, duration_us / 1e6, task.expected_ms)
+                kind, dag = kind_of(task.profile, task.hint), key >> INDEX_BITS
+                estimates.observe(kind, dag, agent_id, duration_us / 1e6, task.hint)
         for key, agent_id in effects.failed:
             task = self._known(key)
             if task is not None:
-                estimates.failed(kind_of(task.profile, task.expected_ms), agent_id)
+                estimates.failed(kind_of(task.profile, task.hint), agent_id)
 
     def _known(self, key: int) -> Task | None:
         """The task, also of a DAG that has just left the state."""

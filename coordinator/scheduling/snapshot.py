@@ -106,7 +106,7 @@ class Snapshot:
                 task.key,
                 task.attempt + 1,
                 task.attempts[-1].agent if task.attempts else "",
-                task.expected_ms,
+                task.hint,
                 graph.rank(task.index),
             )
             alike.setdefault(task.profile, []).append(waiting)
@@ -123,26 +123,26 @@ class Snapshot:
             self.foreseen.added(task, [key for key in left if self.running.holds(key)])
 
     def hold(
-        self, agent_id: str, key: int, attempt: int, profile: TaskProfile, expected_ms: int, now_s: float
+        self, agent_id: str, key: int, attempt: int, profile: TaskProfile, hint: int, now_s: float
     ) -> None:
         """The agent has been given this attempt. Doing so twice changes nothing."""
         agents = self.agents
         row = agents.rows.get(agent_id)
         if row is None or (key, attempt) in agents.held_attempts[row]:
             return
-        speed = self.estimates.pace(kind_of(profile, expected_ms), row)
-        seconds = self.work_s(profile, key, expected_ms) / speed
+        speed = self.estimates.pace(kind_of(profile, hint), row)
+        seconds = self.work_s(profile, key, hint) / speed
         agents.hold(agent_id, key, attempt, profile, seconds)
         graph = self.graphs.of(key)
         if graph is not None:
             queued_s = seconds if agents.held.item(row) > agents.slots.item(row) else None
             self.shares.hold(graph.owner.namespace, key, attempt, profile, queued_s)
             self.reserved.hold(graph.owner.namespace, row, key, attempt)
-        if self.is_brief(profile, key, expected_ms) and not self._leads_on(key):
+        if self.is_brief(profile, key, hint) and not self._leads_on(key):
             # It will have ended before anything could be made of how long it takes.
             self._brief.append(_Brief(now_s, row, key, attempt))
             return
-        self._follow(key, attempt, row, profile, expected_ms, seconds, now_s)
+        self._follow(key, attempt, row, profile, hint, seconds, now_s)
 
     def follow_late(self, now_s: float) -> None:
         """Follow attempts in time that were taken to be brief, and are not."""
@@ -154,7 +154,7 @@ class Snapshot:
             if held is None or graph is None or self.running.get(key, attempt) is not None:
                 continue
             task = graph.task(key)
-            self._follow(key, attempt, row, held.profile, task.expected_ms, held.seconds, one.since_s)
+            self._follow(key, attempt, row, held.profile, task.hint, held.seconds, one.since_s)
             live = task.live_attempt(attempt)
             if live is not None and live.started_ms:
                 self.begin(key, attempt, live.started_ms / 1_000)
@@ -170,12 +170,12 @@ class Snapshot:
         attempt: int,
         row: int,
         profile: TaskProfile,
-        expected_ms: int,
+        hint: int,
         seconds: float,
         now_s: float,
     ) -> None:
         first = not self.running.holds(key)
-        self.running.hold(key, attempt, row, profile, expected_ms, seconds, now_s)
+        self.running.hold(key, attempt, row, profile, hint, seconds, now_s)
         if first:
             self.foreseen.held(key)
             if (graph := self.graphs.of(key)) is not None:
@@ -185,7 +185,7 @@ class Snapshot:
         """Whether a task that depends on this one lasts: it should be foreseen. Few are looked at, they are
         mostly alike."""
         return any(
-            not self.is_brief(task.profile, task.key, task.expected_ms)
+            not self.is_brief(task.profile, task.key, task.hint)
             for task in self.foreseen.successors(key, _SUCCESSORS_LOOKED_AT)
         )
 
@@ -235,36 +235,35 @@ class Snapshot:
 
     # --- what is expected -----------------------------------------------------------------------------------
 
-    def work(self, profile: TaskProfile, key: int, expected_ms: int) -> Expectation:
+    def work(self, profile: TaskProfile, key: int, hint: int) -> Expectation:
         """Of a task, in seconds on an agent of speed 1."""
-        return self.estimates.work(kind_of(profile, expected_ms), key >> INDEX_BITS, expected_ms)
+        return self.estimates.work(kind_of(profile, hint), key >> INDEX_BITS, hint)
 
-    def work_s(self, profile: TaskProfile, key: int, expected_ms: int) -> float:
+    def work_s(self, profile: TaskProfile, key: int, hint: int) -> float:
         """The mean of `work`."""
-        return self.estimates.work_s(kind_of(profile, expected_ms), key >> INDEX_BITS, expected_ms)
+        return self.estimates.work_s(kind_of(profile, hint), key >> INDEX_BITS, hint)
 
-    def is_brief(self, profile: TaskProfile, key: int, expected_ms: int) -> bool:
+    def is_brief(self, profile: TaskProfile, key: int, hint: int) -> bool:
         """Whether a task may queue on an agent: it is known not to last."""
-        kind = kind_of(profile, expected_ms)
+        kind = kind_of(profile, hint)
         basic = self.estimates.basic(kind, key >> INDEX_BITS)
-        seconds = basic.seconds * expected_ms * 1e-3 if kind.stated else basic.seconds
-        return basic.known and seconds <= self.look_ahead.brief_s
+        return basic.known and basic.seconds * self.estimates.scale(kind, hint) <= self.look_ahead.brief_s
 
     def barrier(
-        self, namespace: str, profile: TaskProfile, key: int, expected_ms: int, now_s: float
+        self, namespace: str, profile: TaskProfile, key: int, hint: int, now_s: float
     ) -> Barrier | None:
         """Where a task of this namespace may not begin, because slots are kept for others; None if it may
         everywhere."""
         bounds = self.reserved.bounds(namespace, now_s)
         if bounds is None:
             return None
-        work = self.work(profile, key, expected_ms)
+        work = self.work(profile, key, hint)
         stretch = work.quantile(_LONG) / work.seconds if work.known else None
         return Barrier(bounds, profile, stretch)
 
     def duration_s(self, task: Task) -> float:
         """Of a task on the mean of the agents, as upward ranks count it."""
-        return self.work_s(task.profile, task.key, task.expected_ms) * self.mean_inverse_speed()
+        return self.work_s(task.profile, task.key, task.hint) * self.mean_inverse_speed()
 
     def mean_inverse_speed(self) -> float:
         """Over the agents that are there; 1 where there is none."""

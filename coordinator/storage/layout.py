@@ -18,18 +18,11 @@ from coordinator.core.answers import RequestRecord, ResultRecord
 from coordinator.core.finished import FinishedDag
 from coordinator.core.history import Ends
 from coordinator.core.keyspace import KvRecord, WriterRecord
-from coordinator.core.model import (
-    AgentLoad,
-    AgentRecord,
-    AgentStats,
-    DagRecord,
-    MachineRecord,
-    TaskBlock,
-    TaskRecord,
-)
+from coordinator.core.model import AgentLoad, AgentRecord, AgentStats, DagRecord, TaskBlock, TaskRecord
 from coordinator.core.namespaces import NamespaceRecord
 from coordinator.core.outcome import Table, Write
 from coordinator.core.reservations import ReservationRecord
+from coordinator.core.state import MachineRecord
 from coordinator.storage.engine import Batch
 
 FORMAT: Final = 1

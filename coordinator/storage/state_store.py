@@ -16,18 +16,10 @@ import msgspec
 from coordinator.core.answers import ResultRecord
 from coordinator.core.keyspace import KvRecord
 from coordinator.core.loading import rebuild_in_steps, rebuild_state
-from coordinator.core.model import (
-    INDEX_MASK,
-    AgentLoad,
-    AgentStats,
-    Dag,
-    DagRecord,
-    MachineRecord,
-    State,
-    task_key,
-)
+from coordinator.core.model import INDEX_MASK, AgentLoad, AgentStats, Dag, DagRecord, task_key
 from coordinator.core.outcome import Table
 from coordinator.core.position import SnapshotMeta
+from coordinator.core.state import MachineRecord, State
 from coordinator.core.transaction import number_key
 from coordinator.errors import StateCorrupt, UnknownFormat
 from coordinator.storage.engine import Engine, View

@@ -8,16 +8,18 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 from bench.placement.__main__ import main
 from bench.placement.cases import BASELINES, OURS, Case, Outcome, cases_of, run
 from bench.placement.instances import Instance, instance_of, read_folder
-from bench.placement.knowledge import Knowledge, Past, histories, tell
+from bench.placement.knowledge import Knowledge, histories, tell
 from bench.placement.quality import Ratios, geometric_mean
 from bench.placement.workload import profile_of
-from coordinator.core.kinds import kind_of
+from coordinator.core.kinds import kind_of, read_log2
+from coordinator.core.model import DataItem
 from coordinator.scheduling.costs.weights import FAST
 from coordinator.scheduling.snapshot import Snapshot
 from tests.bench.graphs import wfformat
@@ -103,10 +105,15 @@ def test_history_is_that_of_all_others_of_the_application(folder: Path) -> None:
     assert found.keys() == {"fan-site-001", "fan-site-002"}
     works = [math.log(7.0), math.log(9.0)]
     mean = sum(works) / 2
-    assert found["fan-site-002"]["work"] == pytest.approx(Past(2, mean, (works[0] - mean) ** 2))
+    hint = -read_log2([DataItem("split_1.out", 1_000)])
+    kind, read = kind_of(profile_of("work"), hint), math.log(1_000)
+    squares = sum(work * work for work in works)
+    assert found["fan-site-002"][kind].tolist() == pytest.approx(
+        [2, sum(works), squares, 2 * read, 2 * read**2, read * sum(works)], rel=1e-3
+    )
     snapshot = Snapshot()
     tell(snapshot.estimates, found["fan-site-002"])
-    expected = snapshot.estimates.work(kind_of(profile_of("work"), 0), 1)
+    expected = snapshot.estimates.work(kind, 1, hint)
     assert math.log(expected.seconds) == pytest.approx(mean, abs=0.1)
 
 
@@ -185,7 +192,12 @@ def test_a_run_that_fails_is_an_outcome_of_its_own() -> None:
 def test_a_baseline_under_noise_stands_beside_every_degree_of_knowledge() -> None:
     instance = instance_of("x-1", work=[1.0], depends=[()], edge_bytes=[()])
     cases = cases_of(
-        [instance], {"x-1": {"": Past(1, 0.0, 0.0)}}, agents=2, seeds=[9], policy=FAST, only=NOISY
+        [instance],
+        {"x-1": {kind_of(profile_of(""), 0): np.array([1.0, 0, 0, 0, 0, 0])}},
+        agents=2,
+        seeds=[9],
+        policy=FAST,
+        only=NOISY,
     )
     assert [case.knowledge for case in cases] == [None, *NOISY]
     ratios = Ratios(NOISY)

@@ -20,6 +20,7 @@ from coordinator.core.model import DagState, TaskState
 from coordinator.core.namespaces import NamespaceRecord
 from coordinator.core.outcome import Outcome, Refusal, Reply, Table, Write
 from coordinator.core.reservations import ReservationRecord
+from coordinator.core.state import MachineRecord, State
 
 T = TypeVar("T")
 
@@ -29,7 +30,7 @@ _decode_entry = msgspec.msgpack.Decoder(c.Entry).decode
 _NAMED: Final = (Table.AGENT, Table.AGENT_STATS, Table.AGENT_LOAD)
 
 
-def portrait(state: model.State) -> dict[str, bytes]:
+def portrait(state: State) -> dict[str, bytes]:
     """The whole state, field by field and encoded, so that two states can be compared."""
     parts: dict[str, object] = {
         "machine": state.machine,
@@ -127,10 +128,10 @@ class Store:
         record = self.get(Table.DAG, number.to_bytes(8, "big"), model.DagRecord)
         return loading.rebuild_dag(record, blocks, tasks)
 
-    def rebuild(self) -> model.State:
+    def rebuild(self) -> State:
         """The state as a restarted node would load it."""
         if not self.rows:
-            return model.State()
+            return State()
         agents = []
         for key in self.keys(Table.AGENT):
             record = self.get(Table.AGENT, key, model.AgentRecord)
@@ -143,7 +144,7 @@ class Store:
         orphans = {key for table in _NAMED for key in self.keys(table)} - set(self.keys(Table.AGENT))
         assert not orphans, f"rows of agents that are not stored: {orphans}"
         return loading.rebuild_state(
-            self.get(Table.META, b"machine", model.MachineRecord),
+            self.get(Table.META, b"machine", MachineRecord),
             [self.dag(int.from_bytes(key, "big")) for key in self.keys(Table.ACTIVE)],
             [self.get(Table.FINISHED, key, FinishedDag) for key in self.keys(Table.FINISHED)],
             agents,
@@ -164,7 +165,7 @@ class Driver:
     """
 
     def __init__(self, *, verify: bool = True) -> None:
-        self.state = model.State()
+        self.state = State()
         self.store = Store()
         self.watch = Watch()
         self.index = 1
@@ -174,7 +175,7 @@ class Driver:
         self.sweeps: dict[int, int] = {}
         self.outcomes: list[Outcome] = []
         self.entries: list[bytes] = []
-        self._restarted = model.State()
+        self._restarted = State()
 
     # --- applying -------------------------------------------------------------------------------------------
 

@@ -18,8 +18,10 @@ from coordinator.core.kinds import Kind, decode_pair
 from coordinator.core.limits import HISTORY_GONE_ENDS, HISTORY_WINDOW
 from coordinator.core.model import (
     AttemptOutcome,
+    DataItem,
     FamilyNeeds,
     Requirements,
+    TaskExtras,
     TaskFamily,
     TaskProfile,
 )
@@ -187,6 +189,40 @@ def test_kinds_differ_by_type_variant_family_and_whether_the_client_says_what_it
     assert [round(ends.total / ONE, 2) for ends in found.values()] == [1, 1, 2]
 
 
+def test_what_tasks_read_is_kept_beside_what_they_took_unless_clients_say_what_they_expect(
+    node: Driver,
+) -> None:
+    node.join("w0", credit=9)
+    block = node.block({"a": [], "b": [], "c": []})
+    block.expected_ms = [0, 0, 500]
+    sizes = {0: 1 << 20, 1: 1 << 30, 2: 1 << 30}
+    block.extras = {at: TaskExtras(inputs=(DataItem("x", size),)) for at, size in sizes.items()}
+    node.apply(c.SubmitDag("", node.submission("d", {}).header, [node.profile()], block))
+    assert [node.task("d", task).hint for task in "abc"] == [-log2_fixed(1 << 20), -log2_fixed(1 << 30), 500]
+    end(node, "a", "c", duration_us=1_000_000)
+    end(node, "b", duration_us=4_000_000)
+    stated, sized = node.state.history.rows.values()
+    assert (stated.count, stated.read, stated.read_squares, stated.products) == (1, 0, 0, 0)
+    works = [work_log2(seconds * 1_000_000, 1.0, 0) for seconds in (1, 4)]
+    reads = [log2_fixed(1 << 20), log2_fixed(1 << 30)]
+    assert (sized.count, sized.total, sized.read) == (2, sum(works), sum(reads))
+    assert sized.read_squares == sum(read * read for read in reads)
+    assert sized.products == sum(read * work for read, work in zip(reads, works, strict=True))
+
+
+@given(st.lists(st.tuples(logarithms, st.integers(1, 50 * ONE)), min_size=1, max_size=1_000))
+def test_what_was_read_fades_as_what_it_took_does(values: list[tuple[int, int]]) -> None:
+    ends, alike = Ends(), Ends()
+    for value, read in values:
+        ends.complete(value, read)
+        alike.complete(value, 1_000)
+    assert (
+        min(read for _, read in values) - 2 <= ends.read / ends.count <= max(read for _, read in values) + 2
+    )
+    assert alike.read == pytest.approx(1_000 * alike.count, abs=alike.count)
+    assert alike.products == pytest.approx(1_000 * alike.total, abs=2_000 * alike.count)
+
+
 @pytest.mark.parametrize(
     ("outcome", "report", "failed"),
     [
@@ -314,3 +350,17 @@ def test_entries_of_the_version_before_do_what_they_did_there(
     assert node.store.keys(Table.ENDS, end=b"\xff" * 99) == []
     assert not node.state.history.rows
     assert node.state.machine.sequence == sequence
+
+
+def test_entries_of_the_version_before_know_nothing_of_what_tasks_read(
+    node: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(c, "FORMAT", c.LEARNING_FORMAT)
+    node.join("w0")
+    block = node.block({"a": []})
+    block.extras = {0: TaskExtras(inputs=(DataItem("x", 1 << 20),))}
+    node.apply(c.SubmitDag("", node.submission("d", {}).header, [node.profile()], block))
+    end(node, "a", duration_us=1_000_000)
+    (pair,) = node.state.history.rows
+    assert pair == ("w0", NOOP)
+    assert node.state.history.rows[pair].read == 0

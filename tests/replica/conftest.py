@@ -22,15 +22,8 @@ from coordinator.core.commands import (
     ReportKind,
     SubmitDag,
 )
-from coordinator.core.model import (
-    AgentSpec,
-    AttemptOutcome,
-    DagHeader,
-    State,
-    TaskBlock,
-    TaskProfile,
-    task_key,
-)
+from coordinator.core.model import AgentSpec, AttemptOutcome, DagHeader, TaskBlock, TaskProfile, task_key
+from coordinator.core.state import State
 from coordinator.replica.applier import Applier
 from coordinator.storage.state_home import FolderHome
 from coordinator.storage.state_store import StateStore

@@ -9,7 +9,7 @@ import pytest
 
 from coordinator.consensus.port import Committed, Role
 from coordinator.core.commands import FIRST_FORMAT, Entry
-from coordinator.core.model import State
+from coordinator.core.state import State
 from coordinator.errors import ApplyFailed, StateCorrupt, StorageFault, UnknownFormat
 from coordinator.replica.applier import Applier
 from coordinator.storage.layout import Stored, pack

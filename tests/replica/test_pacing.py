@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.core.commands import Command
-from coordinator.core.model import AgentLoad, AgentSpec, State
+from coordinator.core.model import AgentLoad, AgentSpec
 from coordinator.core.outcome import Reply, SessionOpened
+from coordinator.core.state import State
 from coordinator.replica.pacing import SHIFT, Pace
 from coordinator.replica.sessions import Session, Sessions
 

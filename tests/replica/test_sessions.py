@@ -18,8 +18,9 @@ from coordinator.core.commands import (
     OpenSession,
     SpawnTasks,
 )
-from coordinator.core.model import AgentSpec, AgentState, State
+from coordinator.core.model import AgentSpec, AgentState
 from coordinator.core.outcome import AgentChanged, Done, Reply, SessionOpened
+from coordinator.core.state import State
 from coordinator.errors import NotLeader, QueueFull
 from coordinator.replica.pacing import Pace
 from coordinator.replica.sessions import Session, Sessions

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from coordinator.core import machine
 from coordinator.core.commands import (
     FORMAT,
@@ -17,20 +19,22 @@ from coordinator.core.commands import (
     ReportKind,
     SubmitDag,
 )
+from coordinator.core.kinds import Kind
 from coordinator.core.model import (
     AgentLoad,
     AgentSpec,
     AttemptOutcome,
     Dag,
     DagHeader,
-    State,
     Task,
     TaskBlock,
     TaskExtras,
     TaskProfile,
 )
 from coordinator.core.outcome import Effects, Outcome
+from coordinator.core.state import State
 from coordinator.scheduling.agents.lookahead import LookAhead
+from coordinator.scheduling.learning.estimates import Estimates
 from coordinator.scheduling.mirror import Mirror
 from coordinator.scheduling.snapshot import Snapshot
 
@@ -185,3 +189,10 @@ def foreseen(snapshot: Snapshot, state: State) -> set[int]:
             if task.state.name == "PENDING" and left and all(snapshot.running.holds(one.key) for one in left):
                 found.add(task.key)
     return found
+
+
+def recall(estimates: Estimates, kind: Kind, count: int, log_mean: float, variance: float) -> None:
+    """So many ends, on agents that are gone, whose logarithms have this mean and variance."""
+    sums = np.array([count, count * log_mean, count * (variance + log_mean**2)])
+    estimates.remember_gone(kind, sums, np.zeros(3))
+    estimates.renew()

@@ -101,7 +101,7 @@ def carry_out(snapshot: Snapshot, plan: Plan) -> None:
         found = snapshot.waiting.get(choice.key)
         assert found is not None
         profile, task = found
-        snapshot.hold(choice.agent, choice.key, choice.attempt, profile, task.expected_ms, NOW_S)
+        snapshot.hold(choice.agent, choice.key, choice.attempt, profile, task.hint, NOW_S)
     snapshot.waiting.discard([choice.key for choice in plan.choices])
 
 

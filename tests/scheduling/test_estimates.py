@@ -17,6 +17,7 @@ from coordinator.scheduling.learning import blame, kind_ends
 from coordinator.scheduling.learning import estimates as module
 from coordinator.scheduling.learning.estimates import Estimates
 from coordinator.scheduling.learning.expectation import UNKNOWN_S
+from tests.scheduling.clusters import recall
 
 ANY = TaskFamily.UNSPECIFIED
 KIND = Kind("t", "", ANY, False)
@@ -133,7 +134,7 @@ def test_an_agent_may_be_quick_at_one_family_only() -> None:
     assert io.item(1) / io.item(0) < 1.6
 
 
-def test_kinds_are_told_apart_by_type_model_or_tool_and_statement() -> None:
+def test_kinds_are_told_apart_by_type_model_or_tool_and_what_clients_say() -> None:
     def profile(**needs: str) -> TaskProfile:
         return TaskProfile("t", TaskFamily.MODEL, Requirements(needs=FamilyNeeds(**needs)))  # type: ignore[arg-type]
 
@@ -144,7 +145,7 @@ def test_kinds_are_told_apart_by_type_model_or_tool_and_statement() -> None:
         kind_of(profile(tool="saw"), 0),
         kind_of(profile(), -5),
     }
-    assert len(kinds) == 4
+    assert len(kinds) == 5
 
 
 def test_one_that_was_never_seen_is_like_its_relatives() -> None:
@@ -164,7 +165,7 @@ def test_history_gives_way_for_all_kinds_of_a_dag_with_its_first_ends() -> None:
     learner = Estimates(table(a=1.0))
     kinds = [Kind(name, "", ANY, False) for name in "tuvw"]
     for at, kind in enumerate(kinds):
-        learner.recall(kind, 100, math.log(40.0 * (at + 1)), 0.05)
+        recall(learner, kind, 100, math.log(40.0 * (at + 1)), 0.05)
     learner.renew()
     assert learner.work_s(kinds[3], 1) == pytest.approx(160.0, rel=0.1)
     for end, kind in enumerate(kinds[:2]):
@@ -180,7 +181,7 @@ def test_an_offset_of_one_kind_alone_is_not_that_of_its_dag() -> None:
     learner = Estimates(table(a=1.0))
     kinds = [Kind(f"t{at}", "", ANY, False) for at in range(8)]
     for kind in kinds:
-        learner.recall(kind, 100, math.log(10.0), 0.02)
+        recall(learner, kind, 100, math.log(10.0), 0.02)
     for kind in kinds[:6]:
         teach(learner, [10.0] * 3, kind=kind)
     teach(learner, [100.0] * 3, kind=kinds[6])
@@ -304,7 +305,7 @@ def test_whatever_happens_expectations_and_speeds_are_finite_and_above_0(
         elif event == "forget":
             learner.forget_dag(1)
         elif event == "recall":
-            learner.recall(KIND, 5, math.log(3.0), 0.1)
+            recall(learner, KIND, 5, math.log(3.0), 0.1)
         for family in (ANY, TaskFamily.IO):
             found = learner.speeds(family)
             assert len(found) == agents.size
@@ -324,7 +325,7 @@ def test_whatever_happens_expectations_and_speeds_are_finite_and_above_0(
 
 def test_what_is_recalled_counts_before_anybody_is_seen_and_gives_way() -> None:
     learner = Estimates(table(a=1.0))
-    learner.recall(KIND, 40, math.log(7.0), 0.01)
+    recall(learner, KIND, 40, math.log(7.0), 0.01)
     learner.renew()
     assert learner.work_s(KIND, 1) == pytest.approx(7.0, rel=0.1)
     teach(learner, [7.0] * 3)
@@ -343,7 +344,7 @@ def test_kinds_are_bounded_and_the_longest_unseen_goes(monkeypatch: pytest.Monke
         teach(learner, [50.0], kind=Kind(name, "", ANY, False))
     learner.renew()
     assert [kind.type for kind in learner._kinds] == ["c", "a", "d"]
-    learner.recall(Kind("e", "", ANY, False), 1, 0.0, 0.1)
+    recall(learner, Kind("e", "", ANY, False), 1, 0.0, 0.1)
     assert len(learner._kinds) == 3
     learner.renew()
     assert learner.work_s(Kind("c", "", ANY, False), 2) > 0
@@ -449,7 +450,7 @@ def test_clients_stay_corrected_when_agents_leave_or_what_is_recalled_says_so() 
     learner.renew()
     assert learner.work_s(STATED, 3, 10_000) == pytest.approx(before, rel=0.3)
     other = Estimates(table(a=1.0))
-    other.recall(STATED, 200, math.log(3.0), 0.02)
+    recall(other, STATED, 200, math.log(3.0), 0.02)
     other.renew()
     assert other.work_s(STATED, 1, 10_000) == pytest.approx(30.0, rel=0.15)
 
@@ -457,12 +458,12 @@ def test_clients_stay_corrected_when_agents_leave_or_what_is_recalled_says_so() 
 def test_the_table_of_agents_may_grow_at_any_time() -> None:
     agents = table(a=1.0)
     learner = Estimates(agents)
-    learner.recall(KIND, 5, math.log(2.0), 0.1)
+    recall(learner, KIND, 5, math.log(2.0), 0.1)
     teach(learner, [2.0])
     learner.renew()
     for at in range(200):
         agents.put(AgentSpec(f"b{at}", "i", 1, 10), 1)
-    learner.recall(Kind("u", "", ANY, False), 5, math.log(2.0), 0.1)
+    recall(learner, Kind("u", "", ANY, False), 5, math.log(2.0), 0.1)
     teach(learner, [2.0], "b199", Kind("u", "", ANY, False))
     teach(learner, [2.0], "b150")
     learner.renew()

@@ -50,7 +50,7 @@ def portrait(followed: Followed, snapshot: Snapshot) -> dict[str, object]:
             found = snapshot.waiting.get(task.key)
             if found is not None and followed.mirror.placeable(task):
                 profile, one = found
-                waiting[task.key] = (profile, one.attempt, one.previous, one.expected_ms, one.ready_ms)
+                waiting[task.key] = (profile, one.attempt, one.previous, one.hint, one.ready_ms)
     parts["waiting"] = waiting
     known = {dag.record.number for dag in followed.state.dags.values()}
     parts["foreseen"] = {task.key for task in snapshot.foreseen.tasks() if task.key >> 24 in known}

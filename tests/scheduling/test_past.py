@@ -9,8 +9,8 @@ import random
 import pytest
 
 from coordinator.core import commands as c
-from coordinator.core.kinds import Kind, kind_of
-from coordinator.core.model import AttemptOutcome, RetryPolicy, TaskFamily, TaskProfile
+from coordinator.core.kinds import Kind, kind_of, read_log2
+from coordinator.core.model import AttemptOutcome, DataItem, RetryPolicy, TaskExtras, TaskFamily, TaskProfile
 from coordinator.core.outcome import Effects
 from coordinator.scheduling.snapshot import Snapshot
 from tests.scheduling.clusters import Cluster, Followed
@@ -139,6 +139,28 @@ def test_what_follows_goes_on_top_and_nothing_counts_twice() -> None:
     assert counted(busy.second.snapshot) == counted(busy.snapshot)
     assert counted(busy.snapshot)[kind_of(MODEL, 0), "a"] == 103
     assert_alike(all_settled(busy.snapshot), all_settled(busy.second.snapshot))
+
+
+@pytest.mark.parametrize("forgotten", [False, True])
+def test_how_work_grows_with_what_is_read_outlives_the_leader_and_the_agents(forgotten: bool) -> None:
+    busy, hints = Busy(), []
+    for at in range(90):
+        inputs = (DataItem("x", 10 ** (5 + at % 4)),)
+        hints.append(-read_log2(inputs))
+        dag_id, agent_id = f"r{at}", list(TRUE)[at % 3]
+        busy.submit({"t": []}, COMPUTE, dag_id=dag_id, extras={"t": TaskExtras(inputs=inputs)})
+        took = 10 ** (at % 4 / 2) * math.exp(busy.rng.gauss(0.0, 0.2)) / TRUE[agent_id]
+        busy.complete(agent_id, "t", dag_id=dag_id, seconds=took)
+        busy.snapshot.estimates.renew()
+    if forgotten:
+        for agent_id in TRUE:
+            busy.apply(c.CloseSession(agent_id, busy.epoch(agent_id), True))
+        busy.apply(c.ForgetAgents([(agent_id, busy.epoch(agent_id)) for agent_id in TRUE]))
+    mine, made = all_settled(busy.snapshot), busy.rebuild(busy.now_ms)
+    works = [[one.work_s(COMPUTE, 1 << 60, hint) for hint in hints[:4]] for one in (mine, made)]
+    assert works[1] == pytest.approx(works[0], rel=0.25)
+    for some in works:
+        assert [one / some[0] for one in some] == pytest.approx([1, 10**0.5, 10, 10**1.5], rel=0.2)
 
 
 def test_long_histories_fade_alike() -> None:

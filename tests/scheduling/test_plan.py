@@ -20,6 +20,7 @@ from coordinator.scheduling.plans.solver import PlanLimits, plan
 from coordinator.scheduling.settings import SchedulingSettings
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.tasks.waiting import WaitingTask
+from tests.scheduling.clusters import recall
 
 Crew = Callable[..., Snapshot]
 PLAIN = TaskProfile("t")
@@ -37,7 +38,7 @@ def agents_of(snapshot: Snapshot, limits: PlanLimits = LIMITS, name: str = "leas
 
 def known(snapshot: Snapshot, profile: TaskProfile, seconds: float) -> None:
     """Tasks of this profile have always lasted so long."""
-    snapshot.estimates.recall(kind_of(profile, 0), 100, math.log(seconds), 0.0)
+    recall(snapshot.estimates, kind_of(profile, 0), 100, math.log(seconds), 0.0)
 
 
 def test_slots_fill_by_load_and_ties_go_to_the_lower_row(crew: Crew) -> None:
@@ -122,7 +123,7 @@ def test_a_long_task_of_a_tiny_type_does_not_queue(crew: Crew) -> None:
     snapshot = crew(a={"slots": 1, "credit": 100})
     known(snapshot, PLAIN, 0.001)
     for key in range(5):
-        snapshot.waiting.add(PLAIN, WaitingTask(key, key, expected_ms=0 if key == 0 else 60_000))
+        snapshot.waiting.add(PLAIN, WaitingTask(key, key, hint=0 if key == 0 else 60_000))
     assert len(agents_of(snapshot)) == 1
 
 

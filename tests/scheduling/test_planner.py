@@ -160,7 +160,7 @@ class Books:
         row = self.agents.rows[choice.agent]
         assert (choice.attempt, choice.epoch) == (task.attempt, self.agents.epochs.item(row))
         assert self.could(row, profile)
-        work_s = self.snapshot.work_s(profile, choice.key, task.expected_ms)
+        work_s = self.snapshot.work_s(profile, choice.key, task.hint)
         brief = work_s <= self.snapshot.look_ahead.brief_s
         seconds = work_s / self.snapshot.estimates.speeds(profile.family).item(row)
         assert self.has_slot(row) or (brief and self.may_queue(row, min(work_s, seconds)))
@@ -301,7 +301,7 @@ def test_a_single_task_goes_where_it_costs_least(snapshot: Snapshot, weights: We
     policy = Policy("drawn", weights)
     plan = made(snapshot, policy)
     profile, task = left(snapshot, Plan([], 1, {}, 0))[0]
-    work_s = snapshot.work_s(profile, task.key, task.expected_ms)
+    work_s = snapshot.work_s(profile, task.key, task.hint)
     if work_s <= snapshot.look_ahead.brief_s:
         return
     books = Books(snapshot)

@@ -27,6 +27,7 @@ from coordinator.scheduling.explain import explain
 from coordinator.scheduling.plans.solver import Plan, PlanLimits, plan
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.tasks.waiting import WaitingTask
+from tests.scheduling.clusters import recall
 
 BOUND_S = 0.020
 BRIEF_S = 0.25
@@ -50,7 +51,7 @@ PROFILES = [
 def snapshots(draw: st.DrawFn) -> Snapshot:
     snapshot = Snapshot()
     for task_type, seconds in SECONDS.items():
-        snapshot.estimates.recall(kind_of(TaskProfile(task_type), 0), 100, math.log(seconds), 0.0)
+        recall(snapshot.estimates, kind_of(TaskProfile(task_type), 0), 100, math.log(seconds), 0.0)
     for at in range(draw(st.integers(0, 9))):
         spec = AgentSpec(
             f"a{at}",

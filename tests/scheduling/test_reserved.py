@@ -24,7 +24,7 @@ from coordinator.scheduling.plans.bulk import MANY
 from coordinator.scheduling.plans.looks import would_go
 from coordinator.scheduling.plans.solver import PlanLimits
 from coordinator.scheduling.scheduler import Decision, Scheduler
-from tests.scheduling.clusters import START_MS, Cluster
+from tests.scheduling.clusters import START_MS, Cluster, recall
 
 POLICIES: Final = ("balanced", "least-loaded", "round-robin", "power-of-two")
 LONG: Final = 1 << 40
@@ -57,7 +57,7 @@ class Keeping(Cluster):
         """What clients say of such tasks is right."""
         for stated in (0, 1_000):
             known = kind_of(TaskProfile(kind), stated)
-            self.snapshot.estimates.recall(known, 300, math.log(1.0), 0.0)
+            recall(self.snapshot.estimates, known, 300, math.log(1.0), 0.0)
 
     def decide(self) -> Decision:
         """The next decision, carried out."""

@@ -89,7 +89,7 @@ class Model:
             for at, left in mine.items():
                 live = running.get(*at)
                 assert live is not None
-                assert (live.row, live.expected_ms, live.began_s) == self.held[at]
+                assert (live.row, live.hint, live.began_s) == self.held[at]
                 assert running.left_of(live, now_s) == pytest.approx(left)
                 assert running.left(now_s).item(live.place) == pytest.approx(left)
         shared = {key: {number for one, number in self.held if one == key} for key in keys}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from coordinator.core.commands import CancelDag, DropStaged, PurgeDags, StageDag, SubmitDag, SweepDag
+from coordinator.core.kinds import read_log2
 from coordinator.core.limits import MAX_TASKS_PER_DAG
 from coordinator.core.model import (
     STATES,
@@ -145,7 +146,9 @@ def append_tasks(dag: Dag, block: TaskBlock) -> list[Task]:
         for index in depends:
             successors.setdefault(index, []).append(block.first + offset)
     tasks.extend(added)
-    dag.extras.update((block.first + offset, extras) for offset, extras in block.extras.items())
+    for offset, extras in block.extras.items():
+        dag.extras[block.first + offset] = extras
+        added[offset].read_log2 = read_log2(extras.inputs)
     for index, following in successors.items():
         tasks[index].successors += tuple(following)
     for task in added:

@@ -36,7 +36,6 @@ from coordinator.core.model import (
     TaskBlock,
     TaskProfile,
     TaskState,
-    namespace_of,
     task_key,
 )
 from coordinator.core.outcome import Done, Refusal, Reply, Table, TaskChanged
@@ -49,6 +48,7 @@ from coordinator.core.refusals import (
 )
 from coordinator.core.requirements import taken_by
 from coordinator.core.reservations import kept_of, room_of, unused
+from coordinator.core.state import namespace_of
 from coordinator.core.transaction import Transaction, number_key
 
 _SESSION_STATES = frozenset({AgentState.CONNECTED, AgentState.DISCONNECTED})

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from coordinator.core.kinds import kind_of
+from coordinator.core.kinds import kinds_of
 from coordinator.core.model import TaskFamily, TaskProfile
 from coordinator.families.load_weights import LoadWeights
 from coordinator.scheduling.agents.capable import FeasibilityCache
@@ -86,9 +86,8 @@ class Prices:
     def _of_class(self, policy: Policy, profile: TaskProfile, lasts_s: float) -> tuple[FloatRow, FloatRow]:
         """The same, wherever the tasks could go."""
         family, inverse = profile.family, self.inverse_speed(profile.family)
-        own = self._estimates.aptitude(kind_of(profile, 0))
-        if own is None:
-            own = self._estimates.aptitude(kind_of(profile, 1))
+        found = (self._estimates.aptitude(kind) for kind in kinds_of(profile))
+        own = next((one for one in found if one is not None), None)
         if own is not None:
             inverse = inverse * np.exp(-own[: len(inverse)])
             return inverse, total(self.terms(policy, profile, inverse, lasts_s))

@@ -3,7 +3,8 @@
 The logarithm of a duration is modelled as that of the work of its kind, less that of the agent's speed, plus
 noise: `ln(duration x advertised speed / basis) = m[kind] - f[agent] - g[family, agent] + e`. The *basis* is
 what the client expects, so that a kind whose clients say what they expect learns only how wrong they are;
-without an expectation it is a second. All terms have priors and are brought up to date one after the other
+without an expectation it is a second, and m grows with what tasks read, where clients say that (`reads`). All
+terms have priors and are brought up to date one after the other
 (backfitting: Hastie and Tibshirani, Generalized Additive Models, 1990, section 4.4), those alone whose
 observations have changed. A DAG may differ from what was seen of its kinds elsewhere (`offsets`), and agents
 in what they are quick at (`aptitude`)."""
@@ -25,6 +26,7 @@ from coordinator.scheduling.learning.expectation import Expectation, guess, spre
 from coordinator.scheduling.learning.kind_ends import LEAST_SPREAD, KindEnds
 from coordinator.scheduling.learning.noise import noise
 from coordinator.scheduling.learning.offsets import Offsets, prior_of
+from coordinator.scheduling.learning.reads import FLAT, PRIOR, Reads, Slope, log_read
 
 KINDS_KEPT: Final = 2_048
 """Kinds that are remembered; beyond them the one that was longest not seen is forgotten."""
@@ -66,6 +68,8 @@ class Estimates:
         self._told: dict[TaskFamily, FloatRow] = {}
         """By family and row, how much ends say of the agent's speed, as the inverse of a variance."""
         self._blame = Blame()
+        self._asked: dict[Kind, float] = {}
+        """Of kinds that have no ends yet, the logarithm of what the first task reads that was asked of."""
         self._expected: dict[int, dict[Kind, Expectation]] = {}
         self._speeds: dict[TaskFamily, tuple[tuple[int, int], FloatRow]] = {}
         self._mean_inverse = ((-1, -1), 1.0)
@@ -74,34 +78,26 @@ class Estimates:
 
     # --- learning -------------------------------------------------------------------------------------------
 
-    def observe(self, kind: Kind, dag: int, agent_id: str, seconds: float, expected_ms: int = 0) -> None:
+    def observe(self, kind: Kind, dag: int, agent_id: str, seconds: float, hint: int = 0) -> None:
         """A task of this kind and DAG has completed on this agent. What is no duration is passed over."""
         row = self._agents.rows.get(agent_id)
         if row is None or not 0 <= seconds < _LONGEST_S:
             return
         self._fit_to_agents()
-        basis = expected_ms / 1_000 if kind.stated else 1.0
+        basis = hint / 1_000 if kind.stated else 1.0
         value = math.log(max(seconds, 1e-6) * self._agents.speed.item(row) / basis)
         ends = self._seen(kind)
         self._blame.completed(kind, row, ends.sums.item(0, row))
         factor = self._total_factor(ends.family, row)
+        read, of_reading = self._read(kind, hint)
         before = ends.believed() if ends.known else None
         if ends.settled and ends.known >= PRIOR_ENDS:
-            value = min(max(value, ends.log_mean - factor - _FARTHEST), ends.log_mean - factor + _FARTHEST)
-        ends.observe(row, value)
-        self._offsets.observe(dag, kind, value + factor, ends.noise, before)
+            expected = ends.log_mean + of_reading.mean * read - factor
+            value = min(max(value, expected - _FARTHEST), expected + _FARTHEST)
+        ends.observe(row, value, read)
+        self._offsets.observe(dag, kind, value + factor - of_reading.mean * read, ends.noise, before)
         self._changed_kinds[kind] = None
         self._changed_rows[row] = None
-
-    def recall(self, kind: Kind, count: int, log_mean: float, variance: float) -> None:
-        """What is known of a kind from agents that are not here: the logarithms of `count` durations at speed
-        1, over their basis."""
-        self._fit_to_agents()
-        ends = self._seen(kind)
-        ends.prior = (float(count), log_mean, max(variance, LEAST_SPREAD**2))
-        ends.log_mean = ends.mean_here = log_mean
-        ends.variance = ends.noise = ends.prior[2]
-        self._changed_kinds[kind] = None
 
     def failed(self, kind: Kind, agent_id: str) -> None:
         """A task of this kind has come to nothing on this agent, which may be to blame."""
@@ -112,22 +108,20 @@ class Estimates:
         self._blame.failed(kind, row, self._seen(kind).sums.item(0, row))
         self._changed_kinds[kind] = None
 
-    def remember(self, kind: Kind, rows: IntRow, sums: FloatRow, failed: FloatRow) -> None:
+    def remember(self, kind: Kind, rows: IntRow, sums: FloatRow, read: FloatRow, failed: FloatRow) -> None:
         """What the agents in these rows have shown before any end is observed: how many ended, the sums of
-        the logarithms of durations at the advertised speed over their basis and of those squared; how many
-        failed."""
+        the logarithms of durations at the advertised speed over their basis and of those squared; the same
+        of what was read, as of `Reads`; how many failed."""
         self._fit_to_agents()
-        ends = self._seen(kind)
-        ends.sums[:, rows] = sums
-        ends.take_in()
+        self._seen(kind).remember(rows, sums, read)
         self._blame.remember(kind, rows, sums[0], failed)
         self._changed_kinds[kind] = None
         self._changed_rows |= dict.fromkeys(rows[sums[0] > 0].tolist())
 
-    def remember_gone(self, kind: Kind, count: float, total: float, squares: float) -> None:
-        """The same of agents that are gone for good, all together."""
+    def remember_gone(self, kind: Kind, sums: FloatRow, read: FloatRow) -> None:
+        """The same of agents that are gone for good, all together: three sums each."""
         self._fit_to_agents()
-        self._seen(kind).absorb(count, total, squares)
+        self._seen(kind).remember_gone(sums, read)
         self._changed_kinds[kind] = None
 
     def forget_dag(self, dag: int) -> None:
@@ -176,8 +170,7 @@ class Estimates:
             ends = self._kinds[kind]
             self._blame.renew(kind, ends.sums[0])
             self._renew_aptitude(ends)
-            if abs(ends.log_mean - ends.told) > _LITTLE:
-                ends.told = ends.log_mean
+            if ends.has_moved(_LITTLE):
                 self.epoch += 1
         for row in rows.tolist():
             del self._changed_rows[row]
@@ -185,16 +178,22 @@ class Estimates:
         self.version += 1
         return True
 
-    def work(self, kind: Kind, dag: int, expected_ms: int = 0) -> Expectation:
+    def work(self, kind: Kind, dag: int, hint: int = 0) -> Expectation:
         """What a task of this kind and DAG is expected to take on an agent of speed 1."""
         found = self.basic(kind, dag)
-        if not kind.stated:
+        if kind.stated:
+            return Expectation.of(found.log_mean + math.log(hint / 1_000), found.sigma)
+        if not kind.sized:
             return found
-        return Expectation.of(found.log_mean + math.log(expected_ms / 1_000), found.sigma)
+        read, slope = self._read(kind, hint)
+        # What is not known of the slope widens the distribution, and leaves the expected seconds alone.
+        unknown = slope.variance * read * read
+        log_mean = found.log_mean + slope.mean * read - 0.5 * unknown
+        return Expectation.of(log_mean, math.sqrt(found.sigma**2 + unknown), known=found.known)
 
     def basic(self, kind: Kind, dag: int) -> Expectation:
-        """The same for a second that a client expects, if the kind is one whose clients do: its seconds grow
-        with what is expected."""
+        """The same for a second that a client expects, if the kind is one whose clients do, or for what its
+        tasks typically read: its seconds grow by `scale`."""
         of_dag = self._expected.get(dag)
         if of_dag is None:
             of_dag = self._expected[dag] = {}
@@ -214,10 +213,18 @@ class Estimates:
             expected.append(of_dag.get(kind) or self.basic(kind, dag))
         return expected
 
-    def work_s(self, kind: Kind, dag: int, expected_ms: int = 0) -> float:
+    def work_s(self, kind: Kind, dag: int, hint: int = 0) -> float:
         """The mean of `work`."""
-        found = self.basic(kind, dag)
-        return found.seconds * expected_ms / 1_000 if kind.stated else found.seconds
+        return self.basic(kind, dag).seconds * self.scale(kind, hint)
+
+    def scale(self, kind: Kind, hint: int) -> float:
+        """What a task takes over what `basic` says of its kind."""
+        if kind.stated:
+            return hint / 1_000
+        if not kind.sized:
+            return 1.0
+        read, slope = self._read(kind, hint)
+        return math.exp(slope.mean * read)
 
     def speeds(self, family: TaskFamily) -> FloatRow:
         """By row, as it counts in the mean of durations: E[duration] = E[work] / speed. Not to be written
@@ -320,10 +327,11 @@ class Estimates:
         ends = self._kinds[kind]
         if not ends.known:
             return
-        count, total, squares = ends.sums
         factors = self._total_factors(ends.family)
         if ends.aptitude is not None:
             factors = factors + ends.aptitude.factors
+        ends.renew_slope(factors)
+        count, total, squares = ends.sums
         weight, mean, variance = ends.prior
         here = float(count.sum())
         summed = float(total.sum() + count @ factors)
@@ -408,8 +416,24 @@ class Estimates:
             self._changed_kinds.pop(oldest, None)
             self._blame.forget_kind(oldest)
         # Clients are believed until they are found wrong.
-        weight = PRIOR_ENDS if kind.stated else 0.0
-        return KindEnds(kind.family, len(self._agents.version), (weight, 0.0, _PRIOR_SPREAD**2))
+        prior = PRIOR_ENDS if kind.stated else 0.0, 0.0, _PRIOR_SPREAD**2
+        rows = len(self._agents.version)
+        reads = Reads(rows, self._asked.pop(kind, None)) if kind.sized else None
+        return KindEnds(kind.family, rows, prior, reads)
+
+    def _read(self, kind: Kind, hint: int) -> tuple[float, Slope]:
+        """What a task reads, over what is typical of its kind, as a logarithm, and what comes of it."""
+        if not kind.sized or hint >= 0:
+            return 0.0, FLAT
+        ends = self._kinds.get(kind)
+        if ends is not None and ends.reads is not None:
+            return ends.reads.off(hint), ends.reads.slope
+        typical = self._asked.get(kind)
+        if typical is None:
+            if len(self._asked) >= KINDS_KEPT:
+                del self._asked[next(iter(self._asked))]
+            typical = self._asked[kind] = log_read(hint)
+        return log_read(hint) - typical, PRIOR
 
     def _fit_to_agents(self) -> None:
         """Rows are added as the table of agents grows."""
@@ -422,6 +446,4 @@ class Estimates:
         self._by_family = {one: np.pad(row, (0, lacking)) for one, row in self._by_family.items()}
         self._told = {one: np.pad(row, (0, lacking)) for one, row in self._told.items()}
         for ends in self._kinds.values():
-            ends.sums = np.pad(ends.sums, ((0, 0), (0, lacking)))
-            if ends.aptitude is not None:
-                ends.aptitude = ends.aptitude._replace(factors=np.pad(ends.aptitude.factors, (0, lacking)))
+            ends.widen(lacking)

@@ -197,10 +197,10 @@ class _Look:
         """By row, the slots that such a task could have one of and the resources that are free, but for what
         is kept for others."""
         ledger, name, profile = self._ledger, members.owner.namespace, members.profile
-        barrier = self._snapshot.barrier(name, profile, task.key, task.expected_ms, self._now_s)
+        barrier = self._snapshot.barrier(name, profile, task.key, task.hint, self._now_s)
         if barrier is None:
             return ledger.slots, ledger.free
-        work_s = self._snapshot.work_s(profile, task.key, task.expected_ms)
+        work_s = self._snapshot.work_s(profile, task.key, task.hint)
         bound = barrier.bound(work_s * self._snapshot.prices.renew().inverse_speed(profile.family))
         free = ledger.free.copy()
         for column, _ in demand_of(profile).amounts:

@@ -228,7 +228,7 @@ class Racing:
 
     def _log_speed(self, row: int, task: Task) -> tuple[float, float]:
         """Mean and deviation of the logarithm of an agent's speed."""
-        mean, sigma = self._snapshot.estimates.log_pace(kind_of(task.profile, task.expected_ms), row)
+        mean, sigma = self._snapshot.estimates.log_pace(kind_of(task.profile, task.hint), row)
         return mean, max(sigma, 1e-3)
 
     def _lasts(self, row: int, race: _Race) -> tuple[FloatRow, float]:
@@ -303,9 +303,7 @@ class Racing:
             return False
         if self._ledger.held.item(row) >= bounds.now.most.item(row):
             return True
-        barrier = self._snapshot.barrier(
-            graph.owner.namespace, task.profile, task.key, task.expected_ms, now_s
-        )
+        barrier = self._snapshot.barrier(graph.owner.namespace, task.profile, task.key, task.hint, now_s)
         assert barrier is not None
         _, expected_s = self._lasts(row, race)
         return barrier.room(self._ledger, np.array([expected_s]), slice(row, row + 1)).item() <= 0

@@ -75,7 +75,7 @@ def _queued(snapshot: Snapshot, now_s: float) -> list[_Last]:
             if live is None or live.began_s is not None or graph is None:
                 continue
             task = graph.task(key)
-            if not snapshot.is_brief(task.profile, key, task.expected_ms):
+            if not snapshot.is_brief(task.profile, key, task.hint):
                 continue
             if [one.number for one in task.live] == [number] == [task.attempt]:
                 found.append(_Last(task, live, waits.item(row)))
@@ -87,14 +87,14 @@ def _queued(snapshot: Snapshot, now_s: float) -> list[_Last]:
 def _barrier(around: Round, task: Task) -> Barrier | None:
     graph = around.snapshot.graphs.of(task.key)
     assert graph is not None
-    return around.barrier(graph.owner, task.profile, task.key, task.expected_ms)
+    return around.barrier(graph.owner, task.profile, task.key, task.hint)
 
 
 def _better(around: Round, lane: Lane, last: _Last) -> int:
     """The agent with a free slot where the attempt costs least, booked in the round, if it ends there soon
     enough to be worth it. Else NOWHERE."""
     snapshot, task = around.snapshot, last.task
-    work_s = snapshot.work_s(task.profile, task.key, task.expected_ms)
+    work_s = snapshot.work_s(task.profile, task.key, task.hint)
     arrivals = snapshot.graphs.arrivals(task.key, snapshot.agents, {})
     row = lane.cheapest_open(work_s, arrivals, last.live.row, brief=False)
     if row == NOWHERE:

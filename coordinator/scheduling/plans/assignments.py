@@ -97,7 +97,7 @@ class Look(msgspec.Struct, frozen=True):
     profile: TaskProfile
     key: int
     attempt: int
-    expected_ms: int
+    hint: int
     terms: list[Term]
     costs: FloatRow
     within: BoolRow
@@ -132,7 +132,7 @@ class Witness:
     def keep(self, look: Look, row: int, snapshot: Snapshot, ledger: Ledger) -> None:
         """The task of this look has been placed on this row."""
         self.left -= 1
-        lasts = lasting(snapshot, look.profile, look.key, look.expected_ms, row)
+        lasts = lasting(snapshot, look.profile, look.key, look.hint, row)
         others = [
             _candidate(look, other, snapshot, _why_not(look, other, row, ledger))
             for other in _others(look, row)
@@ -160,10 +160,10 @@ class Witness:
             self.keep(look, snapshot.agents.rows[choice.agent], snapshot, ledger)
 
 
-def lasting(snapshot: Snapshot, profile: TaskProfile, key: int, expected_ms: int, row: int) -> Expectation:
+def lasting(snapshot: Snapshot, profile: TaskProfile, key: int, hint: int, row: int) -> Expectation:
     """How long a task should take on an agent."""
-    work = snapshot.work(profile, key, expected_ms)
-    log_speed, spread = snapshot.estimates.log_pace(kind_of(profile, expected_ms), row)
+    work = snapshot.work(profile, key, hint)
+    log_speed, spread = snapshot.estimates.log_pace(kind_of(profile, hint), row)
     return Expectation.of(work.log_mean - log_speed, float(np.hypot(work.sigma, spread)), known=work.known)
 
 

@@ -178,7 +178,7 @@ class Places:
         np.maximum.at(longest, crowd.of, crowd.work)
         for at, one in enumerate(crowd.classes):
             first = one.tasks[0]
-            barrier = around.barrier(one.owner, one.profile, first.key, first.expected_ms)
+            barrier = around.barrier(one.owner, one.profile, first.key, first.hint)
             if barrier is not None:
                 speeds = self._prices.inverse_speed(one.profile.family)[rows]
                 can[at] &= places.nth < barrier.room(around.ledger, longest.item(at) * speeds, rows)

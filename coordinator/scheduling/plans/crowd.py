@@ -69,8 +69,8 @@ def split(snapshot: Snapshot, some: Sequence[Some]) -> tuple[Crowd, Crowd]:
     classes, queues = zip(*some, strict=True)
     tasks = list(chain.from_iterable(queues))
     of = np.repeat(np.arange(len(some)), list(map(len, queues)))
-    keys, attempts, expected_ms = (column(tasks, name) for name in ("key", "attempt", "expected_ms"))
-    work, brief = _work(snapshot, classes, of, keys, expected_ms)
+    keys, attempts, hints = (column(tasks, name) for name in ("key", "attempt", "hint"))
+    work, brief = _work(snapshot, classes, of, keys, hints)
     demands = np.frombuffer(b"".join([one.demand.packed for one in classes]), np.int64)
     demands = demands.reshape(len(classes), -1)
     crowd = Crowd(list(classes), demands, of, keys, attempts, work)
@@ -78,20 +78,26 @@ def split(snapshot: Snapshot, some: Sequence[Some]) -> tuple[Crowd, Crowd]:
 
 
 def _work(
-    snapshot: Snapshot, classes: Sequence[TaskClass], of: NDArray[np.intp], keys: IntRow, expected_ms: IntRow
+    snapshot: Snapshot, classes: Sequence[TaskClass], of: NDArray[np.intp], keys: IntRow, hints: IntRow
 ) -> tuple[FloatRow, BoolRow]:
     """Of each task, the seconds at speed 1, and whether it is brief. Those that follow each other in a class,
     of one DAG, are looked up once."""
     brief_s = snapshot.look_ahead.brief_s
-    dags, stated = keys >> INDEX_BITS, expected_ms > 0
+    dags, says = keys >> INDEX_BITS, np.sign(hints)
     other = np.ones(len(keys), np.bool_)
-    other[1:] = (of[1:] != of[:-1]) | (dags[1:] != dags[:-1]) | (stated[1:] != stated[:-1])
+    other[1:] = (of[1:] != of[:-1]) | (dags[1:] != dags[:-1]) | (says[1:] != says[:-1])
     firsts = other.nonzero()[0]
-    says = stated[firsts].tolist()
-    kinds = [classes[at].kinds[one] for at, one in zip(of[firsts].tolist(), says, strict=True)]
+    said = says[firsts].tolist()
+    kinds = [classes[at].kinds[one] for at, one in zip(of[firsts].tolist(), said, strict=True)]
     found = snapshot.estimates.basics(kinds, dags[firsts].tolist())
     run = np.cumsum(other) - 1
     second = np.array([one.seconds for one in found])[run]
-    work = np.where(stated, second * expected_ms * 1e-3, second)
+    work = np.where(says > 0, second * hints * 1e-3, second)
+    sized = says < 0
+    if sized.any():
+        scales = map(
+            snapshot.estimates.scale, (kinds[at] for at in run[sized].tolist()), hints[sized].tolist()
+        )
+        work[sized] *= np.fromiter(scales, np.float64)
     limit_s = np.array([brief_s if one.known else -1.0 for one in found])[run]
     return work, work <= limit_s

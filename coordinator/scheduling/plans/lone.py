@@ -24,10 +24,10 @@ def place_lone(snapshot: Snapshot, limits: PlanLimits, policy: Policy, now_s: fl
     profile, owner, task = members.profile, members.owner, members.tasks[0]
     shares.advance(now_s)
     limited = shares.account(owner.namespace).settings.quotas != NO_QUOTAS
-    if limited or snapshot.is_brief(profile, task.key, task.expected_ms):
+    if limited or snapshot.is_brief(profile, task.key, task.hint):
         return None
     around = Round(snapshot, policy.weights, now_s, {})
-    work_s = snapshot.work_s(profile, task.key, task.expected_ms)
+    work_s = snapshot.work_s(profile, task.key, task.hint)
     own, prices = snapshot.policy_for(owner, policy), snapshot.prices.renew()
     lane = Lane(profile, own, around, prices, limits.shortlist, work_s)
     arrivals = snapshot.graphs.arrivals(task.key, agents, {})

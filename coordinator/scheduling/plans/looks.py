@@ -35,7 +35,7 @@ class Here(NamedTuple):
 
     key: int
     attempt: int
-    expected_ms: int
+    hint: int
 
 
 def look_at_lane(
@@ -72,8 +72,8 @@ def would_go(
     already: it is looked at as if it did not."""
     profile, graph = task.profile, snapshot.graphs.of(task.key)
     held = snapshot.agents.held_attempts[row].get((task.key, attempt))
-    task_s = snapshot.work_s(profile, task.key, task.expected_ms)
-    here = Here(task.key, attempt, task.expected_ms)
+    task_s = snapshot.work_s(profile, task.key, task.hint)
+    here = Here(task.key, attempt, task.hint)
     if isinstance(policy, Policy):
         policy = policy if graph is None else snapshot.policy_for(graph.owner, policy)
         spares = {row: Spare(task.key, attempt, 0.0)} if held is not None else {}
@@ -82,7 +82,7 @@ def would_go(
         if held is not None:
             around.set_free(row, held.seconds)
         owner = NOBODY_ELSE if graph is None else graph.owner
-        barrier = around.barrier(owner, profile, task.key, task.expected_ms)
+        barrier = around.barrier(owner, profile, task.key, task.hint)
         lane = Lane(profile, policy, around, snapshot.prices.renew(), len(ledger.slots), task_s, barrier)
         asked = task_s, snapshot.graphs.arrivals(task.key, snapshot.agents, {}), NOWHERE
         look = _look(lane, here, asked, ledger.accepting, _NOW)
@@ -109,7 +109,7 @@ def _look(
         lane.profile,
         task.key,
         task.attempt,
-        task.expected_ms,
+        task.hint,
         terms,
         np.where(lane.capable, total(terms), np.inf),
         within & ~barred,

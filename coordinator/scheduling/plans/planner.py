@@ -157,7 +157,7 @@ class _Planner:
             return False
         alike = self._place_others(urgent)
         first, some = urgent[len(urgent) // 2]
-        typical_s = self._snapshot.work_s(first.profile, some[0].key, some[0].expected_ms)
+        typical_s = self._snapshot.work_s(first.profile, some[0].key, some[0].hint)
         for those in self._by_policy(alike):
             owner = those[0][0].owner
             places = Places(around, self._policy_of(owner), self._prices, most, typical_s)
@@ -197,7 +197,7 @@ class _Planner:
             return place()
         around, (profile, task) = self._round, found
         policy, shortlist = self._policy_of(owner), self._limits.shortlist
-        barrier = around.barrier(crowd.classes[0].owner, profile, task.key, task.expected_ms)
+        barrier = around.barrier(crowd.classes[0].owner, profile, task.key, task.hint)
         lane = Lane(profile, policy, around, self._prices, shortlist, crowd.work.item(0), barrier)
         look = look_at_class(around, lane, task, crowd.work.item(0), places)
         given = place()
@@ -238,7 +238,7 @@ class _Planner:
 
     def _is_brief(self, members: TaskClass) -> bool:
         first = members.tasks[0]
-        return self._snapshot.is_brief(members.profile, first.key, first.expected_ms)
+        return self._snapshot.is_brief(members.profile, first.key, first.hint)
 
     def _not_shut_out(self, classes: list[TaskClass]) -> list[TaskClass]:
         """Without those of namespaces from which all that is free is kept: nobody looks at their tasks."""
@@ -329,9 +329,7 @@ class _Planner:
         graph = self._snapshot.graphs.of(task.key)
         assert graph is not None
         came_ms, rank_s = graph.dag.record.created_ms, graph.rank(task.index)
-        waiting = WaitingTask.ranked(
-            came_ms, self._now_ms, task.key, task.attempt + 1, "", task.expected_ms, rank_s
-        )
+        waiting = WaitingTask.ranked(came_ms, self._now_ms, task.key, task.attempt + 1, "", task.hint, rank_s)
         heads.append((place_in_line(task.profile, waiting, self._share_of(task), self._now_ms), task))
 
     def _unlock(self, key: int, heads: list[_Head]) -> None:
@@ -362,8 +360,8 @@ class _Planner:
         name = policy.name, owner.namespace if self._snapshot.reserved else "", profile
         lane = self._lanes.get(name)
         if lane is None:
-            lasts_s = self._snapshot.work_s(profile, first.key, first.expected_ms)
-            barrier = self._round.barrier(owner, profile, first.key, first.expected_ms)
+            lasts_s = self._snapshot.work_s(profile, first.key, first.hint)
+            barrier = self._round.barrier(owner, profile, first.key, first.hint)
             lane = self._lanes[name] = Lane(
                 profile, policy, self._round, self._prices, self._limits.shortlist, lasts_s, barrier
             )
@@ -375,9 +373,9 @@ class _Planner:
         if self._claims.refused(queue.members.owner, queue.profile):
             self._count(QUOTA, len(queue.tasks) - queue.at)
             return False
-        work_s = self._snapshot.work_s(queue.profile, task.key, task.expected_ms)
+        work_s = self._snapshot.work_s(queue.profile, task.key, task.hint)
         arrivals = self._snapshot.graphs.arrivals(task.key, self._snapshot.agents, self._expected)
-        brief = self._snapshot.is_brief(queue.profile, task.key, task.expected_ms)
+        brief = self._snapshot.is_brief(queue.profile, task.key, task.hint)
         anywhere = self._places_left > 0 and not brief
         if anywhere:
             row = lane.cheapest(work_s, arrivals, self._previous(task))
@@ -414,9 +412,9 @@ class _Planner:
     def _pass_over(self, queue: _Queue) -> bool:
         """Go on with a task of the class that is expected to last less long: it may end before the slots are
         kept for others. False if there is none at hand."""
-        refused = queue.tasks[queue.at].expected_ms
+        refused = queue.tasks[queue.at].hint
         for at in range(queue.at + 1, min(queue.at + _PASSED_OVER, len(queue.tasks))):
-            if 0 < queue.tasks[at].expected_ms < refused and self._passes_left:
+            if 0 < queue.tasks[at].hint < refused and self._passes_left:
                 self._passes_left -= 1
                 self._count(RESERVED, at - queue.at)
                 queue.at = at
@@ -447,7 +445,7 @@ class _Planner:
         if self._places_left <= 0 or self._claims.refused(owner, task.profile):
             return
         lane = self._lane(task.profile, owner, task)
-        work_s = self._snapshot.work_s(task.profile, task.key, task.expected_ms)
+        work_s = self._snapshot.work_s(task.profile, task.key, task.hint)
         arrivals = self._snapshot.graphs.arrivals(task.key, self._snapshot.agents, self._expected)
         row = lane.cheapest(work_s, arrivals, NOWHERE)
         if row != NOWHERE:

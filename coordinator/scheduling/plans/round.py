@@ -60,9 +60,9 @@ class Round:
         for row, spare in spares.items():
             self.base[row] += weights.time * spare.worth_s
 
-    def barrier(self, owner: Owner, profile: TaskProfile, key: int, expected_ms: int) -> Barrier | None:
+    def barrier(self, owner: Owner, profile: TaskProfile, key: int, hint: int) -> Barrier | None:
         """Where tasks like this one may not begin in this round, because slots are kept for others."""
-        return self.snapshot.barrier(owner.namespace, profile, key, expected_ms, self.now_s)
+        return self.snapshot.barrier(owner.namespace, profile, key, hint, self.now_s)
 
     def base_of(self, weights: Weights) -> FloatRow:
         """`base` by other weights than the round's; not the caller's to write to."""

@@ -140,7 +140,7 @@ class _ClassQueue:
         self._feasible = snapshot.feasible.rows(needs_of(members.profile), snapshot.agents)
         first = members.tasks[0]
         self._barrier = snapshot.barrier(
-            members.owner.namespace, members.profile, first.key, first.expected_ms, now_s
+            members.owner.namespace, members.profile, first.key, first.hint, now_s
         )
         self._heap: list[tuple[float, int, int]] = []
         self._longest = shortlist
@@ -171,7 +171,7 @@ class _ClassQueue:
             if self._claims.refused(self._members.owner, self._members.profile):
                 blocked = QUOTA
                 break
-            task_s = self._snapshot.work_s(self._members.profile, task.key, task.expected_ms)
+            task_s = self._snapshot.work_s(self._members.profile, task.key, task.hint)
             row = self._place(task, task_s)
             if row == NOWHERE:
                 blocked = blocked_by(self._members.profile, task_s, self._ledger, self._feasible) or RESERVED
@@ -216,7 +216,7 @@ class _ClassQueue:
             profile,
             task.key,
             task.attempt,
-            task.expected_ms,
+            task.hint,
             terms,
             np.where(self._feasible, total(terms), np.inf),
             within,

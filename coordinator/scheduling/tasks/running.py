@@ -41,7 +41,7 @@ class Live(NamedTuple):
     place: int
     row: int
     profile: TaskProfile
-    expected_ms: int
+    hint: int
     began_s: float | None
 
 
@@ -119,13 +119,13 @@ class Running:
         attempt: int,
         row: int,
         profile: TaskProfile,
-        expected_ms: int,
+        hint: int,
         seconds: float,
         now_s: float,
     ) -> None:
         """The agent in this row has been given this attempt, which counts for so many seconds there."""
         place = self._vacant.pop() if self._vacant else self._next_place()
-        live = self._live[key, attempt] = Live(place, row, profile, expected_ms, None)
+        live = self._live[key, attempt] = Live(place, row, profile, hint, None)
         attempts = self._tasks.setdefault(key, [])
         attempts.append(attempt)
         if len(attempts) > 1:
@@ -179,8 +179,8 @@ class Running:
 
     def work(self, key: int, live: Live) -> Expectation:
         """Of an attempt's task, in seconds at speed 1."""
-        kind = kind_of(live.profile, live.expected_ms)
-        return self._estimates.work(kind, key >> INDEX_BITS, live.expected_ms)
+        kind = kind_of(live.profile, live.hint)
+        return self._estimates.work(kind, key >> INDEX_BITS, live.hint)
 
     def left(self, now_s: float) -> FloatRow:
         """By place, the seconds that an attempt is still expected to take; all of it for those that have not
@@ -216,7 +216,7 @@ class Running:
 
     def _expect(self, key: int, live: Live) -> None:
         work = self.work(key, live)
-        kind = kind_of(live.profile, live.expected_ms)
+        kind = kind_of(live.profile, live.hint)
         log_speed, spread = self._estimates.log_pace(kind, live.row)
         self._log_mean[live.place] = work.log_mean - log_speed
         self._sigma[live.place] = math.hypot(work.sigma, spread)

@@ -29,14 +29,14 @@ STARVATION_S: Final = 3_600.0
 class WaitingTask(msgspec.Struct, frozen=True, order=True, gc=False):
     """A READY task, ordered as its class hands it out: `order_ms` is when its DAG came, moved back by what
     hangs on the task (`AGEING`). `attempt` is the number that its next one gets; `previous` the agent of its
-    last failed attempt, "" if none: others are preferred. `expected_ms` is the client's estimate, `rank_s`
-    the upward rank."""
+    last failed attempt, "" if none: others are preferred. `hint` is what the client says of how long it takes
+    (`Task.hint`), `rank_s` the upward rank."""
 
     order_ms: int
     key: int
     attempt: int = 1
     previous: str = ""
-    expected_ms: int = 0
+    hint: int = 0
     rank_s: float = 0.0
     ready_ms: int = 0
 
@@ -48,12 +48,12 @@ class WaitingTask(msgspec.Struct, frozen=True, order=True, gc=False):
         key: int,
         attempt: int,
         previous: str,
-        expected_ms: int,
+        hint: int,
         rank_s: float,
     ) -> WaitingTask:
         """Of this upward rank, in a DAG that came then."""
         order_ms = came_ms - round(rank_s / AGEING * 1_000)
-        return cls(order_ms, key, attempt, previous, expected_ms, rank_s, ready_ms)
+        return cls(order_ms, key, attempt, previous, hint, rank_s, ready_ms)
 
 
 class Owner(NamedTuple):
