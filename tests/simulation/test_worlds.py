@@ -42,7 +42,7 @@ def test_without_faults_everything_submitted_comes_to_its_end() -> None:
 
 def test_nodes_come_and_go_and_every_promise_holds() -> None:
     """A3: each change comes about, the configuration that stands in the end has a leader and everything."""
-    result = run(changing())
+    result = run(changing(), keep_trace=True)
     assert result.violations == []
     assert set(result.faults) == {fault.kind for fault in changing().faults}
     assert result.events["configurations"] >= 10, "of each change, with folders bound and learners promoted"
