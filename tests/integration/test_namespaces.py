@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner
 
-from agent_sdk import Agent, Client, Dag, Task, TaskContext
+from agent_sdk import Client
 from agent_sdk.errors import InvalidRequest, NotFound, QuotaExceeded
 from coordinator.cli.client import main
 from coordinator.cli.exits import Exit
-from tests.integration.conftest import WAIT_S, RunAgent, eventually
+from tests.integration.conftest import WAIT_S, RunAgent
+from tests.integration.gates import Gate
 
 if TYPE_CHECKING:
     from agent_sdk import AsyncClient
@@ -25,40 +26,10 @@ if TYPE_CHECKING:
 SLOTS = 8
 
 
-class Gate:
-    """An agent of `SLOTS` slots whose tasks, of a type of its own, run until they are let go. `begun` are the
-    payloads of tasks in the order in which they began."""
-
-    def __init__(self, endpoints: list[str]) -> None:
-        self.type = f"gate-{uuid.uuid4().hex}"
-        self.begun: list[str] = []
-        self.open = asyncio.Semaphore(0)
-        self.agent = Agent(endpoints, self.type, slots=SLOTS, queue=0)
-
-        @self.agent.handler(self.type)
-        async def wait(context: TaskContext) -> None:
-            self.begun.append(context.payload.decode())
-            await self.open.acquire()
-
-    def dag(self, namespace: str, tasks: int, **fields: Any) -> Dag:
-        """Tasks for this agent."""
-        header = {"policy": fields.pop("policy", "")}
-        dag = Dag(namespace=namespace, **header)
-        return dag.extend(Task(f"t{at}", self.type, payload=namespace, **fields) for at in range(tasks))
-
-    async def has_begun(self, tasks: int) -> None:
-        """Wait until so many have."""
-
-        async def look() -> bool:
-            return len(self.begun) >= tasks
-
-        await eventually(look, f"{tasks} tasks have begun")
-
-
 @pytest.fixture
 async def gate(cluster: LocalCluster, run_agent: RunAgent) -> Gate:
     """One that is registered."""
-    gate = Gate(cluster.endpoints)
+    gate = Gate(cluster.endpoints, SLOTS)
     await run_agent(gate.agent)
     return gate
 

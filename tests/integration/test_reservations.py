@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner
 
-from agent_sdk import Agent, AsyncClient, Dag, Task, TaskContext
+from agent_sdk import AsyncClient
 from agent_sdk.errors import InvalidRequest, NotFound, StaleVersion
 from coordinator.cli.client import main
 from coordinator.cli.exits import Exit
 from tests.integration.conftest import WAIT_S, RunAgent, eventually
+from tests.integration.gates import Gate
 
 if TYPE_CHECKING:
     from coordinator.cli.local_cluster import LocalCluster
@@ -27,38 +28,10 @@ SLOTS = 4
 HOUR_MS = 3_600_000
 
 
-class Gate:
-    """An agent whose tasks, of a type of its own, run until they are let go. `begun` are their payloads."""
-
-    def __init__(self, endpoints: list[str]) -> None:
-        self.type = f"gate-{uuid.uuid4().hex}"
-        self.begun: list[str] = []
-        self.open = asyncio.Semaphore(0)
-        self.agent = Agent(endpoints, self.type, slots=SLOTS, queue=0)
-
-        @self.agent.handler(self.type)
-        async def wait(context: TaskContext) -> None:
-            self.begun.append(context.payload.decode())
-            await self.open.acquire()
-
-    def dag(self, namespace: str, tasks: int, **fields: Any) -> Dag:
-        """Tasks for this agent."""
-        dag = Dag(namespace=namespace)
-        return dag.extend(Task(f"t{at}", self.type, payload=namespace, **fields) for at in range(tasks))
-
-    async def has_begun(self, tasks: int) -> None:
-        """Wait until so many have."""
-
-        async def look() -> bool:
-            return len(self.begun) >= tasks
-
-        await eventually(look, f"{tasks} tasks have begun")
-
-
 @pytest.fixture
 async def gate(cluster: LocalCluster, run_agent: RunAgent) -> Gate:
     """One that is registered."""
-    gate = Gate(cluster.endpoints)
+    gate = Gate(cluster.endpoints, SLOTS)
     await run_agent(gate.agent)
     return gate
 
@@ -172,7 +145,7 @@ async def test_a_reservation_outlives_its_leader_and_a_restart(start_cluster: St
     """A5, E9: it is in the state, and so in what a node loads and in what a new leader plans by."""
     cluster = start_cluster(nodes=3)
     async with AsyncClient(cluster.endpoints) as client:
-        gate = Gate(cluster.endpoints)
+        gate = Gate(cluster.endpoints, SLOTS)
         agent = gate.agent.agent_id
         running = asyncio.create_task(gate.agent.run_async())
         kept = await client.reservations.set("sale", "shop", slots=2, agents=[agent])
