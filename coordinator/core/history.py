@@ -10,18 +10,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 
+from coordinator.core.kinds import Pair
 from coordinator.core.limits import HISTORY_GONE_ENDS, HISTORY_KEPT, HISTORY_WINDOW
-
-if TYPE_CHECKING:
-    # The state holds a history, and what a kind is follows from the state's tasks.
-    from coordinator.core.kinds import Pair
-
-FRACTION_BITS: Final = 16
-"""Of a logarithm. Fewer would show in the spread: fading rounds the sums, and that does not average out."""
+from coordinator.core.logarithms import FRACTION_BITS, log2_fixed
 
 FAILED_ONE: Final = 256
 """One failure, as it is counted: the count fades by less than one."""
@@ -29,8 +24,6 @@ FAILED_ONE: Final = 256
 LONGEST_US: Final = 10**15
 """No attempt lasts so long: what claims to is not learned from."""
 
-_INDEX_BITS: Final = 9
-"""Leading bits of a number, after the first, that its logarithm is looked up by: right to 0.0015."""
 _FARTHEST: Final = 7 << FRACTION_BITS
 """An end that lies farther from the mean of those before it counts as if it were there."""
 _TELLING: Final = 3
@@ -40,7 +33,6 @@ _SPEED_ONE: Final = 1 << _SPEED_BITS
 _SLOWEST: Final = 2.0**-_SPEED_BITS
 _FASTEST: Final = 2.0**_SPEED_BITS
 """Speeds beyond these count as 1."""
-
 
 SUMS: Final = "total", "squares", "read", "read_squares", "products"
 """Of `Ends`, what fades with their number."""
@@ -145,30 +137,6 @@ def work_log2(duration_us: int, speed: float, expected_ms: int) -> int:
     return log2_fixed((duration_us or 1) * scaled) - (_SPEED_BITS << FRACTION_BITS) - basis
 
 
-def log2_fixed(number: int) -> int:
-    """The logarithm to base 2 of a positive number, times 2^FRACTION_BITS. No floats: libraries round theirs
-    differently."""
-    whole = number.bit_length() - 1
-    lead = number >> (whole - _INDEX_BITS) if whole >= _INDEX_BITS else number << (_INDEX_BITS - whole)
-    return (whole << FRACTION_BITS) + _FRACTIONS[lead - (1 << _INDEX_BITS)]
-
-
-def _fraction(index: int) -> int:
-    """The logarithm of 1 + (index + 1/2) / 2^_INDEX_BITS: bit by bit, by squaring (Knuth, The Art of Computer
-    Programming, 1.2.2, exercise 25)."""
-    one = 1 << 62
-    mantissa = one + ((2 * index + 1) << (61 - _INDEX_BITS))
-    found = 0
-    for _ in range(FRACTION_BITS):
-        mantissa = mantissa * mantissa >> 62
-        found <<= 1
-        if mantissa >= 2 * one:
-            mantissa >>= 1
-            found += 1
-    return found
-
-
-_FRACTIONS: Final = tuple(_fraction(index) for index in range(1 << _INDEX_BITS))
 _SECOND: Final = log2_fixed(1_000_000)
 
 

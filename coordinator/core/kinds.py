@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from coordinator.core.history import log2_fixed
+from coordinator.core.logarithms import log2_fixed
 from coordinator.core.model import DataItem, TaskFamily, TaskProfile
 
 _PROFILES_KEPT: Final = 2_048
@@ -26,7 +26,7 @@ class Kind(msgspec.Struct, frozen=True, array_like=True, cache_hash=True, gc=Fal
 
 
 def read_log2(inputs: Iterable[DataItem]) -> int:
-    """Of what a task reads, the logarithm to base 2 of its bytes in fixed point (`history.log2_fixed`); 0
+    """Of what a task reads, the logarithm to base 2 of its bytes in fixed point (`logarithms.log2_fixed`); 0
     where its inputs have no sizes."""
     size_bytes = sum(item.size_bytes for item in inputs)
     return log2_fixed(size_bytes) if size_bytes > 0 else 0

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from coordinator.core import commands as c
 from coordinator.core import history, invariants
-from coordinator.core.history import FAILED_ONE, FRACTION_BITS, LONGEST_US, Ends, log2_fixed, work_log2
+from coordinator.core.history import FAILED_ONE, LONGEST_US, Ends, work_log2
 from coordinator.core.kinds import Kind, decode_pair
 from coordinator.core.limits import HISTORY_GONE_ENDS, HISTORY_WINDOW
+from coordinator.core.logarithms import FRACTION_BITS, log2_fixed
 from coordinator.core.model import (
     AttemptOutcome,
     DataItem,

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from coordinator.core.history import FRACTION_BITS
+from coordinator.core.logarithms import FRACTION_BITS
 from coordinator.scheduling.agents.table import FloatRow
 
 UNIT: Final = math.log(2) / (1 << FRACTION_BITS)
