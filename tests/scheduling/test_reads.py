@@ -16,7 +16,7 @@ from coordinator.core.kinds import Kind, kind_of, read_log2
 from coordinator.core.model import AgentSpec, DataItem, TaskFamily, TaskProfile
 from coordinator.scheduling.agents.table import AgentTable
 from coordinator.scheduling.learning.estimates import Estimates
-from coordinator.scheduling.learning.reads import PRIOR, UNIT, Reads
+from coordinator.scheduling.learning.reads import PRIOR, UNIT, Reads, Slope
 from coordinator.scheduling.plans.crowd import split
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.tasks.waiting import WaitingTask
@@ -72,8 +72,8 @@ def test_the_hint_of_a_task_is_what_its_client_says() -> None:
 
 def test_who_reads_more_is_expected_to_take_longer_before_anything_has_ended() -> None:
     estimates = learner()
-    small, large = expected(estimates, 1), expected(estimates, 100)
-    assert large / small == pytest.approx(100**PRIOR.mean, rel=0.01)
+    typical, twice, large = expected(estimates, 1), expected(estimates, 2), expected(estimates, 100)
+    assert twice / typical == pytest.approx(2**PRIOR.mean, rel=0.02)
     near, far = (estimates.work(KIND, 99, hint_of(size * MEGABYTE)) for size in (1, 100))
     assert not near.known
     assert far.sigma > near.sigma, "nobody knows yet how much it makes"
@@ -144,7 +144,18 @@ def test_without_any_spread_the_prior_stands() -> None:
         estimates.observe(KIND, 1, "a", 5.0, hint_of(MEGABYTE))
         estimates.renew()
     assert expected(estimates, 1) == pytest.approx(5.0, rel=0.1)
-    assert expected(estimates, 10) / expected(estimates, 1) == pytest.approx(10**PRIOR.mean, rel=0.01)
+    assert expected(estimates, 2) / expected(estimates, 1) == pytest.approx(2**PRIOR.mean, rel=0.02)
+
+
+@given(st.floats(0, 40), st.floats(0, 40), st.floats(-3, 3), st.floats(1e-6, 0.16))
+def test_what_is_not_known_of_the_slope_bounds_what_it_makes(
+    less: float, more: float, mean: float, variance: float
+) -> None:
+    slope = Slope(mean, variance)
+    less, more = sorted((less, more))
+    assert abs(slope.makes(less)) <= abs(slope.makes(more)) + 1e-9 <= abs(mean) / variance**0.5 + 1e-6
+    assert slope.makes(-more) == pytest.approx(-slope.makes(more))
+    assert Slope(mean, 0.0).makes(more) == pytest.approx(mean * more)
 
 
 def test_rounds_of_many_tasks_expect_of_each_what_is_expected_of_it_alone() -> None:

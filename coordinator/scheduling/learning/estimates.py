@@ -188,7 +188,7 @@ class Estimates:
         read, slope = self._read(kind, hint)
         # What is not known of the slope widens the distribution, and leaves the expected seconds alone.
         unknown = slope.variance * read * read
-        log_mean = found.log_mean + slope.mean * read - 0.5 * unknown
+        log_mean = found.log_mean + slope.makes(read) - 0.5 * unknown
         return Expectation.of(log_mean, math.sqrt(found.sigma**2 + unknown), known=found.known)
 
     def basic(self, kind: Kind, dag: int) -> Expectation:
@@ -224,7 +224,7 @@ class Estimates:
         if not kind.sized:
             return 1.0
         read, slope = self._read(kind, hint)
-        return math.exp(slope.mean * read)
+        return math.exp(slope.makes(read))
 
     def speeds(self, family: TaskFamily) -> FloatRow:
         """By row, as it counts in the mean of durations: E[duration] = E[work] / speed. Not to be written

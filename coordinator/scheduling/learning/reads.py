@@ -26,6 +26,13 @@ class Slope(NamedTuple):
     mean: float
     variance: float
 
+    def makes(self, read: float) -> float:
+        """What reading so much more than is typical makes, as logarithms. Where that would be less certain
+        than by a factor of e it grows no more: nobody knows yet of what reads ten thousand times as much that
+        it takes four thousand times as long."""
+        unknown = self.variance * read * read
+        return self.mean * read / math.sqrt(math.hypot(1, unknown))
+
 
 PRIOR: Final = Slope(0.9, 0.4**2)
 """Before there are ends: nearly in proportion, since not all that a task does is reading."""
