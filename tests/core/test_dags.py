@@ -10,7 +10,7 @@ import pytest
 from coordinator.core import commands as c
 from coordinator.core import transaction
 from coordinator.core.limits import SWEEP_STEP
-from coordinator.core.model import AttemptOutcome, DagHeader, DagState, FailurePolicy, TaskBlock
+from coordinator.core.model import AttemptOutcome, DagHeader, DagState, FailurePolicy, TaskBlock, TaskExtras
 from coordinator.core.outcome import DagChanged, DagEvent, Done, Refusal, Submitted, TaskEvent
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ def test_an_id_is_taken_until_its_dag_is_purged(node: Driver) -> None:
         TaskBlock(0, ["a"], [0], [(-1,)], [b""], [0]),
         TaskBlock(0, ["a"], [0], [()], [b""], []),
         TaskBlock(1, ["a"], [0], [()], [b""], [0]),
+        TaskBlock(0, ["a"], [0], [()], [b""], [0], {1: TaskExtras()}),
+        TaskBlock(0, ["a"], [0], [()], [b""], [0], {-1: TaskExtras()}),
     ],
     ids=[
         "empty",
@@ -70,6 +72,8 @@ def test_an_id_is_taken_until_its_dag_is_purged(node: Driver) -> None:
         "negative",
         "columns",
         "first",
+        "extras-beyond",
+        "extras-before",
     ],
 )
 def test_a_malformed_block_is_refused_and_leaves_nothing(node: Driver, block: TaskBlock) -> None:

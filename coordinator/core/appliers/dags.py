@@ -218,6 +218,7 @@ def _malformed(block: TaskBlock, first: int, profiles: int) -> Refusal | None:
         and block.first == first
         and len(set(block.ids)) == size
         and all(0 <= profile < profiles for profile in block.profiles)
+        and all(0 <= offset < size for offset in block.extras)
         and all(
             not depends or (min(depends) >= 0 and max(depends) < first + offset)
             for offset, depends in enumerate(block.depends)
