@@ -118,13 +118,10 @@ class AsyncClient:
             page_size=PAGE_SIZE,
             allow_stale=allow_stale,
         )
-        while True:
-            reply = await self._calls.call(lambda node, left_s: node.client.ListDags(request, timeout=left_s))
+        pages = self._calls.pages(request, lambda node, left_s: node.client.ListDags(request, timeout=left_s))
+        async for reply in pages:
             for view in reply.dags:
                 yield _views.dag(view, reply)
-            if not reply.next_page_token:
-                return
-            request.page_token = reply.next_page_token
 
     async def wait(self, dag_id: str, timeout_s: float | None = None) -> DagStatus:
         """Wait until the DAG has ended, in whichever state. Raises DeadlineExceeded after `timeout_s` (None:
@@ -182,15 +179,12 @@ class AsyncClient:
             page_size=PAGE_SIZE,
             allow_stale=allow_stale,
         )
-        while True:
-            reply = await self._calls.call(
-                lambda node, left_s: node.client.ListTasks(request, timeout=left_s)
-            )
+        pages = self._calls.pages(
+            request, lambda node, left_s: node.client.ListTasks(request, timeout=left_s)
+        )
+        async for reply in pages:
             for view in reply.tasks:
                 yield _views.task(view, reply)
-            if not reply.next_page_token:
-                return
-            request.page_token = reply.next_page_token
 
     async def task(self, dag_id: str, task_id: str, *, allow_stale: bool = False) -> TaskStatus:
         """One task with its attempts. `allow_stale` as in `get`. Raises NotFound."""
@@ -289,28 +283,22 @@ class AsyncClient:
     async def agents(self) -> AsyncIterator[AgentStatus]:
         """All agents, page by page."""
         request = operator_pb2.ListAgentsRequest(page_size=PAGE_SIZE)
-        while True:
-            reply = await self._calls.call(
-                lambda node, left_s: node.operator.ListAgents(request, timeout=left_s)
-            )
+        pages = self._calls.pages(
+            request, lambda node, left_s: node.operator.ListAgents(request, timeout=left_s)
+        )
+        async for reply in pages:
             for view in reply.agents:
                 yield _views.agent(view)
-            if not reply.next_page_token:
-                return
-            request.page_token = reply.next_page_token
 
     async def groups(self) -> AsyncIterator[GroupStatus]:
         """Agents by group, as the leader's placement sees them, page by page."""
         request = operator_pb2.ListGroupsRequest(page_size=PAGE_SIZE)
-        while True:
-            reply = await self._calls.call(
-                lambda node, left_s: node.operator.ListGroups(request, timeout=left_s)
-            )
+        pages = self._calls.pages(
+            request, lambda node, left_s: node.operator.ListGroups(request, timeout=left_s)
+        )
+        async for reply in pages:
             for view in reply.groups:
                 yield _views.group(view)
-            if not reply.next_page_token:
-                return
-            request.page_token = reply.next_page_token
 
     async def forecasts(
         self, agent_id: str | None = None, *, series: str = "", horizon: str = ""
@@ -320,15 +308,12 @@ class AsyncClient:
         request = operator_pb2.GetForecastsRequest(
             agent_id=agent_id, series=series, horizon=horizon, page_size=PAGE_SIZE
         )
-        while True:
-            reply = await self._calls.call(
-                lambda node, left_s: node.operator.GetForecasts(request, timeout=left_s)
-            )
+        pages = self._calls.pages(
+            request, lambda node, left_s: node.operator.GetForecasts(request, timeout=left_s)
+        )
+        async for reply in pages:
             for view in reply.forecasts:
                 yield _views.forecast(view)
-            if not reply.next_page_token:
-                return
-            request.page_token = reply.next_page_token
 
     async def decisions(self, *, follow: bool = False) -> AsyncIterator[Decision]:
         """What the leader's placement has decided of late, the oldest first; with `follow` without end. Each

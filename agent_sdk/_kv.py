@@ -63,13 +63,10 @@ class AsyncKv:
         """All keys with the prefix, in the order of their bytes, fetched page by page. Each page is of one
         moment; to miss no change in between, watch from the `revision` before."""
         request = _request(pb.KvRangeRequest, prefix=prefix, page_size=PAGE_SIZE, allow_stale=allow_stale)
-        while True:
-            reply = await self._calls.call(lambda node, left_s: node.kv.Range(request, timeout=left_s))
+        pages = self._calls.pages(request, lambda node, left_s: node.kv.Range(request, timeout=left_s))
+        async for reply in pages:
             for wire in reply.items:
                 yield _item(wire, reply)
-            if not reply.next_page_token:
-                return
-            request.page_token = reply.next_page_token
 
     async def revision(self) -> int:
         """The version up to which everything has happened now: a watch from the next one on misses nothing

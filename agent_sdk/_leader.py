@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Final, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Final, Protocol, TypeVar
 
 import grpc.aio
 
@@ -34,7 +34,24 @@ INQUIRY_NS: Final = 10_000_000_000
 INQUIRY_TIMEOUT_S: Final = 5.0
 CALL_TIMEOUT_S: Final = 30.0
 
+
+class Paged(Protocol):
+    """A request that is sent anew for each page."""
+
+    page_token: str
+
+
+class Page(Protocol):
+    """A reply that may not be the last."""
+
+    @property
+    def next_page_token(self) -> str:
+        """What to ask for next, "" after the last."""
+        ...
+
+
 Reply = TypeVar("Reply")
+OnePage = TypeVar("OnePage", bound=Page)
 Call = Callable[[Node, float], Awaitable[Reply]]
 """One try: the node to ask, and the seconds that are left. It fails as gRPC does, or with an error of the
 tree."""
@@ -156,6 +173,15 @@ class LeaderCalls:
     def pursuit(self) -> Pursuit:
         """A new chase with this client's time limit, for calls that stream."""
         return Pursuit(self._leader, self.nodes, self.timeout_s, self._rng)
+
+    async def pages(self, request: Paged, attempt: Call[OnePage]) -> AsyncIterator[OnePage]:
+        """The replies to a request, which `attempt` sends, page by page. Raises as `call`."""
+        while True:
+            page = await self.call(attempt)
+            yield page
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
 
     async def call(self, attempt: Call[Reply]) -> Reply:
         """Try `attempt` until the leader has answered it. Raises what the leader refused it with, or
