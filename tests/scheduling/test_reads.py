@@ -16,7 +16,7 @@ from coordinator.core.kinds import Kind, kind_of, read_log2
 from coordinator.core.model import AgentSpec, DataItem, TaskFamily, TaskProfile
 from coordinator.scheduling.agents.table import AgentTable
 from coordinator.scheduling.learning.estimates import Estimates
-from coordinator.scheduling.learning.reads import PRIOR, UNIT, Reads, Slope
+from coordinator.scheduling.learning.reads import PRIOR, STEEPEST, UNIT, Reads, Slope
 from coordinator.scheduling.plans.crowd import split
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.tasks.waiting import WaitingTask
@@ -136,6 +136,16 @@ def test_ends_that_are_remembered_count_as_if_they_were_seen(
     parted.renew(seen, np.zeros(1), noise)
     assert parted.slope == pytest.approx(together.slope, rel=1e-6, abs=1e-6)
     assert 0 < together.slope.variance <= PRIOR.variance
+
+
+@given(st.floats(1e-3, 0.2), st.floats(-20, 20), st.integers(1, 10_000))
+def test_sizes_that_are_nearly_alike_make_no_steep_slope(apart: float, work: float, ends: int) -> None:
+    """Whatever agents claim, what is expected of a much larger task stays a number."""
+    reads = Reads(1, typical=0.0)
+    reads.sums = np.array([[apart], [apart**2], [apart * work]]) * ends
+    reads.renew(np.array([[2.0], [work], [work**2]]) * ends, np.zeros(1), 4e-4)
+    assert abs(reads.slope.mean) <= STEEPEST
+    assert math.isfinite(math.exp(reads.slope.makes(50.0)))
 
 
 def test_without_any_spread_the_prior_stands() -> None:

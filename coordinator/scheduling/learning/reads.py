@@ -37,6 +37,9 @@ class Slope(NamedTuple):
 PRIOR: Final = Slope(0.9, 0.4**2)
 """Before there are ends: nearly in proportion, since not all that a task does is reading."""
 
+STEEPEST: Final = 4.0
+"""Work is not believed to grow faster: sizes that are nearly alike could make anything of larger ones."""
+
 FLAT: Final = Slope(0.0, 0.0)
 """Where nobody says what tasks read."""
 
@@ -95,7 +98,8 @@ class Reads:
         spread = float(read_squares.sum()) + gone_squares - all_read * all_read / ends
         together = float(products.sum() + read @ factors) + gone_products - all_read * work / ends
         trust = max(spread, 0.0) / noise + 1 / PRIOR.variance
-        self.slope = Slope((together / noise + PRIOR.mean / PRIOR.variance) / trust, 1 / trust)
+        found = (together / noise + PRIOR.mean / PRIOR.variance) / trust
+        self.slope = Slope(min(max(found, -STEEPEST), STEEPEST), 1 / trust)
 
     def absorb(self, seen: FloatRow, read: FloatRow, noise: float) -> FloatRow:
         """Take in ends of agents that are not here, of which both have a column; returns as `without`."""
