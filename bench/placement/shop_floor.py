@@ -21,11 +21,8 @@ from bench.placement.virtual import VirtualCluster, agent_spec
 from bench.placement.workload import LONGEST_MS, Workload, expected_ms
 from coordinator.core.kinds import kind_of
 from coordinator.core.model import AgentSpec, Requirements, TaskBlock, TaskFamily, TaskProfile
-from coordinator.scheduling.costs.weights import Policy, Weights
+from coordinator.scheduling.costs.weights import SEARCH
 from coordinator.scheduling.learning.estimates import Estimates
-
-POLICY: Final = Policy("job-shop", Weights(), rivals=1)
-"""There is one workpiece: a second attempt beside the first cannot be."""
 
 _DONE_BEFORE: Final = 10
 """Times that each operation has been done on each of its machines."""
@@ -84,7 +81,7 @@ def cluster_of(shop: JobShop) -> VirtualCluster:
     problem = problem_of(shop)
     agents = [_machine(at, np.isfinite(problem.costs[:, at])) for at in range(shop.machines)]
     workload = _workload(shop, problem)
-    cluster = VirtualCluster(problem, workload, agents, POLICY)
+    cluster = VirtualCluster(problem, workload, agents, SEARCH)
     teach(cluster.snapshot.estimates, problem, workload, agents)
     return cluster
 

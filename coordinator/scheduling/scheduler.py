@@ -19,6 +19,7 @@ from coordinator.scheduling.moves.rivals import Racing, Rival
 from coordinator.scheduling.moves.stealing import find_moves
 from coordinator.scheduling.plans.assignments import Witness
 from coordinator.scheduling.plans.planner import plan_by_cost
+from coordinator.scheduling.plans.searching import Searching
 from coordinator.scheduling.plans.solver import Plan, PlanLimits, plan
 from coordinator.scheduling.settings import SchedulingSettings
 from coordinator.scheduling.snapshot import Snapshot
@@ -59,6 +60,7 @@ class Scheduler:
         base = policy.patience if isinstance(policy, Policy) else 0.0
         self._patience = Patience(base, settings.least_patience, settings.most_patience)
         self._preempting = Preempting(snapshot)
+        self._searching = Searching(snapshot)
         self._ranking: tuple[Graph, Iterator[None]] | None = None
 
     def decide(self, now_s: float, witness: Witness | None = None) -> Decision:
@@ -90,7 +92,10 @@ class Scheduler:
 
     def _plan(self, now_s: float, witness: Witness | None) -> Plan:
         if isinstance(self._policy, Policy):
-            return plan_by_cost(self.snapshot, self.limits, self._policy, now_s, witness)
+            limits, policy, witness = self.limits, self._policy, witness or Witness()
+            return self._searching.plan(limits, policy, now_s, witness) or plan_by_cost(
+                self.snapshot, limits, policy, now_s, witness
+            )
         return plan(self.snapshot, self.limits, self._policy, now_s, witness)
 
     def _moves(self, now_s: float) -> list[Move]:

@@ -116,6 +116,18 @@ async def test_why_an_agent_has_a_task_and_what_was_decided(honest_and_liar: Asy
     assert {one.facts["policy"] for one in made} == {"balanced"}
 
 
+async def test_a_dag_may_be_searched_for(alone: AsyncClient, by_cost: LocalCluster) -> None:
+    running = asyncio.create_task(agent(by_cost.endpoints, "machine", 0.01).run_async())
+    await eventually(lambda: connected(alone, "machine"), "the machine is there")
+    dag_id = await alone.submit(Dag(policy="search").add(Task("t", "work", expected_s=5.0)))
+    assert (await alone.wait(dag_id, WAIT_S)).state == "COMPLETED"
+    (why,) = (await alone.explain(dag_id, "t")).assignments
+    assert (why.policy, why.recorded) == ("search", True)
+    assert "best schedule" in why.how
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
 async def test_decisions_are_followed_as_they_are_made(alone: AsyncClient) -> None:
     followed = alone.decisions(follow=True)
     soon = asyncio.create_task(anext(aiter(followed)))

@@ -27,6 +27,7 @@ _TOGETHER: Final = How(
     "the cheapest with a free slot, of many tasks at once", "its slots have gone to others"
 )
 _LEVEL: Final = How("so that queues are level, of many brief tasks at once", "it takes no more now")
+_SCHEDULED: Final = How("it begins now in the best schedule found of all that is left", "")
 _NOW: Final = How("the cheapest of all that could take it", "")
 
 
@@ -63,6 +64,11 @@ def look_at_class(around: Round, lane: Lane, task: WaitingTask, work_s: float, p
     do."""
     within = around.open.copy() if places is None else places.left()
     return _look(lane, task, (work_s, AT_ONCE, NOWHERE), within, _LEVEL if places is None else _TOGETHER)
+
+
+def look_at_schedule(around: Round, lane: Lane, task: WaitingTask, work_s: float) -> Look:
+    """At a task that goes where a schedule of all that is left has it."""
+    return _look(lane, task, (work_s, AT_ONCE, NOWHERE), around.ledger.accepting, _SCHEDULED)
 
 
 def would_go(

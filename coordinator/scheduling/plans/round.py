@@ -178,7 +178,7 @@ class Round:
         else:
             ends = self._ends.get(row)
             if ends is None:
-                ends = self._ends[row] = self._slot_ends(row, slots)
+                ends = self._ends[row] = self.slot_ends(row, slots)
             end = max(ends[0], arrive_s) + seconds
             heapreplace(ends, end)
             wait = ends[0]
@@ -188,7 +188,7 @@ class Round:
         self.base[row] = self._weights.time * wait + self._weights.balance * held_s / slots
         return end
 
-    def _slot_ends(self, row: int, slots: int) -> list[float]:
+    def slot_ends(self, row: int, slots: int) -> list[float]:
         """When each slot of the agent is free, as a heap."""
         running = self.snapshot.running
         held = self.snapshot.agents.held_attempts[row]
