@@ -18,17 +18,8 @@ import numpy as np
 from coordinator.core.model import Requirements, Resources, TaskProfile
 from coordinator.scheduling.agents.ledger import Ledger
 from coordinator.scheduling.agents.offers import Offered
-from coordinator.scheduling.agents.table import (
-    NO_RESOURCES,
-    RESOURCE_FIELDS,
-    AgentTable,
-    BoolRow,
-    IntRow,
-    Rows,
-    Use,
-    resource_vector,
-    uses_of,
-)
+from coordinator.scheduling.agents.rows import RESOURCE_FIELDS, BoolRow, IntRow, Rows
+from coordinator.scheduling.agents.table import NO_RESOURCES, AgentTable, Use, resource_vector, uses_of
 
 KINDS_KEPT: Final = 10_000
 """Kinds of tasks whose feasible agents are remembered; beyond them all are forgotten and found again."""

@@ -10,15 +10,8 @@ from numpy.typing import NDArray
 
 from coordinator.core.model import TaskProfile
 from coordinator.scheduling.agents.lookahead import LookAhead, may_queue
-from coordinator.scheduling.agents.table import (
-    AgentTable,
-    BoolRow,
-    FloatRow,
-    IntRow,
-    Use,
-    resource_vector,
-    uses_of,
-)
+from coordinator.scheduling.agents.rows import BoolRow, FloatRow, IntRow
+from coordinator.scheduling.agents.table import AgentTable, Use, resource_vector, uses_of
 
 KINDS_KEPT: Final = 10_000
 """Profiles whose demand is remembered."""

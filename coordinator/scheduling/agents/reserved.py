@@ -16,7 +16,8 @@ import numpy as np
 from coordinator.core.model import TaskProfile
 from coordinator.core.reservations import ReservationRecord
 from coordinator.scheduling.agents.ledger import Ledger, demand_of
-from coordinator.scheduling.agents.table import UNBOUNDED, AgentTable, BoolRow, FloatRow, IntRow, Rows
+from coordinator.scheduling.agents.rows import BoolRow, FloatRow, IntRow, Rows
+from coordinator.scheduling.agents.table import UNBOUNDED, AgentTable
 
 RESERVED: Final = "reserved"
 """The reason of tasks that wait because slots are kept for others."""

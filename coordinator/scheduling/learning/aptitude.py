@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from coordinator.scheduling.agents.table import FloatRow
+from coordinator.scheduling.agents.rows import FloatRow
 
 _LEAST_AGENTS: Final = 2
 _LEAST_ENDS: Final = 2.0

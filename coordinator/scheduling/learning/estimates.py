@@ -19,7 +19,8 @@ import numpy as np
 
 from coordinator.core.kinds import Kind
 from coordinator.core.model import TaskFamily
-from coordinator.scheduling.agents.table import AgentTable, FloatRow, IntRow
+from coordinator.scheduling.agents.rows import FloatRow, IntRow
+from coordinator.scheduling.agents.table import AgentTable
 from coordinator.scheduling.learning.aptitude import aptitude
 from coordinator.scheduling.learning.blame import Blame
 from coordinator.scheduling.learning.expectation import Expectation, guess, spread

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from coordinator.scheduling.agents.table import FloatRow
+from coordinator.scheduling.agents.rows import FloatRow
 
 AGENTS_LOOKED_AT: Final = 256
 """Of a kind, for what differs between them."""

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from coordinator.core.logarithms import FRACTION_BITS
-from coordinator.scheduling.agents.table import FloatRow
+from coordinator.scheduling.agents.rows import FloatRow
 
 UNIT: Final = math.log(2) / (1 << FRACTION_BITS)
 """Of the state's logarithms, in those of estimates."""

@@ -17,7 +17,7 @@ from coordinator.core.model import TaskProfile
 from coordinator.scheduling.agents.feasibility import ROOM, fitting
 from coordinator.scheduling.agents.ledger import Ledger
 from coordinator.scheduling.agents.reserved import RESERVED
-from coordinator.scheduling.agents.table import BoolRow, FloatRow
+from coordinator.scheduling.agents.rows import BoolRow, FloatRow
 from coordinator.scheduling.costs.terms import Term
 from coordinator.scheduling.learning.expectation import Expectation
 from coordinator.scheduling.snapshot import Snapshot

@@ -12,7 +12,7 @@ from coordinator.core.model import TaskProfile
 from coordinator.scheduling.agents.feasibility import fitting, needs_of
 from coordinator.scheduling.agents.ledger import demand_of
 from coordinator.scheduling.agents.reserved import ALL_ROWS, Barrier
-from coordinator.scheduling.agents.table import BoolRow, FloatRow, Rows
+from coordinator.scheduling.agents.rows import BoolRow, FloatRow, Rows
 from coordinator.scheduling.costs.pricing import Prices
 from coordinator.scheduling.costs.terms import Term
 from coordinator.scheduling.costs.weights import Policy

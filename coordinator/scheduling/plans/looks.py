@@ -9,7 +9,7 @@ import numpy as np
 from coordinator.core.model import Task
 from coordinator.scheduling.agents.feasibility import needs_of
 from coordinator.scheduling.agents.ledger import Ledger
-from coordinator.scheduling.agents.table import BoolRow
+from coordinator.scheduling.agents.rows import BoolRow
 from coordinator.scheduling.costs.policies import Simple
 from coordinator.scheduling.costs.terms import total
 from coordinator.scheduling.costs.weights import Policy

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from coordinator.core.kinds import kind_of
 from coordinator.core.model import INDEX_BITS, TaskProfile
-from coordinator.scheduling.agents.table import AgentTable, BoolRow, FloatRow
+from coordinator.scheduling.agents.rows import BoolRow, FloatRow
+from coordinator.scheduling.agents.table import AgentTable
 from coordinator.scheduling.learning.chance import remaining
 from coordinator.scheduling.learning.estimates import Estimates
 from coordinator.scheduling.learning.expectation import Expectation

@@ -16,7 +16,7 @@ from coordinator.core.model import Priority, TaskProfile
 from coordinator.core.namespaces import DEFAULT_NAMESPACE
 from coordinator.scheduling.agents.feasibility import fixed, needs_of
 from coordinator.scheduling.agents.ledger import demand_of
-from coordinator.scheduling.agents.table import IntRow
+from coordinator.scheduling.agents.rows import IntRow
 
 AGEING: Final = 0.1
 """Seconds of upward rank that a second of a DAG's age is worth. Since all age alike, the order of a class
