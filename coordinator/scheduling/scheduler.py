@@ -74,6 +74,8 @@ class Scheduler:
             snapshot.running.renew()
             self._renew_ranks()
         made = self._plan(now_s, witness)
+        if witness is not None:
+            witness.note_reserved(made.choices, snapshot, now_s)
         withdrawn = list(made.withdrawn)
         choices = list(made.choices)
         for rival in [] if choices else self._rivals(now_s):

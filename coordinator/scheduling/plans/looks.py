@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+import msgspec
 import numpy as np
 
 from coordinator.core.model import Task
@@ -103,7 +104,12 @@ def would_go(
         look = Look(profile, *here, terms, costs, ledger.accepting, considered, _NOW, task_s)
     witness = Witness(name, now_s, 1, unit, recorded=False)
     witness.keep(look, row, snapshot, ledger)
-    return witness.taken[0]
+    found = witness.taken[0]
+    if graph is None:
+        return found
+    itself = -1 if snapshot.reserved.counts(task.key, attempt) else 0
+    slot = snapshot.reserved.slot_for(graph.owner.namespace, row, now_s, itself)
+    return msgspec.structs.replace(found, reserved=slot)
 
 
 def _look(
