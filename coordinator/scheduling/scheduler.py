@@ -71,7 +71,7 @@ class Scheduler:
         snapshot.estimates.renew()
         snapshot.follow_late(now_s)
         if isinstance(self._policy, Policy):
-            snapshot.running.renew()
+            snapshot.running.renew(len(snapshot.waiting))
             self._renew_ranks()
         made = self._plan(now_s, witness)
         if witness is not None:
