@@ -21,6 +21,7 @@ from coordinator.scheduling.agents.regions import ANYWHERE, Region, united
 from coordinator.scheduling.agents.rows import BoolRow, FloatRow, IntRow
 from coordinator.scheduling.costs.pricing import Prices
 from coordinator.scheduling.costs.weights import Policy
+from coordinator.scheduling.plans.bounded import Bounded
 from coordinator.scheduling.plans.crowd import Crowd
 from coordinator.scheduling.plans.round import Round
 from coordinator.scheduling.plans.supply import Free, Kind, Supply
@@ -141,13 +142,17 @@ class Places:
     def _take(self, crowd: Crowd, places: Free) -> tuple[BoolRow, NDArray[np.intp]]:
         """Give each class the first of these places that it can take: returns which tasks get one, and the
         rows of those."""
-        counts = crowd.counts()
-        taken, found = _first_come(self._can_take(crowd, places), counts.tolist())
+        counts, bounded = crowd.counts(), Bounded(self._around.ledger, crowd.classes)
+        can = self._can_take(crowd, places)
+        bounded.keep_off(can, places.rows)
+        taken, found = _first_come(can, counts.tolist(), bounded, places.rows)
         before = np.arange(len(crowd)) - np.repeat(np.cumsum(counts) - counts, counts)
         """Tasks of the same class that come first."""
         given = before < np.repeat(found, counts)
         rows = places.rows[taken]
         kept = self._take_resources(rows, crowd.demands[crowd.of[given]])
+        if bounded.uses and not kept.all():
+            bounded.give_back(crowd.of[given][~kept], rows[~kept])
         given[given] = kept
         return given, rows[kept]
 
@@ -211,9 +216,12 @@ def _have(free: IntRow, demands: IntRow) -> NDArray[np.bool_]:
     return enough
 
 
-def _first_come(can: NDArray[np.bool_], counts: Sequence[int]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _first_come(
+    can: NDArray[np.bool_], counts: Sequence[int], bounded: Bounded, rows: NDArray[np.intp]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Who comes first takes first: each class, given how many tasks it has, the first places that it `can`
-    take of those that are left. Returns the places, class after class, and how many each has found.
+    take of those that are left, which are on these rows. Returns the places, class after class, and how many
+    each has found.
 
     Places are the bits of whole numbers here: most classes have so few tasks that numpy would take longer to
     begin than to find their places."""
@@ -222,17 +230,33 @@ def _first_come(can: NDArray[np.bool_], counts: Sequence[int]) -> tuple[NDArray[
     free = [int.from_bytes(row, "little") for row in packed.view(f"S{width}")[:, 0].tolist()]
     taken: list[int] = []
     left = (1 << 8 * width) - 1
-    for bits, count in zip(free, counts, strict=True):
+    for at, (bits, count) in enumerate(zip(free, counts, strict=True)):
         bits &= left
-        bits = bits & -bits if count == 1 else _lowest(bits, count)
+        if at in bounded.uses:
+            places = _bits_set(bits.to_bytes(width, "little"))
+            bits = _with_bits(places[bounded.take(at, rows[places], count)], width)
+        else:
+            bits = bits & -bits if count == 1 else _lowest(bits, count)
         left ^= bits
         taken.append(bits)
     if max(counts) == 1:
         lengths = np.array(list(map(int.bit_length, taken)))
         return lengths[lengths > 0] - 1, (lengths > 0).astype(np.intp)
-    bits_of = np.frombuffer(b"".join([bits.to_bytes(width, "little") for bits in taken]), np.uint8)
-    of, found = np.divmod(np.unpackbits(bits_of, bitorder="little").view(np.bool_).nonzero()[0], 8 * width)
+    bits_of = b"".join([bits.to_bytes(width, "little") for bits in taken])
+    of, found = np.divmod(_bits_set(bits_of), 8 * width)
     return found, np.bincount(of, minlength=len(counts))
+
+
+def _bits_set(packed: bytes) -> NDArray[np.intp]:
+    """Which ones, from the lowest on."""
+    return np.unpackbits(np.frombuffer(packed, np.uint8), bitorder="little").view(np.bool_).nonzero()[0]
+
+
+def _with_bits(places: NDArray[np.intp], width: int) -> int:
+    """The number of so many bytes that has these set."""
+    bits = np.zeros(8 * width, np.bool_)
+    bits[places] = True
+    return int.from_bytes(np.packbits(bits, bitorder="little").tobytes(), "little")
 
 
 def _lowest(bits: int, count: int) -> int:

@@ -150,8 +150,6 @@ class Lane:
         times: FloatRow = np.full(len(rows), np.inf)
         for column, amount in self.demand.amounts:
             times = np.minimum(times, ledger.free[rows, column] // amount)
-        for group in self.demand.groups:
-            times = np.minimum(times, 1 - ledger.groups(group)[rows])
         for use in ledger.bounded(self.demand):
             times = np.minimum(times, ledger.places(use)[rows])
         if self._barrier is not None:

@@ -19,11 +19,12 @@ from typing import Final
 
 from coordinator.core.commands import Choice
 from coordinator.core.model import INDEX_BITS, Task, TaskProfile, TaskState
-from coordinator.scheduling.agents.feasibility import blocked_by
-from coordinator.scheduling.agents.ledger import Demand
+from coordinator.scheduling.agents.feasibility import blocked_by, used_up
 from coordinator.scheduling.agents.reserved import RESERVED
+from coordinator.scheduling.agents.rows import BoolRow
 from coordinator.scheduling.costs.weights import Policy
 from coordinator.scheduling.plans.assignments import Witness
+from coordinator.scheduling.plans.bounded import Bounded
 from coordinator.scheduling.plans.brief import place_brief
 from coordinator.scheduling.plans.bulk import MANY, Places, blocks
 from coordinator.scheduling.plans.claims import QUOTA, Claims
@@ -205,21 +206,18 @@ class _Planner:
         return given
 
     def _place_others(self, urgent: list[Some]) -> list[Some]:
-        """Place those that cannot go by class: that have data to wait for, or have to keep apart. A bounded
-        number goes in each round, before the others: there are places for all. Returns these."""
+        """Place those that cannot go by class: that have data to wait for, or an agent to go back to. A
+        bounded number goes in each round, before the others: there are places for all. Returns these."""
         moved = self._snapshot.graphs.moved
         alone = {one.key for _, tasks in urgent for one in tasks if one.previous}
         if moved:
             alone |= {one.key for _, tasks in urgent for one in tasks if one.key >> INDEX_BITS in moved}
-        others = [members.demand for members, _ in urgent if members.demand.groups or members.demand.uses]
-        if not alone and not any(map(self._is_apart, others)):
+        if not alone:
             return urgent
         alike: list[Some] = []
         heads: list[_Head] = []
         for members, tasks in urgent:
-            some = tasks
-            if not self._is_apart(members.demand):
-                some = [one for one in tasks if one.key in alone] if alone else []
+            some = [one for one in tasks if one.key in alone]
             if not some:
                 alike.append((members, tasks))
                 continue
@@ -232,28 +230,38 @@ class _Planner:
         self._place_each(heads, min(MANY, self._limits.max_choices))
         return alike
 
-    def _is_apart(self, demand: Demand) -> bool:
-        """Whether what an agent has free does not say how many such tasks it can take."""
-        return bool(demand.groups or (demand.uses and self._round.ledger.bounded(demand)))
-
     def _is_brief(self, members: TaskClass) -> bool:
         first = members.tasks[0]
         return self._snapshot.is_brief(members.profile, first.key, first.hint)
 
     def _not_shut_out(self, classes: list[TaskClass]) -> list[TaskClass]:
-        """Without those of namespaces from which all that is free is kept: nobody looks at their tasks."""
-        if not self._snapshot.reserved:
+        """Without those that nobody who is free could take, whatever they last: all is kept for others, or
+        there is no more of what they use. Nobody looks at their tasks."""
+        ledger, reserved = self._round.ledger, self._snapshot.reserved
+        bounded = Bounded(ledger, classes).uses
+        if not reserved and not bounded:
             return classes
-        ledger = self._round.ledger
         free = self._round.open & (ledger.slot_free | ledger.queue_free(0.0))
-        shut: dict[str, bool] = {}
-        for name in {members.owner.namespace for members in classes} if free.any() else ():
-            bounds = self._snapshot.reserved.bounds(name, self._round.now_s)
-            shut[name] = bounds is not None and not (free & (ledger.held < bounds.now.most)).any()
-        left = [members for members in classes if not shut.get(members.owner.namespace)]
-        if refused := sum(len(members.tasks) for members in classes) - sum(len(one.tasks) for one in left):
-            self._count(RESERVED, refused)
+        if not free.any():
+            return classes
+        names = {members.owner.namespace for members in classes} if reserved else set[str]()
+        shut = {name for name in names if self._keeps_off(name, free)}
+        used = {use for uses in bounded.values() for use in uses}
+        none_left = {use for use in used if (ledger.places(use)[free] < 1).all()}
+        left = []
+        for at, members in enumerate(classes):
+            lacking = next((use for use in bounded.get(at, ()) if use in none_left), None)
+            if members.owner.namespace in shut:
+                self._count(RESERVED, len(members.tasks))
+            elif lacking is not None:
+                self._count(used_up(lacking), len(members.tasks))
+            else:
+                left.append(members)
         return left
+
+    def _keeps_off(self, namespace: str, free: BoolRow) -> bool:
+        bounds = self._snapshot.reserved.bounds(namespace, self._round.now_s)
+        return bounds is not None and not (free & (self._round.ledger.held < bounds.now.most)).any()
 
     # --- the order ------------------------------------------------------------------------------------------
 
