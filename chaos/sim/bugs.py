@@ -105,7 +105,7 @@ def _set_vote(journal: Journal, term: int, voted_for: str | None) -> None:
     journal._vote = VoteRecord(term, voted_for)
 
 
-@_plants("elect whoever asks", Election, "_is_up_to_date", kinds=("kill", "isolate", "halves", "pause"))
+@_plants("elect whoever asks", Election, "_is_up_to_date", kinds=("kill", "slow_link"))
 def _is_up_to_date(election: Election, request: VoteRequest) -> bool:
     """A candidate gets votes whose log lacks what the voter has."""
     del election, request
@@ -173,7 +173,7 @@ def _commit_unsynced(leadership: Leadership) -> None:
     "commit an old term by counting",
     Leadership,
     "advance_commit",
-    kinds=("pause", "isolate", "slow_link", "transfer"),
+    kinds=("transfer", "isolate"),
 )
 def _commit_any_term(leadership: Leadership) -> None:
     """A leader commits entries of earlier terms by counting them (Raft, figure 8)."""
@@ -222,7 +222,7 @@ def _busy_with_changes(changes: Reconfiguration) -> str:
     return "" if changes._node.configuration_committed else _busy(changes)
 
 
-@_plants("let in a wiped node", belonging, "objection", kinds=("member_wipe", "power_loss"))
+@_plants("let in a wiped node", belonging, "objection", kinds=("member_wipe",))
 def _no_objection(newest: Configuration, *, committed: bool, peer: Credentials) -> Refusal | None:
     """Whoever comes under a member's id is let in, whatever data folder it has."""
     refusal = _objection(newest, committed=committed, peer=peer)
@@ -239,7 +239,7 @@ def _adopt_all(node: SyncObjSeam) -> None:
     node.quorum = majority(len(node.voters))
 
 
-@_plants("count the leader that was removed", Leadership, "_by_majority", kinds=("member_remove", "isolate"))
+@_plants("count the leader that was removed", Leadership, "_by_majority", kinds=("member_remove", "transfer"))
 def _by_all(leadership: Leadership, of_peers: list[float], own: float) -> float:
     """A leader that is being removed counts itself."""
     return sorted([*of_peers, own], reverse=True)[leadership._node.quorum - 1]
@@ -356,12 +356,12 @@ def _forget(tx: Transaction, request_id: str, reply: Reply) -> None:
     """The reply to a request is not kept for its retries."""
 
 
-@_plants("forget the number of a write", kv, "recall", kinds=("kill", "pause", "reset", "transfer"))
+@_plants("forget the number of a write", kv, "recall", kinds=("reset",))
 def _recall_nothing(tx: Transaction, write: c.WriteId) -> Reply | None:
     """A write to the key-value space is carried out at each try."""
 
 
-@_plants("skip a fence", machine.APPLIERS, c.Report, kinds=("agent_cut", "agent_pause"))
+@_plants("skip a fence", machine.APPLIERS, c.Report, kinds=("agent_cut", "agent_pause", "moves"))
 def _report(tx: Transaction, command: c.Report) -> Reply:
     """A report counts for a task's present attempt, whichever attempt and session it is of."""
     agent = tx.state.agents.get(command.agent)

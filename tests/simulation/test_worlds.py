@@ -33,7 +33,7 @@ def changing() -> Plan:
 
 
 def test_without_faults_everything_submitted_comes_to_its_end() -> None:
-    plan = msgspec.structs.replace(draw(1), faults=(), clients=2, pause_s=0.2)
+    plan = msgspec.structs.replace(draw(1), faults=(), clients=2, pause_s=0.4)
     result = run(plan)
     assert result.violations == []
     assert result.events["elections_won"] == 1
@@ -104,7 +104,7 @@ def moving() -> Plan:
         *(Fault(2.5 + at, "agent_kill", f"a{1 + at}", lasts_s=0.2) for at in range(4)),
         Fault(3.5, "agent_cut", "a2", lasts_s=0.5),
     )
-    plan = msgspec.structs.replace(draw(1), nodes=3, agents=4, clients=2, pause_s=0.2, faults=faults)
+    plan = msgspec.structs.replace(draw(1), nodes=3, agents=4, clients=2, pause_s=0.3, faults=faults)
     return msgspec.structs.replace(plan, faults=tuple(sorted(faults, key=lambda fault: fault.at_s)))
 
 
