@@ -195,7 +195,7 @@ def _receive_stale(node: HardenedSyncObj, peer: str, message: object) -> None:
         _receive(node, peer, message)
 
 
-@_plants("read without asking", HardenedSyncObj, "read_index", kinds=("halves", "isolate", "pause"))
+@_plants("read without asking", HardenedSyncObj, "read_index", kinds=("pause", "isolate"))
 def _read_at_once(node: HardenedSyncObj, done: ReadDone) -> None:
     """A leader serves reads without hearing from a majority that it still leads."""
     node._leading()
@@ -229,7 +229,7 @@ def _no_objection(newest: Configuration, *, committed: bool, peer: Credentials) 
     return refusal if newest.membership.get(peer.node) is None else None
 
 
-@_plants("count who learns", SyncObjSeam, "adopt_configuration", kinds=("member_add", "kill", "isolate"))
+@_plants("count who learns", SyncObjSeam, "adopt_configuration", kinds=("member_add", "kill"))
 def _adopt_all(node: SyncObjSeam) -> None:
     """A new member votes and is counted from the first moment."""
     _adopt(node)
@@ -392,7 +392,13 @@ def _gives_nothing_away(*_: object) -> float:
     return 0.0
 
 
-@_plants("assign beyond capacity", tasks, "_still_holds", Swap(Round, "give", _gives_nothing_away))
+@_plants(
+    "assign beyond capacity",
+    tasks,
+    "_still_holds",
+    Swap(Round, "give", _gives_nothing_away),
+    kinds=("stall",),
+)
 def _holds_anyway(choice: c.Choice, task: Task, agent: Agent) -> bool:
     """A round counts on the same room for every task, and nobody looks again."""
     return (

@@ -50,7 +50,7 @@ def test_nodes_come_and_go_and_every_promise_holds() -> None:
 
 
 KINDS_OF_COMMANDS = {kind.__name__ for kind in get_args(Command)}
-SEEDS = range(2, 13)
+SEEDS = (2, 4, *range(5, 14))
 """Some of these bring about all kinds of commands together: mostly the first few, but which they are changes
 with the product."""
 
