@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -89,9 +90,13 @@ def _run_apart(seed: int) -> Result:
     except EOFError:
         process.join()
         raise RuntimeError(f"the process of seed {seed} ended with {process.exitcode}") from None
-    process.join()
+    finally:
+        process.kill()
+        process.join()
     return result
 
 
 def _send(seed: int, sends: Connection) -> None:
+    # Whoever stops a run at the keyboard stops the worker, which ends this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     sends.send(run(draw(seed), sweeps=False))

@@ -12,8 +12,9 @@ from typing import get_args
 import msgspec
 import pytest
 
+from chaos.sim.batch import Totals, run_all
 from chaos.sim.plan import Fault, Plan, draw
-from chaos.sim.run import run
+from chaos.sim.run import Result, run
 from coordinator.core.commands import Command
 
 ROOT = Path(__file__).parents[2]
@@ -120,6 +121,16 @@ def test_work_is_moved_and_every_promise_holds() -> None:
 def test_the_same_seed_gives_the_same_trace_in_every_process(world: str) -> None:
     digests = {_digest(world, hash_seed) for hash_seed in ("0", "1", "2")}
     assert len(digests) == 1
+
+
+def test_a_world_among_others_is_the_one_that_it_is_alone() -> None:
+    totals = Totals()
+    results: list[Result] = []
+    run_all((7,), 2, totals, results.append)
+    (result,) = results
+    alone = run(draw(7))
+    assert (result.digest, result.steps, result.violations) == (alone.digest, alone.steps, [])
+    assert (totals.seeds, totals.faults) == (1, alone.faults)
 
 
 def _digest(world: str, hash_seed: str) -> str:
