@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -292,10 +293,23 @@ async def test_a_state_that_does_not_exist_is_refused(leader: Wire, ask: Callabl
 
 
 async def test_a_full_queue_says_when_to_come_again(start_cluster: StartCluster) -> None:
-    own = start_cluster(nodes=1, settings={"limits.max_queued_commands": "2"})
-    (address,) = own.endpoints
+    # A leader cannot empty the queue without followers, and leads for the longest election timeout without.
+    settings = {"limits.max_queued_commands": "2", "raft.election_max_s": "4"}
+    own = start_cluster(nodes=3, settings=settings)
+    led = own.leader()
+    address = own.nodes[led].grpc
     wire = Wire(address)
-    calls = [wire.client.SubmitDag(spec(noop_task("t"), dag_id=f"crowd-{number}")) for number in range(100)]
+    await wire.channel.channel_ready()
+    followers = [node for node in own.nodes if node != led]
+    for node in followers:
+        own.signal(node, signal.SIGSTOP)
+    calls = [
+        asyncio.ensure_future(wire.client.SubmitDag(spec(noop_task("t"), dag_id=f"crowd-{number}")))
+        for number in range(100)
+    ]
+    await asyncio.wait(calls, return_when=asyncio.FIRST_EXCEPTION)
+    for node in followers:
+        own.signal(node, signal.SIGCONT)
     answers = await asyncio.gather(*calls, return_exceptions=True)
     refused = [one for one in answers if isinstance(one, grpc.aio.AioRpcError)]
     assert 0 < len(refused) < 100
