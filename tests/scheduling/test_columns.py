@@ -138,6 +138,19 @@ def test_there_may_be_very_many_classes() -> None:
     check(table)
 
 
+def test_what_clients_expect_may_be_more_than_a_column_holds() -> None:
+    snapshot = Snapshot()
+    for at in range(9):
+        snapshot.agents.put(AgentSpec(f"a{at}", "i", 20, 20), 1)
+    for key in range(100):
+        rank_s = 1e30 if key == 50 else float(key)
+        task = WaitingTask.ranked(9_000, 9_000, key, 1, "", 3_000, rank_s)
+        snapshot.waiting.add(TaskProfile("t"), task)
+    choices = made(snapshot).choices
+    assert {choice.key for choice in choices} == set(range(100))
+    assert choices[0].key == 50
+
+
 def test_the_codes_of_what_waits_no_more_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting_module, "CODES_KEPT", 3)
     table = WaitingTable()

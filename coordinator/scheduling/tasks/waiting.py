@@ -57,7 +57,7 @@ class WaitingTask(msgspec.Struct, frozen=True, order=True, gc=False):
         rank_s: float,
     ) -> WaitingTask:
         """Of this upward rank, in a DAG that came then."""
-        order_ms = came_ms - round(rank_s / AGEING * 1_000)
+        order_ms = came_ms - round(min(rank_s, _LONGEST_S) / AGEING * 1_000)
         return cls(order_ms, key, attempt, previous, hint, rank_s, ready_ms)
 
 
@@ -271,3 +271,6 @@ _SORTED_FOR_ONE: Final = 200
 """Tasks that are sorted again in the time in which one is put among them."""
 
 _STARVATION_MS: Final = round(STARVATION_S * 1_000)
+
+_LONGEST_S: Final = 1e12
+"""A rank beyond this counts as this much: what clients say may add up to more than a column can hold."""
