@@ -8,6 +8,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PROTOS := $(wildcard proto/coordinator/v1/*.proto)
 
+# Where it is set, each of the hundreds of processes of a run compiles all modules again: double its start.
+export PYTHONDONTWRITEBYTECODE :=
+
 SEEDS ?= 1000
 FROM ?= 1
 JOBS ?= 2
@@ -34,6 +37,8 @@ $(STAMP): pyproject.toml tools/build_hook.py tools/generate_stubs.py $(PROTOS)
 	@# Some systems ship venv without ensurepip: their own pip can fill the environment too.
 	@test -x $(BIN)/python -a -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV) || { \
 		$(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip -q --python $(BIN)/python install pip; }
+	@# What comes with Python may be a pip that takes a minute longer to choose among files.
+	$(BIN)/python -m pip install -q --disable-pip-version-check --upgrade pip
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
@@ -57,8 +62,9 @@ test: $(STAMP) ## Run the whole test suite, in two processes: make test [JOBS=n]
 demo: $(STAMP) ## A cluster that loses its leader in mid-run: make demo [WORKFLOW=file] [SPEEDUP=n]
 	$(BIN)/python -m examples.demo $(if $(WORKFLOW),--workflow "$(WORKFLOW)") $(if $(SPEEDUP),--speedup $(SPEEDUP))
 
+# Nothing in a world depends on how fast it goes: it leaves the cores to whatever cannot wait.
 sim: $(STAMP) ## Simulated clusters with faults, on virtual time: make sim [SEEDS=n] [FROM=n] [JOBS=n]
-	$(BIN)/python -m chaos.sim --seeds $(SEEDS) --from $(FROM) --jobs $(JOBS)
+	nice -n 19 $(BIN)/python -m chaos.sim --seeds $(SEEDS) --from $(FROM) --jobs $(JOBS)
 
 sim-soak: $(STAMP) ## The same with new seeds until stopped: make sim-soak [FROM=n] [JOBS=n]
 	$(BIN)/python -m chaos.sim --forever --from $(FROM) --jobs $(JOBS)

@@ -159,6 +159,7 @@ def _assignment(view: client_pb2.AssignmentView) -> types.Assignment:
             )
             for one in view.candidates
         ),
+        reserved=view.reserved,
     )
 
 

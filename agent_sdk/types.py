@@ -215,7 +215,8 @@ class Candidate:
 class Assignment:
     """Why an agent has a task: the first of the `candidates`, of `considered` agents. It was taken down
     (`recorded`) when that was decided, or else is how it would be decided at `at_ms`. Costs are in `unit`.
-    The attempt should take `low_s` to `high_s`, in four cases of five; it has taken `actual_s`."""
+    The attempt should take `low_s` to `high_s`, in four cases of five; it has taken `actual_s`. `reserved`
+    says which slot that is kept for its namespace it has ("": none)."""
 
     attempt: int
     agent_id: str
@@ -230,6 +231,7 @@ class Assignment:
     high_s: float
     actual_s: float
     candidates: tuple[Candidate, ...]
+    reserved: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
@@ -10,6 +10,9 @@ from msgspec import Meta
 from coordinator.consensus.membership import Member
 
 Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+
+UNNAMED: Final = "quorumflow"
+"""The id of a cluster that nobody has named."""
 
 
 def parse_address(text: str) -> tuple[str, int]:

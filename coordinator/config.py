@@ -20,7 +20,7 @@ import msgspec
 import yaml
 from msgspec import Meta, inspect
 
-from coordinator.addresses import Id, format_address, parse_address, parse_member, parse_route, parts
+from coordinator.addresses import UNNAMED, Id, format_address, parse_address, parse_member, parse_route, parts
 from coordinator.consensus.membership import Member, Membership
 from coordinator.consensus.settings import RaftSettings
 from coordinator.core.limits import MAX_TASKS_PER_DAG
@@ -148,7 +148,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     belongs to it. `routes` is `raft_routes` read: where this node reaches others, by id."""
 
     node_id: Id = "n1"
-    cluster_id: Id = "quorumflow"
+    cluster_id: Id = UNNAMED
     cluster_nodes: str = ""
     data_dir: str = "./coordinator-data"
     listen_host: Host = "127.0.0.1"
@@ -220,7 +220,8 @@ DEFAULT: Final = "default"
 """The source of a setting that nobody gave."""
 
 
-def settings() -> dict[str, Setting]:
+@functools.cache
+def settings() -> Mapping[str, Setting]:
     """Every setting by its key, in the order of the reference."""
     short = {key: variable for variable, key in _SHORT_NAMES.items()}
     return {

@@ -37,6 +37,7 @@ IMPURE_MODULES = {
     "uuid", "uvloop", "warnings", "weakref", "zoneinfo",
 }  # fmt: skip
 IMPURE_CALLS = {"open", "input", "print", "exec", "eval", "id", "__import__"}
+THREADED_CALLS = {f"np.{name}" for name in ("dot", "inner", "matmul", "tensordot", "vdot")}
 LIBRARY_CALLBACKS = {"connection_made", "data_received", "eof_received", "connection_lost"}
 """Of `asyncio.Protocol`, which documents them."""
 UNFINISHED = re.compile(r"\b(TO" r"DO|FIX" r"ME|X" r"XX)\b")
@@ -201,6 +202,15 @@ def purity(source: Source) -> Iterator[Finding]:
             yield source.finding(node.lineno, f"a pure package calls {_dotted(node.func)}", remedy)
         if isinstance(node, ast.Attribute) and _dotted(node) in {"np.random", "numpy.random"}:
             yield source.finding(node.lineno, "a pure package draws random numbers", remedy)
+        if isinstance(node, ast.BinOp | ast.Call) and _may_be_shared(node):
+            instead = "add up what * gives, or use scheduling/learning/products"
+            yield source.finding(node.lineno, "a product that BLAS may share among threads", instead)
+
+
+def _may_be_shared(node: ast.BinOp | ast.Call) -> bool:
+    if isinstance(node, ast.Call):
+        return _dotted(node.func) in THREADED_CALLS
+    return isinstance(node.op, ast.MatMult)
 
 
 def nothing_unfinished(source: Source) -> Iterator[Finding]:

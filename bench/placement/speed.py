@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import msgspec
 import numpy as np
 
+from coordinator.core.kinds import kind_of
 from coordinator.core.model import (
     AgentSpec,
     Priority,
@@ -51,6 +52,7 @@ _FAMILIES: Final = (
 _WARM_UP: Final = 3
 _SEED: Final = 1
 _STEP_S: Final = 0.1
+_ENDED_S: Final = (0.9, 1.1)
 _LOOP: Final = 100_000
 _DOUBLES: Final = 1_000
 _PRODUCTS: Final = 10_000
@@ -132,15 +134,17 @@ def measure_round(
 
 
 def measure_single(agents: int, policy: Policy, repeats: int = SINGLE_REPEATS) -> Iterator[Cost]:
-    """One urgent task that waits alone: by the planner, and by all that a leader does to decide."""
+    """One urgent task that waits alone: by the planner, by all that a leader does to decide, and by the same
+    after an end, which teaches something."""
     snapshot, limits = snapshot_of(agents, 1, 1), PlanLimits()
     scheduler = Scheduler(snapshot, policy, limits)
-    ways: Sequence[tuple[str, Callable[[float], Plan]]] = (
-        ("single", lambda now_s: plan_by_cost(snapshot, limits, policy, now_s)),
-        ("single, whole decision", lambda now_s: scheduler.decide(now_s).plan),
-    )
-    for title, decide in ways:
-        yield _cost(title, snapshot, decide, repeats)
+
+    def whole(now_s: float) -> Plan:
+        return scheduler.decide(now_s).plan
+
+    yield _cost("single", snapshot, lambda now_s: plan_by_cost(snapshot, limits, policy, now_s), repeats)
+    yield _cost("single, whole decision", snapshot, whole, repeats)
+    yield _cost("single, after an end", snapshot, whole, repeats, ends=True)
 
 
 def snapshot_of(agents: int, tasks: int, classes: int, zones: int = 1) -> Snapshot:
@@ -176,8 +180,10 @@ def _profile(at: int, priority: Priority) -> TaskProfile:
     return TaskProfile(f"type-{at % _TYPES}", _FAMILIES[at % len(_FAMILIES)], needs, priority)
 
 
-def _cost(what: str, snapshot: Snapshot, decide: Callable[[float], Plan], repeats: int) -> Cost:
-    """Each decision by the tasks that it placed itself."""
+def _cost(
+    what: str, snapshot: Snapshot, decide: Callable[[float], Plan], repeats: int, *, ends: bool = False
+) -> Cost:
+    """Each decision by the tasks that it placed itself, after a task has completed if there are `ends`."""
     agent_id, taken = snapshot.agents.agent_id(0), _profile(0, Priority.MEDIUM)
     took_us, placed = [], 0
     gc.collect()
@@ -185,6 +191,8 @@ def _cost(what: str, snapshot: Snapshot, decide: Callable[[float], Plan], repeat
         now_s, key = 1.0 + at * _STEP_S, -1 - at
         snapshot.hold(agent_id, key, 1, taken, 1_000, now_s)
         snapshot.release(agent_id, key, 1)
+        if ends:
+            snapshot.estimates.observe(kind_of(taken, 1_000), 0, agent_id, _ENDED_S[at % 2], 1_000)
         began = time.perf_counter()
         plan = decide(now_s)
         seconds, placed = time.perf_counter() - began, plan.placed

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import islice
+from multiprocessing.connection import Connection
 
 from chaos.sim.plan import KINDS, draw
 from chaos.sim.run import Result, run
-
-_SEEDS_PER_PROCESS = 100
-"""A process is replaced then: what a world leaves behind does not add up."""
 
 
 @dataclass
@@ -69,10 +68,35 @@ def _results(seeds: Iterable[int], jobs: int) -> Iterator[Result]:
     os.environ["PYTHONHASHSEED"] = "0"
     context = multiprocessing.get_context("spawn")
     waiting = iter(seeds)
-    with ProcessPoolExecutor(jobs, context, max_tasks_per_child=_SEEDS_PER_PROCESS) as pool:
-        running: set[Future[Result]] = {pool.submit(run_seed, seed) for seed in islice(waiting, 2 * jobs)}
+    with ProcessPoolExecutor(jobs, context) as pool:
+        running: set[Future[Result]] = {pool.submit(_run_apart, seed) for seed in islice(waiting, 2 * jobs)}
         while running:
             done, running = wait(running, return_when=FIRST_COMPLETED)
-            running |= {pool.submit(run_seed, seed) for seed in islice(waiting, len(done))}
+            running |= {pool.submit(_run_apart, seed) for seed in islice(waiting, len(done))}
             for future in done:
                 yield future.result()
+
+
+def _run_apart(seed: int) -> Result:
+    """The world of one seed in a process that ends with it: nothing that it leaves behind adds up, and to
+    end a process takes less than to sweep up a world."""
+    context = multiprocessing.get_context("fork")
+    results, sends = context.Pipe(duplex=False)
+    process = context.Process(target=_send, args=(seed, sends))
+    process.start()
+    sends.close()
+    try:
+        result: Result = results.recv()
+    except EOFError:
+        process.join()
+        raise RuntimeError(f"the process of seed {seed} ended with {process.exitcode}") from None
+    finally:
+        process.kill()
+        process.join()
+    return result
+
+
+def _send(seed: int, sends: Connection) -> None:
+    # Whoever stops a run at the keyboard stops the worker, which ends this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sends.send(run(draw(seed), sweeps=False))

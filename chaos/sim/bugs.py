@@ -105,7 +105,7 @@ def _set_vote(journal: Journal, term: int, voted_for: str | None) -> None:
     journal._vote = VoteRecord(term, voted_for)
 
 
-@_plants("elect whoever asks", Election, "_is_up_to_date", kinds=("kill", "isolate", "halves", "pause"))
+@_plants("elect whoever asks", Election, "_is_up_to_date", kinds=("kill", "slow_link"))
 def _is_up_to_date(election: Election, request: VoteRequest) -> bool:
     """A candidate gets votes whose log lacks what the voter has."""
     del election, request
@@ -173,7 +173,7 @@ def _commit_unsynced(leadership: Leadership) -> None:
     "commit an old term by counting",
     Leadership,
     "advance_commit",
-    kinds=("pause", "isolate", "slow_link", "transfer"),
+    kinds=("transfer", "isolate"),
 )
 def _commit_any_term(leadership: Leadership) -> None:
     """A leader commits entries of earlier terms by counting them (Raft, figure 8)."""
@@ -195,7 +195,7 @@ def _receive_stale(node: HardenedSyncObj, peer: str, message: object) -> None:
         _receive(node, peer, message)
 
 
-@_plants("read without asking", HardenedSyncObj, "read_index", kinds=("halves", "isolate", "pause"))
+@_plants("read without asking", HardenedSyncObj, "read_index", kinds=("pause", "isolate"))
 def _read_at_once(node: HardenedSyncObj, done: ReadDone) -> None:
     """A leader serves reads without hearing from a majority that it still leads."""
     node._leading()
@@ -222,14 +222,14 @@ def _busy_with_changes(changes: Reconfiguration) -> str:
     return "" if changes._node.configuration_committed else _busy(changes)
 
 
-@_plants("let in a wiped node", belonging, "objection", kinds=("member_wipe", "power_loss"))
+@_plants("let in a wiped node", belonging, "objection", kinds=("member_wipe",))
 def _no_objection(newest: Configuration, *, committed: bool, peer: Credentials) -> Refusal | None:
     """Whoever comes under a member's id is let in, whatever data folder it has."""
     refusal = _objection(newest, committed=committed, peer=peer)
     return refusal if newest.membership.get(peer.node) is None else None
 
 
-@_plants("count who learns", SyncObjSeam, "adopt_configuration", kinds=("member_add", "kill", "isolate"))
+@_plants("count who learns", SyncObjSeam, "adopt_configuration", kinds=("member_add", "kill"))
 def _adopt_all(node: SyncObjSeam) -> None:
     """A new member votes and is counted from the first moment."""
     _adopt(node)
@@ -239,7 +239,7 @@ def _adopt_all(node: SyncObjSeam) -> None:
     node.quorum = majority(len(node.voters))
 
 
-@_plants("count the leader that was removed", Leadership, "_by_majority", kinds=("member_remove", "isolate"))
+@_plants("count the leader that was removed", Leadership, "_by_majority", kinds=("member_remove", "transfer"))
 def _by_all(leadership: Leadership, of_peers: list[float], own: float) -> float:
     """A leader that is being removed counts itself."""
     return sorted([*of_peers, own], reverse=True)[leadership._node.quorum - 1]
@@ -356,12 +356,12 @@ def _forget(tx: Transaction, request_id: str, reply: Reply) -> None:
     """The reply to a request is not kept for its retries."""
 
 
-@_plants("forget the number of a write", kv, "recall", kinds=("kill", "pause", "reset", "transfer"))
+@_plants("forget the number of a write", kv, "recall", kinds=("reset",))
 def _recall_nothing(tx: Transaction, write: c.WriteId) -> Reply | None:
     """A write to the key-value space is carried out at each try."""
 
 
-@_plants("skip a fence", machine.APPLIERS, c.Report, kinds=("agent_cut", "agent_pause"))
+@_plants("skip a fence", machine.APPLIERS, c.Report, kinds=("agent_cut", "agent_pause", "moves"))
 def _report(tx: Transaction, command: c.Report) -> Reply:
     """A report counts for a task's present attempt, whichever attempt and session it is of."""
     agent = tx.state.agents.get(command.agent)
@@ -392,7 +392,13 @@ def _gives_nothing_away(*_: object) -> float:
     return 0.0
 
 
-@_plants("assign beyond capacity", tasks, "_still_holds", Swap(Round, "give", _gives_nothing_away))
+@_plants(
+    "assign beyond capacity",
+    tasks,
+    "_still_holds",
+    Swap(Round, "give", _gives_nothing_away),
+    kinds=("stall",),
+)
 def _holds_anyway(choice: c.Choice, task: Task, agent: Agent) -> bool:
     """A round counts on the same room for every task, and nobody looks again."""
     return (

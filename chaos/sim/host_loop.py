@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import heapq
 import random
-from asyncio import events
+from asyncio.events import _set_running_loop
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
+from heapq import heappop, heappush
 from itertools import count
 from typing import Any, Final, TypeVar, TypeVarTuple
 
-from chaos.sim.scheduler import Event, Scheduler
+from chaos.sim.scheduler import ACTION, WHEN, Event, Scheduler, cancel
 
 _T = TypeVar("_T")
 _Args = TypeVarTuple("_Args")
@@ -115,7 +115,7 @@ class HostLoop(asyncio.BaseEventLoop):
         self.ended = True
         self.fuse = None
         if self._wake is not None:
-            self._wake.cancel()
+            cancel(self._wake)
 
     # --- asyncio's side -------------------------------------------------------------------------------------
 
@@ -164,7 +164,7 @@ class HostLoop(asyncio.BaseEventLoop):
     ) -> asyncio.TimerHandle:
         """Run at that time of this clock."""
         handle = asyncio.TimerHandle(when, callback, args, self, context)
-        heapq.heappush(self._timers, (when, next(self._serials), handle))
+        heappush(self._timers, (when, next(self._serials), handle))
         if not self._running:
             self._arm()
         return handle
@@ -208,9 +208,8 @@ class HostLoop(asyncio.BaseEventLoop):
         """Whether the process is dead."""
         return self.ended
 
-    def get_debug(self) -> bool:
-        """Never."""
-        return False
+    get_debug = staticmethod(bool)
+    """Never: every handle asks, and is told so without code of ours."""
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """Asked by asyncio's own handles."""
@@ -233,57 +232,64 @@ class HostLoop(asyncio.BaseEventLoop):
         if not self._ready:
             timers = self._timers
             while timers and timers[0][2].cancelled():
-                heapq.heappop(timers)
+                heappop(timers)
             if not timers:
                 return
             due = max(due, self._began_s + (timers[0][0] - self._clock_began_s) / self._rate)
-        if self._wake is not None and self._wake.action is not None:
-            if self._wake.when <= due:
+        wake = self._wake
+        if wake is not None and wake[ACTION] is not None:
+            if wake[WHEN] <= due:
                 return
-            self._wake.cancel()
+            cancel(wake)
         self._wake = self.scheduler.at(due, self._iterate)
 
     def _rearm(self) -> None:
+        """Wake up when there is something to do, and not before; an iteration ends with that anyway."""
+        if self._running:
+            return
         if self._wake is not None:
-            self._wake.cancel()
+            cancel(self._wake)
             self._wake = None
         self._arm()
 
     def _iterate(self) -> None:
         self._wake = None
-        if self.scheduler.now < self._busy_until_s:
+        now = self.scheduler.now
+        if now < self._busy_until_s:
             self._arm()
             return
-        timers = self._timers
+        ready, timers = self._ready, self._timers
         if timers:
             # A hair's breadth for what rounding takes from a timer.
-            now = self.time() + 1e-9
-            while timers and timers[0][0] <= now:
-                handle = heapq.heappop(timers)[2]
+            due = self.time() + 1e-9
+            while timers and timers[0][0] <= due:
+                handle = heappop(timers)[2]
                 if not handle.cancelled():
-                    self._ready.append(handle)
-        count_ready = len(self._ready)
+                    ready.append(handle)
+        count_ready = len(ready)
         self._running = True
-        events._set_running_loop(self)
+        _set_running_loop(self)
         try:
             self._run_ready(count_ready)
         finally:
-            events._set_running_loop(None)
+            _set_running_loop(None)
             self._running = False
         if not self.ended:
-            took = (_ITERATION_S + _CALLBACK_S * count_ready) * (0.5 + self.rng.random())
-            self._busy_until_s = max(self._busy_until_s, self.scheduler.now + took)
-            self._rearm()
+            until_s = now + (_ITERATION_S + _CALLBACK_S * count_ready) * (0.5 + self.rng.random())
+            if until_s > self._busy_until_s:
+                self._busy_until_s = until_s
+            self._arm()
 
     def _run_ready(self, how_many: int) -> None:
+        ready = self._ready
         for _ in range(how_many):
-            handle = self._ready.popleft()
-            if handle.cancelled():
+            handle = ready.popleft()
+            if handle._cancelled:
                 continue
             if self.fuse is not None:
                 self.fuse -= 1
                 if self.fuse < 0:
-                    self._ready.appendleft(handle)
+                    ready.appendleft(handle)
                     self.on_fuse()
                     return
             handle._run()

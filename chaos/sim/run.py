@@ -45,9 +45,10 @@ class Result(msgspec.Struct):
     last_events: list[str]
 
 
-def run(plan: Plan, *, keep_trace: bool = False) -> Result:
-    """Run a plan in a fresh world. The same plan gives the same result, byte for byte."""
-    with _quiet():
+def run(plan: Plan, *, keep_trace: bool = False, sweeps: bool = True) -> Result:
+    """Run a plan in a fresh world. The same plan gives the same result, byte for byte. A process that has
+    nothing else to do and ends now need not sweep up what the world leaves behind."""
+    with _quiet(sweeps):
         return _play(plan, keep_trace)
 
 
@@ -161,7 +162,7 @@ def _events(world: World) -> Counter[str]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet(sweeps: bool) -> Iterator[None]:
     """No logs, no garbage collector whose moment nobody can foretell; and what a world leaves behind when it
     is dropped, coroutines of dead processes above all, is nobody's business."""
     structlog.configure(
@@ -177,11 +178,12 @@ def _quiet() -> Iterator[None]:
     try:
         yield
     finally:
-        sys.set_asyncgen_hooks(*hooks)
-        _sweep()
-        gc.unfreeze()
-        sys.unraisablehook = unraisable
-        gc.enable()
+        if sweeps:
+            sys.set_asyncgen_hooks(*hooks)
+            _sweep()
+            gc.unfreeze()
+            sys.unraisablehook = unraisable
+            gc.enable()
         logging.disable(logging.NOTSET)
         structlog.reset_defaults()
 

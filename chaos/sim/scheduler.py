@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
+from heapq import heappop, heappush
 from itertools import count
+from typing import Any, Final
 
 Action = Callable[[], None]
 
+Event = list[Any]
+"""Something to happen: when, its number, the action, or None if it was cancelled. A world has hundreds of
+thousands, and lists are made and compared without any code of ours."""
 
-class Event:
-    """Something to happen at a moment, unless it is cancelled before."""
+WHEN: Final = 0
+ACTION: Final = 2
 
-    __slots__ = ("action", "when")
 
-    def __init__(self, when: float, action: Action) -> None:
-        self.when = when
-        self.action: Action | None = action
-
-    def cancel(self) -> None:
-        """Let it not happen."""
-        self.action = None
+def cancel(event: Event) -> None:
+    """Let it not happen."""
+    event[ACTION] = None
 
 
 class Scheduler:
@@ -30,15 +29,15 @@ class Scheduler:
     def __init__(self) -> None:
         self.now = 0.0
         self.steps = 0
-        self._queue: list[tuple[float, int, Event]] = []
+        self._queue: list[Event] = []
         self._order = count()
 
     def at(self, when: float, action: Action) -> Event:
         """Have `action` happen at `when`, or now if that is past."""
         if when < self.now:
             when = self.now
-        event = Event(when, action)
-        heapq.heappush(self._queue, (when, next(self._order), event))
+        event = [when, next(self._order), action]
+        heappush(self._queue, event)
         return event
 
     def after(self, delay: float, action: Action) -> Event:
@@ -47,10 +46,9 @@ class Scheduler:
 
     def run(self, until: float) -> None:
         """Let everything happen up to and with that moment."""
-        queue, pop = self._queue, heapq.heappop
-        while queue and queue[0][0] <= until:
-            when, _, event = pop(queue)
-            action = event.action
+        queue = self._queue
+        while queue and queue[0][WHEN] <= until:
+            when, _, action = heappop(queue)
             if action is not None:
                 self.now = when
                 self.steps += 1

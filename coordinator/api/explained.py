@@ -72,6 +72,7 @@ def _assignment(task: Task, one: Assignment, now_ms: int) -> client_pb2.Assignme
         expected_s=one.expected_s,
         low_s=one.low_s,
         high_s=one.high_s,
+        reserved=one.reserved,
     )
     made = next((attempt for attempt in task.attempts if attempt.number == one.attempt), None)
     if made is not None and made.started_ms:

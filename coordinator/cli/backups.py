@@ -14,7 +14,6 @@ import click
 from agent_sdk.types import ClusterStatus
 from coordinator.cli.output import Format, Record, note
 from coordinator.cli.session import Session, session_options
-from coordinator.config import Given, build
 from coordinator.errors import AlreadyExists, NotFound, StartFailed
 
 if TYPE_CHECKING:
@@ -69,6 +68,8 @@ def restore(session: Session, /, file: Path, **settings: str) -> None:
     Do this once for each node of the new cluster, with the same FILE, --cluster-id and --cluster-nodes, then
     start them with these settings.
     """
+    # Imported here: no other command needs to know a node's settings, and each starts sooner.
+    from coordinator.config import Given, build
     from coordinator.replica.restore import restore as restore_folder
 
     given = {key: Given(value, "flag --" + key.replace("_", "-")) for key, value in settings.items() if value}

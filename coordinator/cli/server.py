@@ -6,21 +6,22 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import msgspec
 import structlog
 
 from coordinator import telemetry
-from coordinator.addresses import Id
+from coordinator.addresses import UNNAMED, Id
 from coordinator.cli.agent_spec import MAX_AGENTS, AgentSpec, alike, read_agent_specs
 from coordinator.cli.exits import exit_of
 from coordinator.cli.output import print_rows
 from coordinator.cli.program import Program
-from coordinator.config import DEFAULT, Given, load, settings
 from coordinator.errors import ConfigError, CoordinatorError
-from coordinator.plugins import wanted
+
+if TYPE_CHECKING:
+    from coordinator.config import Given
 
 _FLAGS: Final = (
     "node_id", "cluster_id", "cluster_nodes", "data_dir", "listen_host", "advertise_host", "grpc_port",
@@ -60,9 +61,11 @@ def serve(file: Path | None, assignments: tuple[str, ...], **flags: str | None) 
 
     Logs to stderr; once it serves, prints its addresses as one line of JSON.
     """
+    # Imported here: `up`, `down` and `agent` do not need the server's half of the program, and start sooner.
+    from coordinator.config import load
+
     config, _ = load(file, os.environ, _given(assignments, flags))
     telemetry.configure(level=config.log.level, format=config.log.format, node=config.node_id)
-    # Imported here: `up`, `down` and `agent` do not need the server's half of the program.
     import uvloop
 
     from coordinator.api.server import Addresses, run_node
@@ -85,6 +88,9 @@ def serve(file: Path | None, assignments: tuple[str, ...], **flags: str | None) 
 @config_options
 def config(file: Path | None, assignments: tuple[str, ...], **flags: str | None) -> None:
     """Check the configuration, and print every setting with its value and where it came from."""
+    from coordinator.config import DEFAULT, Given, load, settings
+    from coordinator.plugins import wanted
+
     checked, given = load(file, os.environ, _given(assignments, flags))
     wanted(checked.scheduling)
     rows = []
@@ -97,7 +103,7 @@ def config(file: Path | None, assignments: tuple[str, ...], **flags: str | None)
 @main.command()
 @click.argument("nodes", nargs=-1, required=True, metavar="NODE[=HOST,...]...")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="The folder.")
-@click.option("--cluster-id", default=settings()["cluster_id"].default, show_default=True)
+@click.option("--cluster-id", default=UNNAMED, show_default=True)
 @click.option("--days", type=click.IntRange(1, 3_650), default=365, show_default=True, help="Of the nodes'.")
 @click.option(
     "--ca-days", type=click.IntRange(1, 36_500), default=3_650, show_default=True, help="Of a new authority."
@@ -248,6 +254,8 @@ def down(directory: Path, keep_data: bool, grace_s: float) -> None:
 
 
 def _given(assignments: Iterable[str], flags: dict[str, str | None]) -> dict[str, Given]:
+    from coordinator.config import Given
+
     given = {key: Given(value, f"flag --set {key}") for key, value in _pairs(assignments, "--set", None)}
     for name, value in flags.items():
         if value is not None:

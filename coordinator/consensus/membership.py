@@ -46,7 +46,11 @@ class Membership(msgspec.Struct, frozen=True, array_like=True):
 
     def get(self, member_id: str) -> Member | None:
         """The member with this id, if there is one."""
-        return next((member for member in self if member.id == member_id), None)
+        for members in (self.voters, self.learners):
+            for member in members:
+                if member.id == member_id:
+                    return member
+        return None
 
     def is_voter(self, member_id: str) -> bool:
         """Whether this node counts."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from coordinator.core.keyspace import KvEntry
 from coordinator.core.model import Dag, Task
 from coordinator.core.outcome import Refusal
+from coordinator.core.reservations import ReservationRecord
 from coordinator.core.state import State
 
 
@@ -19,6 +21,28 @@ def stale_session(agent: str, epoch: int, current: int) -> Refusal:
         f"session {epoch} of agent {agent!r} is over; the current one is {current}",
         {"agent": agent, "epoch": str(epoch), "current": str(current)},
     )
+
+
+def stale_version(
+    what: str, name: str, expect: int | None, known: KvEntry | ReservationRecord | None
+) -> Refusal | None:
+    """Whether what is known under a name is not at the version that was expected of it, 0 if nothing is; None
+    expects nothing."""
+    current = 0 if known is None else known.version
+    if expect is None or expect == current:
+        return None
+    found = f"at version {current}" if current else "not there"
+    wanted = f"version {expect}" if expect else f"no such {what}"
+    return Refusal(
+        "STALE_VERSION",
+        f"{what} {shown(name)} is {found}, and {wanted} was expected; read it again",
+        {what: name, "expected": str(expect), "current": str(current)},
+    )
+
+
+def shown(name: str) -> str:
+    """A name as messages show it: they travel in headers, which are short."""
+    return repr(name if len(name) <= 64 else f"{name[:61]}...")
 
 
 def duplicate_task(task_id: str) -> Refusal:

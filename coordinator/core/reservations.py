@@ -7,7 +7,7 @@ is kept is one that others may not take the last of: what runs on it already goe
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -58,16 +58,24 @@ def room_of(spec: AgentSpec) -> int:
 
 
 def kept_of(spec: AgentSpec, reservations: Iterable[ReservationRecord], at_ms: int) -> dict[str, int]:
-    """The slots of an agent that are kept at a time, by namespace. Where more are wanted than it has, who
-    stands first has the first of them."""
-    left = room_of(spec)
+    """The slots of an agent that are kept at a time, by namespace."""
     kept: dict[str, int] = {}
+    for one, slots in keepers_of(spec, reservations, at_ms):
+        kept[one.namespace] = kept.get(one.namespace, 0) + slots
+    return kept
+
+
+def keepers_of(
+    spec: AgentSpec, reservations: Iterable[ReservationRecord], at_ms: int
+) -> Iterator[tuple[ReservationRecord, int]]:
+    """The reservations that keep slots of an agent at a time, and how many. Where more are wanted than it
+    has, who stands first has the first of them."""
+    left = room_of(spec)
     for one in reservations:
         if left and one.in_force(at_ms) and one.covers(spec):
             slots = left if one.slots is None else min(one.slots, left)
-            kept[one.namespace] = kept.get(one.namespace, 0) + slots
             left -= slots
-    return kept
+            yield one, slots
 
 
 def unused(kept: dict[str, int], held: Counter[str]) -> int:

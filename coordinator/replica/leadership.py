@@ -92,14 +92,14 @@ class Leadership:
         known = self._known_leader or ""
         return NotLeader(known, self._address_of(known) if known else "")
 
-    def give_up(self, term: int) -> None:
-        """Serve no longer in this term, and let another node lead: what this one has in memory is not to be
-        trusted."""
-        if term != self._term or self._serving is None:
+    def give_up(self, term: int | None = None) -> None:
+        """Serve no longer in this term, or in whichever it is, and let another node lead: what this one has
+        in memory is not to be trusted."""
+        if term not in (None, self._term) or self._serving is None:
             return
         self._known_leader = None
         self._revoke()
-        self._resigning = self._defects.begin("resigning", self._resign(term))
+        self._resigning = self._defects.begin("resigning", self._resign(self._term))
 
     def stop(self) -> None:
         """The node goes down."""

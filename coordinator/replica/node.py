@@ -77,6 +77,7 @@ class Node:
         self.proposer = Proposer(
             self.consensus,
             self._clock,
+            self.defects.within(self._cannot_propose),
             max_commands=config.limits.max_queued_commands,
             max_bytes=config.limits.max_queued_bytes,
             max_entry_bytes=config.raft.max_entry_bytes,
@@ -291,6 +292,9 @@ class Node:
             forecast=self.config.forecast,
             slow_models=self._slow_models,
         )
+
+    def _cannot_propose(self) -> None:
+        self.leadership.give_up()
 
     def _stopped(self, error: Exception) -> None:
         fatal = error if isinstance(error, CoordinatorError) else Fatal(f"consensus stopped: {error!r}")

@@ -16,6 +16,7 @@ import msgspec
 from coordinator.consensus.port import Consensus
 from coordinator.core.commands import FORMAT, Command
 from coordinator.core.outcome import Refusal, Reply
+from coordinator.defects import Defects
 from coordinator.errors import CoordinatorError, LimitExceeded, NotLeader, OutcomeUnknown, QueueFull
 from coordinator.replica.clock import Clock
 from coordinator.replica.refused import raise_refusal
@@ -46,12 +47,14 @@ _FRAME_OVERHEAD = 64
 
 class Proposer:
     """Turns commands into entries, and the entries' outcomes into replies. Bounded: beyond `max_commands` or
-    `max_bytes` waiting, a command is refused at once."""
+    `max_bytes` waiting, a command is refused at once. What fails while proposing is vital to `defects`: who
+    can record nothing must not lead."""
 
     def __init__(
         self,
         consensus: Consensus,
         clock: Clock,
+        defects: Defects,
         *,
         max_commands: int,
         max_bytes: int,
@@ -60,6 +63,7 @@ class Proposer:
     ) -> None:
         self._consensus = consensus
         self._clock = clock
+        self._defects = defects
         self._max_commands = max_commands
         self._max_bytes = max_bytes
         # Half of the queue, so that whoever waits for `room` then finds enough of it.
@@ -162,23 +166,30 @@ class Proposer:
 
     def _flush(self) -> None:
         self._flush_scheduled = False
-        while self._waiting and len(self._in_flight) < self._window:
-            batch = self._take()
+        with self._defects.vital("proposing"):
+            taken = True
+            while taken and self._waiting and len(self._in_flight) < self._window:
+                taken = self._propose(self._take())
+            self._consensus.push()
+
+    def _propose(self, batch: list[_Waiting]) -> bool:
+        """Make an entry of these; False if the log takes nothing for the moment."""
+        replies = [one.reply for one in batch]
+        try:
             entry = _Frame(FORMAT, self._clock.now_ms(), [one.command for one in batch])
-            try:
-                index, term = self._consensus.propose(_encode(entry))
-            except QueueFull as error:
-                self._wait_with(batch, error.retry_after_ms / 1000)
-                return
-            except CoordinatorError as error:
-                self._fail([one.reply for one in batch], error)
-            except Exception as defect:
-                unknown = OutcomeUnknown(f"proposing failed unexpectedly: {defect!r}; retry with the same id")
-                self._fail([one.reply for one in batch], unknown)
-                raise
-            else:
-                self._in_flight[index] = _InFlight(term, [one.reply for one in batch])
-        self._consensus.push()
+            index, term = self._consensus.propose(_encode(entry))
+        except QueueFull as error:
+            self._wait_with(batch, error.retry_after_ms / 1000)
+            return False
+        except CoordinatorError as error:
+            self._fail(replies, error)
+        except Exception as defect:
+            unknown = OutcomeUnknown(f"proposing failed unexpectedly: {defect!r}; retry with the same id")
+            self._fail(replies, unknown)
+            raise
+        else:
+            self._in_flight[index] = _InFlight(term, replies)
+        return True
 
     def _wait_with(self, batch: list[_Waiting], pause_s: float) -> None:
         """The log takes nothing for the moment, perhaps because leadership is being handed over: these come

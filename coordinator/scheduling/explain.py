@@ -16,7 +16,8 @@ from coordinator.scheduling.agents.feasibility import ROOM, STANDING, Needs, fit
 from coordinator.scheduling.agents.groups import Groups
 from coordinator.scheduling.agents.ledger import Ledger
 from coordinator.scheduling.agents.reserved import RESERVED
-from coordinator.scheduling.agents.table import AgentTable, BoolRow, IntRow
+from coordinator.scheduling.agents.rows import BoolRow, IntRow
+from coordinator.scheduling.agents.table import AgentTable
 from coordinator.scheduling.plans.claims import QUOTA
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.tasks.graphs import Expected

@@ -9,7 +9,7 @@ import numpy as np
 
 from coordinator.core.history import FAILED_ONE, Ends, History
 from coordinator.core.kinds import Kind
-from coordinator.scheduling.agents.table import FloatRow
+from coordinator.scheduling.agents.rows import FloatRow
 from coordinator.scheduling.learning.reads import UNIT
 from coordinator.scheduling.snapshot import Snapshot
 

@@ -71,9 +71,11 @@ class Scheduler:
         snapshot.estimates.renew()
         snapshot.follow_late(now_s)
         if isinstance(self._policy, Policy):
-            snapshot.running.renew()
+            snapshot.running.renew(len(snapshot.waiting))
             self._renew_ranks()
         made = self._plan(now_s, witness)
+        if witness is not None:
+            witness.note_reserved(made.choices, snapshot, now_s)
         withdrawn = list(made.withdrawn)
         choices = list(made.choices)
         for rival in [] if choices else self._rivals(now_s):

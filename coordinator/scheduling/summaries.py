@@ -7,7 +7,7 @@ import numpy as np
 
 from coordinator.core.model import Resources
 from coordinator.scheduling.agents.ledger import Ledger
-from coordinator.scheduling.agents.table import RESOURCE_FIELDS, FloatRow
+from coordinator.scheduling.agents.rows import RESOURCE_FIELDS, FloatRow
 from coordinator.scheduling.snapshot import Snapshot
 
 

@@ -38,7 +38,7 @@ def test_a_round_places_what_there_is_room_for() -> None:
 
 def test_a_single_task_is_placed_by_the_planner_and_by_the_whole_scheduler() -> None:
     costs = list(measure_single(10, BALANCED, 3))
-    assert [one.what for one in costs] == ["single", "single, whole decision"]
+    assert [one.what for one in costs] == ["single", "single, whole decision", "single, after an end"]
     assert all((one.waiting, one.placed) == (1, 1) for one in costs)
 
 
@@ -54,7 +54,7 @@ def test_the_report_is_printed_and_written(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, given, catch_exceptions=False)
     assert result.exit_code == 0
     report = json.loads(file.read_text())
-    assert len(report["decisions"]) == 5
+    assert len(report["decisions"]) == 6
     assert report["growth"] == []
     assert len(report["calibration"]) == 2
     assert "calibration after: loop_ns" in result.output

@@ -26,6 +26,7 @@ ASSIGNMENT = client.AssignmentView(
     expected_s=2.0,
     low_s=1.5,
     high_s=3.0,
+    reserved="one of the 2 slots that reservation night keeps for namespace shop, of which 1 were in use",
     candidates=[
         client.AssignmentView.Candidate(
             agent_id="a1",
@@ -45,8 +46,10 @@ async def test_explain_tells_why_an_agent_has_a_task(script: Script, coordctl: C
     assert (found["agent_id"], found["policy"], found["recorded"]) == ("a1", "balanced", True)
     assert found["candidates"][0]["terms"] == [{"name": "run", "weight": 1, "value": 2.5, "product": 2.5}]
     assert [one["lost"] for one in found["candidates"]] == ["", "costs 1.5 more"]
+    assert found["reserved"] == ASSIGNMENT.reserved
     lines = (await coordctl("explain", "d1", "a")).stdout.splitlines()
     assert any(line.split() == ["a1", "2.5", "s", "run=1x2.5", "-"] for line in lines)
+    assert any(line.startswith("reserved ") and line.endswith(ASSIGNMENT.reserved) for line in lines)
     assert any(line.startswith("a2") and line.endswith("costs 1.5 more") for line in lines)
 
 

@@ -91,6 +91,8 @@ def test_a_stale_expectation_is_refused_with_the_current_version(
         reply = node.do(command("k", expect=expect))
         assert isinstance(reply, Refusal)
         assert (reply.reason, reply.fields["current"]) == ("STALE_VERSION", str(current))
+        wanted = f"version {expect}" if expect else "no such key"
+        assert reply.message.startswith(f"key 'k' is at version {current}, and {wanted} was expected")
     assert stored(node)["k"].value == b"w"
     assert not isinstance(node.do(command("k", expect=current)), Refusal)
 

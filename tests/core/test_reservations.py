@@ -64,7 +64,18 @@ def test_a_change_of_what_has_changed_meanwhile_is_refused_with_its_version(node
     unknown = node.do(c.SetReservation("", ReservationRecord("other", "shop", 2), 3))
     assert isinstance(unknown, Refusal)
     assert (unknown.reason, unknown.fields["current"]) == ("STALE_VERSION", "0")
+    assert unknown.message.startswith("reservation 'other' is not there, and version 3 was expected")
     assert list(node.state.reservations.values()) == [known]
+
+
+def test_a_refusal_shows_the_beginning_of_a_long_name_and_carries_the_whole(node: Driver) -> None:
+    """Messages travel in headers, which are short."""
+    for name in ("n" * 64, "n" * 65):
+        refused = node.do(c.SetReservation("", ReservationRecord(name, "shop", 1), 7))
+        assert isinstance(refused, Refusal)
+        assert refused.fields == {"reservation": name, "expected": "7", "current": "0"}
+        assert (repr(name) in refused.message) == (len(name) == 64)
+        assert "n" * 61 in refused.message
 
 
 @pytest.mark.parametrize(

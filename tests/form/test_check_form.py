@@ -49,6 +49,8 @@ BROKEN = [
     ("purity", "coordinator/scheduling/a.py", '"""A."""\nfrom numpy import random\n', 2),
     ("purity", "coordinator/scheduling/a.py", '"""A."""\nimport numpy as np\nx = np.random.rand()\n', 3),
     ("purity", "coordinator/core/a.py", '"""A."""\nx = open("f")\n', 2),
+    ("purity", "coordinator/scheduling/a.py", '"""A."""\n\n\ndef _f(a, b):\n    return a @ b\n', 5),
+    ("purity", "coordinator/forecast/a.py", '"""A."""\nimport numpy as np\nx = np.dot([1], [2])\n', 3),
     ("nothing_unfinished", "coordinator/a.py", f'"""A."""\nx = 1  # {UNFINISHED_WORD}: more\n', 2),
 ]
 

@@ -322,7 +322,7 @@ async def test_a_dag_of_100_000_tasks_runs(
     client: AsyncClient, cluster: LocalCluster, run_agent: RunAgent
 ) -> None:
     for agent_id in ("big-1", "big-2"):
-        agent = Agent(cluster.endpoints, agent_id, slots=50)
+        agent = Agent(cluster.endpoints, agent_id, slots=500)
         agent.handler("big")(noop)
         await run_agent(agent)
     dag = Dag(dag_id="big").extend(Task(id=f"t{number}", type="big") for number in range(99_999))

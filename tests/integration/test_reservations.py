@@ -70,6 +70,13 @@ async def explained(client: AsyncClient, dag_id: str) -> str:
     return await eventually(look, "a task waits because of a reservation")
 
 
+async def slots(client: AsyncClient, dag_id: str, running: int) -> list[str]:
+    """Of the tasks of the DAG that run, which are so many: the slots that are kept for them."""
+    found = [task.id async for task in client.tasks(dag_id, states=["RUNNING", "ASSIGNED"])]
+    assert len(found) == running
+    return sorted([(await client.explain(dag_id, one)).assignments[0].reserved for one in found])
+
+
 async def test_slots_are_kept_and_taken_at_once_by_whom_they_are_for(
     cluster: LocalCluster, client: AsyncClient, gate: Gate, name: str
 ) -> None:
@@ -86,6 +93,11 @@ async def test_slots_are_kept_and_taken_at_once_by_whom_they_are_for(
     mine = await client.submit(gate.dag(name, 2))
     await gate.has_begun(4)
     assert gate.begun == ["others", "others", name, name]
+    assert await slots(client, mine, 2) == [
+        f"one of the 2 slots that reservation {name} keeps for namespace {name}, of which {used} were in use"
+        for used in (0, 1)
+    ]
+    assert await slots(client, other, 2) == [""] * 2
     gate.open.release()
     await gate.has_begun(5)
     shown = await asyncio.to_thread(coordctl, cluster, "list")

@@ -12,10 +12,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from coordinator.config import AgentsSection, RetentionSection
+from coordinator.consensus.raft import RaftConsensus
 from coordinator.core.commands import Command, KvPut, RecordLoads, WriteId
 from coordinator.core.model import AgentLoad
 from coordinator.core.outcome import Effects, KvStored, Reply
 from coordinator.defects import CALLBACK, Defects
+from coordinator.errors import OutcomeUnknown
 from coordinator.forecast.bank import Bank
 from coordinator.forecast.settings import ForecastSettings
 from coordinator.replica import placement as placing
@@ -269,6 +271,34 @@ async def test_a_take_over_that_fails_gives_up_leadership(
     assert isinstance(await nodes.nodes[leader].propose(put, KvStored), KvStored)
 
 
-def counted(nodes: Nodes) -> list[str]:
-    """Nodes whose take-over has failed."""
-    return [me for me, node in nodes.nodes.items() if node.defects.counts["take_over"]]
+@pytest.mark.parametrize("size", [1, 3])
+async def test_a_leader_that_cannot_propose_gives_up_leadership(
+    make_nodes: Callable[[int], Nodes], monkeypatch, size: int
+) -> None:
+    """Whoever waits is told at once, and another leader takes what this one could not."""
+    nodes = make_nodes(size)
+    await nodes.start()
+    first = await nodes.led()
+    term = nodes.nodes[first].consensus.status().term
+
+    def fails(*_: object) -> None:
+        raise ValueError("no entry")
+
+    with capture_logs() as logged:
+        with monkeypatch.context() as patch:
+            patch.setattr(RaftConsensus, "propose", fails)
+            given = await nodes.nodes[first].submit(KvPut(WriteId(), "key", b"lost", None))
+            with pytest.raises(OutcomeUnknown, match="no entry"):
+                await given
+        assert nodes.leader is None
+        leader = await nodes.led(*([first] if size > 1 else []))
+    assert nodes.nodes[leader].consensus.status().term > term
+    assert errors(logged) == ["proposing"]
+    assert counted(nodes, "proposing") == [first]
+    put = KvPut(WriteId(), "key", b"value", None)
+    assert isinstance(await nodes.nodes[leader].propose(put, KvStored), KvStored)
+
+
+def counted(nodes: Nodes, work: str = "take_over") -> list[str]:
+    """Nodes with a defect in this work."""
+    return [me for me, node in nodes.nodes.items() if node.defects.counts[work]]

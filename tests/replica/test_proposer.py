@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from coordinator.core.commands import CancelDag, Entry, SubmitDag
 from coordinator.core.model import DagHeader, TaskBlock, TaskProfile
 from coordinator.core.outcome import Done, Refusal
+from coordinator.defects import Defects
 from coordinator.errors import LimitExceeded, NotFound, NotLeader, OutcomeUnknown, QueueFull
 from coordinator.replica.proposer import Proposer
 
@@ -40,6 +43,9 @@ class Log:
         self.grew.set()
         return len(self.entries) + 1, 7
 
+    def push(self) -> None:
+        """There is nobody to send to."""
+
     async def has_taken(self, commands: int) -> None:
         """Return once it has so many."""
         while sum(len(entry.commands) for entry in self.entries) < commands:
@@ -47,9 +53,13 @@ class Log:
             await self.grew.wait()
 
 
-def make(log: Log, **bounds: int) -> Proposer:
+def no_defect() -> None:
+    pytest.fail("the term was ended")
+
+
+def make(log: Log, lose: Callable[[], None] = no_defect, **bounds: int) -> Proposer:
     settings = {"max_commands": 100, "max_bytes": 100_000, "max_entry_bytes": 10_000, "window": 2} | bounds
-    return Proposer(log, Clock(), **settings)
+    return Proposer(log, Clock(), Defects().within(lose), **settings)
 
 
 def cancel(number: int) -> CancelDag:
@@ -215,17 +225,26 @@ async def test_a_refusal_becomes_the_error_that_it_names():
     assert caught.value.fields == {"name": "dag-0"}
 
 
-async def test_a_defect_while_proposing_leaves_nobody_waiting_and_is_not_hidden():
-    log, loop = Log(), asyncio.get_running_loop()
-    proposer = make(log)
-    unhandled: list[object] = []
-    loop.set_exception_handler(lambda _, context: unhandled.append(context["exception"]))
-    log.entries = None
-    lost = proposer.submit(cancel(1))
+@pytest.mark.parametrize("part", ["clock", "log", "links"])
+async def test_a_defect_while_proposing_leaves_nobody_waiting_and_ends_the_term(monkeypatch, part: str):
+    log = Log()
+    lost: list[str] = []
+    proposer = make(log, lambda: lost.append("term"))
+    owner, method = {"clock": (Clock, "now_ms"), "log": (Log, "propose"), "links": (Log, "push")}[part]
+
+    def fails(*_: object) -> None:
+        raise ValueError(part)
+
+    with monkeypatch.context() as patch, capture_logs() as logged:
+        patch.setattr(owner, method, fails)
+        given = proposer.submit(cancel(1))
+        await turn()
+    assert [(line["work"], bool(line["exc_info"])) for line in logged] == [("proposing", True)]
+    assert lost == ["term"]
+    proposer.revoke(NotLeader())
     with pytest.raises(OutcomeUnknown):
-        await lost
-    assert [type(one) for one in unhandled] == [AttributeError]
-    log.entries = []
+        await given
     proposer.submit(cancel(2))
-    await log.has_taken(1)
-    loop.set_exception_handler(None)
+    await turn()
+    assert log.entries[-1].commands == [cancel(2)]
+    assert lost == ["term"]

@@ -21,9 +21,12 @@ from coordinator.core.model import (
     Resources,
     TaskProfile,
 )
-from coordinator.scheduling.agents.lookahead import may_queue
+from coordinator.scheduling.agents.ledger import Ledger
+from coordinator.scheduling.agents.lookahead import LookAhead, may_queue
+from coordinator.scheduling.agents.table import AgentTable
 from coordinator.scheduling.costs.weights import BALANCED, FAST, Policy
 from coordinator.scheduling.plans import planner
+from coordinator.scheduling.plans.bounded import Bounded
 from coordinator.scheduling.plans.brief import _fill, place_brief
 from coordinator.scheduling.plans.bulk import MANY, _first_come
 from coordinator.scheduling.plans.claims import Claims
@@ -46,8 +49,21 @@ MEMORY = TaskProfile("t", requirements=Requirements(resources=Resources(memory_b
 WELD = TaskProfile("t", requirements=Requirements(capabilities=(("weld", 2),)))
 MODEL = TaskProfile("t", requirements=Requirements(needs=FamilyNeeds(model="bert")))
 APART = TaskProfile("t", priority=Priority.URGENT, requirements=Requirements(anti_affinity=("g",)))
+BOUNDED = [
+    TaskProfile("u", requirements=MODEL.requirements),
+    TaskProfile("t", requirements=APART.requirements),
+    TaskProfile("u", requirements=Requirements(needs=FamilyNeeds(model="bert"), anti_affinity=("g",))),
+]
 profiles = st.sampled_from(
-    [TaskProfile("t"), TaskProfile("t", priority=Priority.HIGH), TaskProfile("u"), MEMORY, WELD, MODEL]
+    [
+        TaskProfile("t"),
+        TaskProfile("t", priority=Priority.HIGH),
+        TaskProfile("u"),
+        MEMORY,
+        WELD,
+        MODEL,
+        *BOUNDED,
+    ]
 )
 
 
@@ -125,7 +141,8 @@ def test_who_comes_first_takes_the_first_places(data: st.DataObject, counts: lis
         mine = [at for at in range(places) if row[at] and at not in taken][:count]
         taken += mine
         found.append(len(mine))
-    got, numbers = _first_come(can, np.array(counts))
+    nothing = Bounded(Ledger(AgentTable(), LookAhead()), {})
+    got, numbers = _first_come(can, np.array(counts), nothing, np.arange(places))
     assert (got.tolist(), numbers.tolist()) == (taken, found)
 
 
@@ -372,6 +389,29 @@ def test_what_has_to_be_placed_one_by_one_is_not_left_behind(
     plan = made(snapshot, FAST)
     check(snapshot, plan)
     assert {1, 2, 3} <= {choice.key for choice in plan.choices}
+
+
+@pytest.mark.parametrize("expected_ms", [3_000, BRIEF_MS])
+def test_classes_whose_tasks_agents_bound_go_in_one_round_as_far_as_they_can(
+    crew: Callable[..., Snapshot], expected_ms: int
+) -> None:
+    """Two classes share a model, one has to keep apart, and what nothing bounds goes last."""
+    snapshot = crew(**{f"a{at}": {"slots": 8, "model_limits": (("bert", 3),)} for at in range(50)})
+    plain = TaskProfile("t", priority=Priority.LOW)
+    for key, profile in enumerate([*[MODEL] * 100, *[BOUNDED[0]] * 100, *[APART] * 80, *[plain] * 300], 1):
+        wait(snapshot, key, profile, expected_ms=expected_ms)
+    placed = []
+    for _ in range(2):
+        plan = made(snapshot, FAST)
+        check(snapshot, plan)
+        found = [snapshot.waiting.get(choice.key) for choice in plan.choices]
+        placed.append(Counter(one[0].requirements for one in found if one is not None))
+        carry_out(snapshot, plan)
+    first, then = placed
+    assert (first[MODEL.requirements], first[APART.requirements]) == (150, 50)
+    assert set(then) <= {plain.requirements}
+    assert first[plain.requirements] + then[plain.requirements] >= 200
+    assert (plan.unplaced["model_limit"], plan.unplaced["anti_affinity"]) == (50, 30)
 
 
 def test_spare_attempts_give_way_to_many_within_credit() -> None:

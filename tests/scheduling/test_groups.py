@@ -16,7 +16,7 @@ from coordinator.scheduling.agents import regions as regions_module
 from coordinator.scheduling.agents.feasibility import could_take, needs_of
 from coordinator.scheduling.agents.groups import groups_of
 from coordinator.scheduling.agents.regions import ANYWHERE, Region, Regions, united
-from coordinator.scheduling.agents.table import RESOURCE_FIELDS, BoolRow, IntRow
+from coordinator.scheduling.agents.rows import RESOURCE_FIELDS, BoolRow, IntRow
 from coordinator.scheduling.costs.weights import BALANCED
 from coordinator.scheduling.plans import bulk
 from coordinator.scheduling.plans.bulk import Places

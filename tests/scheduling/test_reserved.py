@@ -21,7 +21,6 @@ from coordinator.scheduling.costs.policies import policy
 from coordinator.scheduling.explain import explain
 from coordinator.scheduling.plans.assignments import Witness
 from coordinator.scheduling.plans.bulk import MANY
-from coordinator.scheduling.plans.looks import would_go
 from coordinator.scheduling.plans.solver import PlanLimits
 from coordinator.scheduling.scheduler import Decision, Scheduler
 from tests.scheduling.clusters import START_MS, Cluster, recall
@@ -59,9 +58,9 @@ class Keeping(Cluster):
             known = kind_of(TaskProfile(kind), stated)
             recall(self.snapshot.estimates, known, 300, math.log(1.0), 0.0)
 
-    def decide(self) -> Decision:
+    def decide(self, witness: Witness | None = None) -> Decision:
         """The next decision, carried out."""
-        decision = self.scheduler.decide(self.now_s)
+        decision = self.scheduler.decide(self.now_s, witness)
         outcome = self.apply(*decision.before, c.Assign(decision.choices))
         done = outcome.replies[-1]
         assert isinstance(done, Done)
@@ -109,6 +108,23 @@ def test_slots_are_there_for_their_namespace_at_once(name: str) -> None:
     cluster.end_one("lab")
     cluster.settle()
     assert cluster.held() == {"lab": 4, "shop": 2}
+
+
+def test_its_own_work_goes_where_it_costs_least() -> None:
+    """Not to a slower agent because slots are kept for it there: these are left for when the others are
+    taken."""
+    cluster = Keeping()
+    cluster.join("quick", slots=2, speed=2.0)
+    cluster.join("slow", slots=2)
+    cluster.reserve(agents=("slow",))
+    cluster.want("shop", 1)
+    cluster.settle()
+    assert [one.live[0].agent for one in cluster.state.dag("shop").tasks] == ["quick"]
+    cluster.want("lab", 5)
+    cluster.settle()
+    cluster.submit({"u": [], "v": []}, dag_id="more", namespace="shop")
+    cluster.settle()
+    assert [one.live[0].agent for one in cluster.state.dag("more").tasks] == ["slow", "slow"]
 
 
 @pytest.mark.parametrize("name", POLICIES)
@@ -321,61 +337,6 @@ class TestMakingRoom:
         cluster.want("news", 1, priority=Priority.URGENT)
         cluster.now_ms += 60_000
         assert self.ended(cluster) == []
-
-
-class TestExplain:
-    """The reason is told, with the reservation and until when."""
-
-    def explained(self, cluster: Keeping, expected_ms: int = 0) -> list[str]:
-        profile = TaskProfile("t", timeout_ms=60_000)
-        found = explain(profile, cluster.snapshot, expected_ms, now_s=cluster.now_s, namespace="lab")
-        assert (found.capable, found.feasible, found.summary[:4]) == (1, 0, "none")
-        return [f"{one.agents} x {one.reason}: {one.detail}" for one in found.refusals]
-
-    @pytest.mark.parametrize(
-        ("fields", "expected"),
-        [
-            ({"slots": 2}, "keeps 2 slots of a for namespace shop, without end"),
-            (
-                {"end_ms": START_MS + 7_500, "agents": ("a",)},
-                "keeps all slots of a for namespace shop for another 7.5 s",
-            ),
-            (
-                {"slots": 2, "begin_ms": START_MS + 5_000},
-                "keeps 2 slots of a for namespace shop in 5.0 s, and the task may take 60.0 s",
-            ),
-        ],
-    )
-    def test_by_the_reservation_and_its_time(self, fields: dict[str, Any], expected: str) -> None:
-        cluster = Keeping()
-        cluster.join("a", slots=2)
-        cluster.reserve(**fields)
-        assert self.explained(cluster) == [f"1 x {RESERVED}: reservation sale {expected}"]
-
-    def test_whose_slots_they_are_may_have_them(self) -> None:
-        cluster = Keeping()
-        cluster.join("a", slots=2)
-        cluster.reserve(slots=2)
-        mine = explain(TaskProfile("t"), cluster.snapshot, now_s=cluster.now_s, namespace="shop")
-        assert mine.feasible == 1
-
-    @pytest.mark.parametrize("name", ["balanced", "least-loaded"])
-    def test_so_is_why_another_agent_has_a_task(self, name: str) -> None:
-        """When it is placed, and when it is asked for later."""
-        cluster = Keeping(name)
-        cluster.join("quick", slots=2, speed=4.0)
-        cluster.join("slow", slots=2)
-        cluster.reserve(agents=("quick",))
-        cluster.want("lab", 1)
-        witness = Witness(name, cluster.now_s, 1)
-        cluster.apply(c.Assign(cluster.scheduler.decide(cluster.now_s, witness).choices))
-        found = [witness.taken[0]]
-        if name == "balanced":
-            row, task = cluster.snapshot.agents.rows["slow"], cluster.task("t0", "lab")
-            found.append(would_go(cluster.snapshot, policy(name), name, task, 1, row, cluster.now_s))
-        for one in found:
-            lost = {other.agent: other.lost for other in one.candidates}
-            assert lost == {"slow": "", "quick": f"{RESERVED}: its free slots are kept for other namespaces"}
 
 
 @st.composite

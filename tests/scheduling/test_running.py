@@ -171,7 +171,7 @@ def test_there_is_room_for_many_and_places_are_used_again() -> None:
 def test_what_runs_is_expected_anew_as_more_is_known_a_bounded_part_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "_RENEWED_AT_ONCE", 2)
+    monkeypatch.setattr(module, "_RENEWED_AT_LEAST", 2)
     model = Model()
     for key in range(5):
         model.hold(key, 1, 2, 0, 0.0)
@@ -182,8 +182,30 @@ def test_what_runs_is_expected_anew_as_more_is_known_a_bounded_part_at_once(
     model.estimates.renew()
     changed = []
     for _ in range(3):
-        model.running.renew()
+        model.running.renew(0)
         left = model.running.left(1.0).tolist()
         changed.append(sum(one != other for one, other in zip(before, left, strict=True)))
     assert changed == [2, 4, 5]
     model.check(1.0)
+
+
+@pytest.mark.parametrize(("waiting", "renewed"), [(0, 2), (5, 2), (12, 6), (10_000, 8)])
+def test_the_more_is_decided_the_more_of_what_runs_is_expected_anew(
+    monkeypatch: pytest.MonkeyPatch, waiting: int, renewed: int
+) -> None:
+    """Of those first that were longest not: what was given since is up to date."""
+    monkeypatch.setattr(module, "_RENEWED_AT_LEAST", 2)
+    monkeypatch.setattr(module, "_RENEWED_AT_ONCE", 8)
+    model, asked = Model(), []
+    for key in range(10):
+        model.hold(key, 1, 2, 0, 0.0)
+    model.running.renew(10_000)
+    monkeypatch.setattr(model.running, "_expect", lambda key, live: asked.append(key))
+    model.running.renew(10_000)
+    assert asked == [], "all were expected by what is known still"
+    kind = Kind("t", "", TaskFamily.UNSPECIFIED, False)
+    for turn in (1, 2):
+        model.estimates.observe(kind, 7, "a", 60.0)
+        model.estimates.renew()
+        model.running.renew(waiting)
+        assert asked == [key % 10 for key in range(turn * renewed)]

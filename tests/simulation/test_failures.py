@@ -56,10 +56,10 @@ def test_a_failure_is_told_with_what_it_takes_to_see_it_again() -> None:
 
 
 def test_a_part_of_a_schedule_is_run_alone() -> None:
-    done = CliRunner().invoke(main, ["--seed", "1", "--faults", "0"])
+    done = CliRunner().invoke(main, ["--seed", "7", "--faults", "0"])
     assert done.exit_code == 0
     assert len([line for line in done.output.splitlines() if " fault " in line]) <= 1
-    refused = CliRunner().invoke(main, ["--seed", "1", "--faults", "999"])
+    refused = CliRunner().invoke(main, ["--seed", "7", "--faults", "999"])
     assert refused.exit_code == 2
     assert "beyond the schedule" in refused.output
 

@@ -6,6 +6,7 @@ from coordinator.core.commands import KvDelete, KvPut
 from coordinator.core.keyspace import KvEntry, KvRecord
 from coordinator.core.limits import KV_BYTES, KV_KEY_BYTES, KV_KEYS, KV_VALUE_BYTES
 from coordinator.core.outcome import KvDeleted, KvEvent, KvStored, Refusal, Reply, Table
+from coordinator.core.refusals import shown, stale_version
 from coordinator.core.transaction import Transaction
 from coordinator.core.writers import recall, remember
 
@@ -38,7 +39,7 @@ def refusal_of(key: str, value: bytes = b"") -> Refusal | None:
     if size > KV_KEY_BYTES:
         return _beyond("the key", size, "KV_KEY_BYTES", KV_KEY_BYTES)
     if len(value) > KV_VALUE_BYTES:
-        return _beyond(f"the value of {_shown(key)}", len(value), "KV_VALUE_BYTES", KV_VALUE_BYTES)
+        return _beyond(f"the value of {shown(key)}", len(value), "KV_VALUE_BYTES", KV_VALUE_BYTES)
     return None
 
 
@@ -47,7 +48,7 @@ def _put(tx: Transaction, command: KvPut) -> Reply:
     if (problem := refusal_of(key, value)) is not None:
         return problem
     known = space.entries.get(key)
-    if (stale := _stale(key, command.expect, known)) is not None:
+    if (stale := stale_version("key", key, command.expect, known)) is not None:
         return stale
     name = key.encode()
     size = len(name) + len(value)
@@ -68,7 +69,7 @@ def _delete(tx: Transaction, command: KvDelete) -> Reply:
     if (problem := refusal_of(key)) is not None:
         return problem
     known = space.entries.get(key)
-    if (stale := _stale(key, command.expect, known)) is not None:
+    if (stale := stale_version("key", key, command.expect, known)) is not None:
         return stale
     if known is None:
         return KvDeleted(0)
@@ -77,19 +78,6 @@ def _delete(tx: Transaction, command: KvDelete) -> Reply:
     tx.write(Table.KV, key.encode(), None)
     tx.kv_events.append(KvEvent(key, version, None, known.created))
     return KvDeleted(version)
-
-
-def _stale(key: str, expect: int | None, known: KvEntry | None) -> Refusal | None:
-    current = 0 if known is None else known.version
-    if expect is None or expect == current:
-        return None
-    found = f"at version {current}" if current else "not there"
-    wanted = f"version {expect}" if expect else "no such key"
-    return Refusal(
-        "STALE_VERSION",
-        f"key {_shown(key)} is {found}, and {wanted} was expected; read it again",
-        {"key": key, "expected": str(expect), "current": str(current)},
-    )
 
 
 def _beyond(what: str, value: int, setting: str, limit: int) -> Refusal:
@@ -106,8 +94,3 @@ def _full(what: str, value: int, setting: str, limit: int) -> Refusal:
         f"the key-value space holds {value} {what} of at most {limit} ({setting}); delete some first",
         {"setting": setting, "limit": str(limit), "value": str(value)},
     )
-
-
-def _shown(key: str) -> str:
-    """The key as messages show it: they travel in headers, which are short."""
-    return repr(key if len(key) <= 64 else f"{key[:61]}...")

@@ -14,7 +14,7 @@ from coordinator.core.limits import (
     RESERVED_SLOTS,
 )
 from coordinator.core.outcome import Done, Refusal, Reply, ReservationSet, Table
-from coordinator.core.refusals import not_found
+from coordinator.core.refusals import not_found, stale_version
 from coordinator.core.reservations import ReservationRecord
 from coordinator.core.transaction import Transaction
 
@@ -22,7 +22,7 @@ from coordinator.core.transaction import Transaction
 def change(tx: Transaction, command: SetReservation) -> Reply:
     """Make it, or change it as a whole: one that is changed keeps its place among those of its agents."""
     record, known = command.record, tx.state.reservations.get(command.record.id)
-    refusal = refusal_of(record, tx.now_ms) or _stale(record.id, command.expect, known)
+    refusal = refusal_of(record, tx.now_ms) or stale_version("reservation", record.id, command.expect, known)
     if refusal is None and known is None and not _make_room(tx):
         refusal = Refusal(
             "LIMIT_EXCEEDED",
@@ -47,7 +47,7 @@ def remove(tx: Transaction, command: RemoveReservation) -> Reply:
     known = tx.state.reservations.get(command.id)
     if known is None:
         return not_found("reservation", command.id[:RESERVED_CHARS])
-    stale = _stale(command.id, command.expect, known)
+    stale = stale_version("reservation", command.id, command.expect, known)
     if stale is not None:
         return stale
     _forget(tx, known)
@@ -116,19 +116,6 @@ def _wrong_time(record: ReservationRecord, now_ms: int) -> Refusal | None:
 
 def _senseless(message: str, **fields: object) -> Refusal:
     return Refusal("INVALID_REQUEST", message, {name: str(value) for name, value in fields.items()})
-
-
-def _stale(name: str, expect: int | None, known: ReservationRecord | None) -> Refusal | None:
-    current = 0 if known is None else known.version
-    if expect is None or expect == current:
-        return None
-    found = f"at version {current}" if current else "not there"
-    wanted = f"version {expect}" if expect else "no such reservation"
-    return Refusal(
-        "STALE_VERSION",
-        f"reservation {name!r} is {found}, and {wanted} was expected; read it again",
-        {"reservation": name, "expected": str(expect), "current": str(current)},
-    )
 
 
 def _make_room(tx: Transaction) -> bool:

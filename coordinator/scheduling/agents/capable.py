@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.scheduling.agents.feasibility import KINDS_KEPT, Needs, could_take
-from coordinator.scheduling.agents.table import AgentTable, BoolRow, IntRow, Rows
+from coordinator.scheduling.agents.rows import BoolRow, IntRow, Rows
+from coordinator.scheduling.agents.table import AgentTable
 
 _FIRST_KINDS: Final = 16
 _NEVER: Final = -1

@@ -16,19 +16,10 @@ import msgspec
 import numpy as np
 
 from coordinator.core.model import Requirements, Resources, TaskProfile
-from coordinator.scheduling.agents.ledger import Ledger
+from coordinator.scheduling.agents.ledger import GROUP, Ledger
 from coordinator.scheduling.agents.offers import Offered
-from coordinator.scheduling.agents.table import (
-    NO_RESOURCES,
-    RESOURCE_FIELDS,
-    AgentTable,
-    BoolRow,
-    IntRow,
-    Rows,
-    Use,
-    resource_vector,
-    uses_of,
-)
+from coordinator.scheduling.agents.rows import RESOURCE_FIELDS, BoolRow, IntRow, Rows
+from coordinator.scheduling.agents.table import NO_RESOURCES, AgentTable, Use, resource_vector, uses_of
 
 KINDS_KEPT: Final = 10_000
 """Kinds of tasks whose feasible agents are remembered; beyond them all are forgotten and found again."""
@@ -206,11 +197,13 @@ def _largest_free(profile: TaskProfile, ledger: Ledger, refused: IntRow) -> str:
 
 
 def _is_apart(profile: TaskProfile, task_s: float, ledger: Ledger) -> BoolRow:
-    return _all([ledger.groups(group) == 0 for group in profile.requirements.anti_affinity], ledger.accepting)
+    places = [ledger.places((GROUP, name)) > 0 for name in profile.requirements.anti_affinity]
+    return _all(places, ledger.accepting)
 
 
 def _groups_held(profile: TaskProfile, ledger: Ledger, refused: IntRow) -> str:
-    groups = [group for group in profile.requirements.anti_affinity if ledger.groups(group)[refused].any()]
+    wanted = profile.requirements.anti_affinity
+    groups = [name for name in wanted if (ledger.places((GROUP, name))[refused] < 1).any()]
     return f"they hold tasks of the group {', '.join(groups)}"
 
 
@@ -221,6 +214,12 @@ def _answers_in_time(profile: TaskProfile, task_s: float, ledger: Ledger) -> Boo
 def _least_latency(profile: TaskProfile, ledger: Ledger, refused: IntRow) -> str:
     wanted = profile.requirements.needs.max_latency_ms
     return f"needs a latency <= {wanted} ms, the best measured {ledger.latency_ms[refused].min():.1f} ms"
+
+
+def used_up(use: Use) -> str:
+    """The reason of tasks for which no agent takes one more of this tool, model or group."""
+    kind, _ = use
+    return GROUP if kind == GROUP else f"{kind}_limit"
 
 
 def _bounded(kind: str) -> Passing:
@@ -243,7 +242,7 @@ def _bounded(kind: str) -> Passing:
         held, most = agents.users(use)[row], agents.limits(use)[row]
         return f"{agents.agent_id(row)}: {held} of at most {most} tasks of the {kind} {use[1]} at once"
 
-    return Passing(f"{kind}_limit", concerns, holds, detail)
+    return Passing(used_up((kind, "")), concerns, holds, detail)
 
 
 def _fits(wanted: Resources, offered: IntRow) -> BoolRow:
@@ -307,7 +306,7 @@ FITTING: Final = (
     _bounded("tool"),
     _bounded("model"),
     Passing(
-        "anti_affinity",
+        GROUP,
         lambda profile, bounded: bool(profile.requirements.anti_affinity),
         _is_apart,
         _groups_held,

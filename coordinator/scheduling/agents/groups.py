@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.core.model import AgentSpec
-from coordinator.scheduling.agents.table import AgentTable, BoolRow, IntRow
+from coordinator.scheduling.agents.rows import BoolRow, IntRow
+from coordinator.scheduling.agents.table import AgentTable
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 

@@ -10,18 +10,15 @@ from numpy.typing import NDArray
 
 from coordinator.core.model import TaskProfile
 from coordinator.scheduling.agents.lookahead import LookAhead, may_queue
-from coordinator.scheduling.agents.table import (
-    AgentTable,
-    BoolRow,
-    FloatRow,
-    IntRow,
-    Use,
-    resource_vector,
-    uses_of,
-)
+from coordinator.scheduling.agents.rows import BoolRow, FloatRow, IntRow
+from coordinator.scheduling.agents.table import AgentTable, Use, resource_vector, uses_of
 
 KINDS_KEPT: Final = 10_000
 """Profiles whose demand is remembered."""
+
+
+GROUP: Final = "anti_affinity"
+"""The kind of a use that is an anti-affinity group, of which every agent takes one task at once."""
 
 
 class Demand:
@@ -36,7 +33,7 @@ class Demand:
         amounts: list[int] = vector.tolist()
         self.packed = vector.tobytes()
         self.amounts = tuple((column, amount) for column, amount in enumerate(amounts) if amount)
-        self.groups = profile.requirements.anti_affinity
+        self.groups: tuple[Use, ...] = tuple((GROUP, name) for name in profile.requirements.anti_affinity)
         self.uses = uses_of(profile)
 
 
@@ -65,7 +62,6 @@ class Ledger:
         """Rows of agents that would take one more attempt, if only into their queue."""
         self.slot_free: BoolRow = standing.slot_free.copy()
         """Rows of agents that would start one more attempt at once."""
-        self._groups: dict[str, IntRow] = {}
         self._places: dict[Use, IntRow] = {}
 
     @cached_property
@@ -87,23 +83,22 @@ class Ledger:
         """Attempts that all agents together would start at once."""
         return int(np.maximum(np.minimum(self.slots, self.credit) - self.held, 0)[self.slot_free].sum())
 
-    def groups(self, name: str) -> IntRow:
-        """Per row, attempts held whose tasks belong to this anti-affinity group."""
-        column = self._groups.get(name)
-        if column is None:
-            column = self._groups[name] = self.agents.groups(name)[: self.agents.size].copy()
-        return column
-
     def bounded(self, demand: Demand) -> tuple[Use, ...]:
         """What such a task uses, as far as any agent bounds it."""
-        return self.agents.bounded(demand.uses) if demand.uses else ()
+        if not demand.uses:
+            return demand.groups
+        return demand.groups + self.agents.bounded(demand.uses)
 
     def places(self, use: Use) -> IntRow:
-        """Per row, how many more tasks of this tool or model the agent takes at once."""
+        """Per row, how many more tasks of this tool, model or group the agent takes at once."""
         column = self._places.get(use)
         if column is None:
             size, agents = self.agents.size, self.agents
-            column = self._places[use] = agents.limits(use)[:size] - agents.users(use)[:size]
+            if use[0] == GROUP:
+                column = 1 - agents.groups(use[1])[:size]
+            else:
+                column = agents.limits(use)[:size] - agents.users(use)[:size]
+            self._places[use] = column
         return column
 
     def room(self, task_s: float) -> BoolRow:
@@ -134,8 +129,6 @@ class Ledger:
         for column, amount in demand.amounts:
             if amount > self.free.item(row, column):
                 return False
-        if demand.groups and any(self.groups(group)[row] for group in demand.groups):
-            return False
         return all(self.places(use)[row] > 0 for use in self.bounded(demand))
 
     def book(self, row: int, demand: Demand, task_s: float) -> None:
@@ -153,8 +146,6 @@ class Ledger:
         """What one such task takes beside a slot."""
         for column, amount in demand.amounts:
             self.free[row, column] -= amount
-        for group in demand.groups:
-            self.groups(group)[row] += 1
         for use in self.bounded(demand):
             self.places(use)[row] -= 1
 
@@ -162,7 +153,5 @@ class Ledger:
         """`take` on each of these rows, so many times."""
         for column, amount in demand.amounts:
             self.free[rows, column] -= amount * times
-        for group in demand.groups:
-            self.groups(group)[rows] += times
         for use in self.bounded(demand):
             self.places(use)[rows] -= times

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from coordinator.scheduling.agents.table import RESOURCE_FIELDS, AgentTable, BoolRow, IntRow, Rows
+from coordinator.scheduling.agents.rows import RESOURCE_FIELDS, BoolRow, IntRow, Rows
+from coordinator.scheduling.agents.table import AgentTable
 
 
 class Offered:

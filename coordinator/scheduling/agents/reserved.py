@@ -14,9 +14,10 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from coordinator.core.model import TaskProfile
-from coordinator.core.reservations import ReservationRecord
+from coordinator.core.reservations import ReservationRecord, keepers_of
 from coordinator.scheduling.agents.ledger import Ledger, demand_of
-from coordinator.scheduling.agents.table import UNBOUNDED, AgentTable, BoolRow, FloatRow, IntRow, Rows
+from coordinator.scheduling.agents.rows import BoolRow, FloatRow, IntRow, Rows
+from coordinator.scheduling.agents.table import UNBOUNDED, AgentTable
 
 RESERVED: Final = "reserved"
 """The reason of tasks that wait because slots are kept for others."""
@@ -93,6 +94,10 @@ class Reserved:
 
     # --- what follows ---------------------------------------------------------------------------------------
 
+    def counts(self, key: int, attempt: int) -> bool:
+        """Whether this attempt is among what its namespace holds."""
+        return (key, attempt) in self._counted
+
     def bounds(self, namespace: str, now_s: float) -> Bounds | None:
         """Where work of this namespace may begin; None where it may everywhere."""
         if not self._records:
@@ -114,6 +119,22 @@ class Reserved:
         """Whether slots of this agent are kept for a namespace."""
         kept = self._in_force(round(now_s * 1_000)).get(namespace) if self._records else None
         return kept is not None and kept.item(row) > 0
+
+    def slot_for(self, namespace: str, row: int, now_s: float, more: int = 0) -> str:
+        """What its next attempt on this agent counts for of the slots that are kept for a namespace there, in
+        words; "" if all are in use. It holds `more` attempts than are counted."""
+        spec = self._agents.specs[row]
+        if spec is None or namespace not in self._held:
+            return ""
+        before = self._held_by(namespace).item(row) + more
+        for one, slots in keepers_of(spec, self._records, round(now_s * 1_000)):
+            if one.namespace != namespace:
+                continue
+            if before < slots:
+                whose = f"reservation {one.id} keeps for namespace {namespace}"
+                return f"one of the {slots} slots that {whose}, of which {before} were in use"
+            before -= slots
+        return ""
 
     def covered_by(self, one: ReservationRecord) -> int:
         """How many agents a reservation is of, which need not be among those that are set."""

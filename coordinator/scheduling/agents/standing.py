@@ -5,12 +5,11 @@ decisions on single tasks these are few."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from coordinator.scheduling.agents.table import AgentTable, BoolRow, FloatRow
+from coordinator.scheduling.agents.rows import AgentRows, BoolRow, FloatRow
 
 BALANCES_KEPT: Final = 8
 """Weights of balance of which `work_s` is remembered; beyond them all are forgotten."""
@@ -23,9 +22,9 @@ class Standing:
     """As of the last `renew`: `full` are agents that hold as many attempts as they have slots, `open` those
     that would take one more, if only into their queue, and `slot_free` those that would start it at once;
     `many_full` and `many_free` count the first and the last. `accepting`, `slots`, `credit`, `held`, `held_s`
-    and `free` are those of the table, over the rows in use. No array is to be written to."""
+    and `free` are those of the agents, over the rows in use. No array is to be written to."""
 
-    def __init__(self, agents: AgentTable) -> None:
+    def __init__(self, agents: AgentRows) -> None:
         self._agents = agents
         self._changed: dict[int, None] = {}
         self._work_s: dict[float, FloatRow] = {}
@@ -36,7 +35,7 @@ class Standing:
         self._changed[row] = None
 
     def renew(self) -> Standing:
-        """As the table is now; returns itself."""
+        """As the agents are now; returns itself."""
         if len(self._changed) > _FEW or len(self.full) != self._agents.size:
             self._look_at_all()
         else:

@@ -15,14 +15,11 @@ from typing import Final
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from coordinator.core.model import AgentLoad, AgentSpec, Resources, TaskProfile
 from coordinator.families.registry import Families
+from coordinator.scheduling.agents.rows import AgentRows, BoolRow, IntRow
 from coordinator.scheduling.agents.standing import Standing
-
-RESOURCE_FIELDS: Final = Resources.__struct_fields__
-"""The order of the columns of `total` and `free`."""
 
 COLUMNS_KEPT: Final = 4_096
 """Columns kept; beyond them all are dropped and made anew as they are asked for."""
@@ -51,12 +48,6 @@ Use = tuple[str, str]
 UNBOUNDED: Final = 1 << 62
 
 NO_RESOURCES: Final = Resources()
-_FIRST_ROWS: Final = 64
-
-BoolRow = NDArray[np.bool_]
-IntRow = NDArray[np.int64]
-FloatRow = NDArray[np.float64]
-Rows = NDArray[np.intp] | slice
 
 
 def resource_vector(resources: Resources) -> IntRow:
@@ -85,37 +76,19 @@ class Held(msgspec.Struct, frozen=True):
     seconds: float
 
 
-class AgentTable:
-    """Arrays over rows, `size` of them; rows without an agent have `present` False. `refusing` says why an
-    agent takes nothing new, "" where it does. `free` and `total` have a column for each of
-    `RESOURCE_FIELDS`."""
+class AgentTable(AgentRows):
+    """What is known of the agents of each row beside what is counted. `refusing` says why an agent takes
+    nothing new, "" where it does."""
 
     def __init__(self, families: Families | None = None) -> None:
+        super().__init__()
         self.families = families or Families()
         self.rows: dict[str, int] = {}
         self.specs: list[AgentSpec | None] = []
-        self.ids: list[str] = []
-        """Of the agent in this row, "" if it is vacant."""
         self.refusing: list[str] = []
         self.held_attempts: list[dict[tuple[int, int], Held]] = []
         self.latest_version = 0
-        self.version: IntRow = np.zeros(_FIRST_ROWS, np.int64)
         self.latest_touch = 0
-        self.touched: IntRow = np.zeros(_FIRST_ROWS, np.int64)
-        """Per row the latest change of anything that families see, numbered as they happen."""
-        self.present: BoolRow = np.zeros(_FIRST_ROWS, np.bool_)
-        self.accepting: BoolRow = np.zeros(_FIRST_ROWS, np.bool_)
-        self.epochs: IntRow = np.zeros(_FIRST_ROWS, np.int64)
-        self.slots: IntRow = np.zeros(_FIRST_ROWS, np.int64)
-        self.credit: IntRow = np.zeros(_FIRST_ROWS, np.int64)
-        self.held: IntRow = np.zeros(_FIRST_ROWS, np.int64)
-        self.held_s: FloatRow = np.zeros(_FIRST_ROWS, np.float64)
-        self.speed: FloatRow = np.ones(_FIRST_ROWS, np.float64)
-        self.busy_watts: FloatRow = np.zeros(_FIRST_ROWS, np.float64)
-        self.load: FloatRow = np.zeros(_FIRST_ROWS, np.float64)
-        self.latency_ms: FloatRow = np.zeros(_FIRST_ROWS, np.float64)
-        self.total: IntRow = np.zeros((_FIRST_ROWS, len(RESOURCE_FIELDS)), np.int64)
-        self.free: IntRow = np.zeros((_FIRST_ROWS, len(RESOURCE_FIELDS)), np.int64)
         self._vacant: list[int] = []
         self._levels: dict[str, IntRow] = {}
         self._flags: dict[tuple[str, object], BoolRow] = {}
@@ -125,11 +98,6 @@ class AgentTable:
         self._bounding: Counter[Use] = Counter()
         """How many agents bound the tasks of each tool and model."""
         self._standing = Standing(self)
-
-    @property
-    def size(self) -> int:
-        """Rows in use or vacant; arrays may be longer."""
-        return len(self.specs)
 
     def agent_id(self, row: int) -> str:
         """Of the agent in this row, "" if it is vacant."""
@@ -304,23 +272,15 @@ class AgentTable:
             row = heappop(self._vacant)
         else:
             row = self.size
+            if self.add_row():
+                self._drop_columns()
             self.specs.append(None)
-            self.ids.append("")
             self.refusing.append("")
             self.held_attempts.append({})
-            if self.size > len(self.version):
-                self._grow()
         self.rows[agent_id] = row
         self.ids[row] = agent_id
         self.present[row] = True
         return row
-
-    def _grow(self) -> None:
-        """Double every array; columns are made anew."""
-        for name in _ARRAYS:
-            array = getattr(self, name)
-            setattr(self, name, np.concatenate([array, np.zeros_like(array)]))
-        self._drop_columns()
 
     def _fill_columns(self, row: int) -> None:
         spec = self.specs[row]
@@ -354,9 +314,3 @@ class AgentTable:
 def _limit(spec: AgentSpec, use: Use) -> int:
     kind, name = use
     return dict(LIMITS[kind](spec)).get(name, UNBOUNDED)
-
-
-_ARRAYS: Final = (
-    "version", "touched", "present", "accepting", "epochs", "slots", "credit", "held", "held_s", "speed",
-    "busy_watts", "load", "latency_ms", "total", "free",
-)  # fmt: skip

@@ -12,7 +12,8 @@ import numpy as np
 
 from coordinator.core.model import Requirements, TaskProfile
 from coordinator.scheduling.agents.offers import Offered
-from coordinator.scheduling.agents.table import AgentTable, FloatRow, IntRow, Rows
+from coordinator.scheduling.agents.rows import FloatRow, IntRow, Rows
+from coordinator.scheduling.agents.table import AgentTable
 from coordinator.scheduling.learning.estimates import Estimates
 from coordinator.scheduling.load.measured import Measured
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from coordinator.core.model import TaskProfile
 from coordinator.scheduling.agents.ledger import Ledger
-from coordinator.scheduling.agents.table import FloatRow
+from coordinator.scheduling.agents.rows import FloatRow
 from coordinator.scheduling.costs.terms import Term
 
 LOAD_WEIGHT: Final = 0.05

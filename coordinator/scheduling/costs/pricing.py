@@ -12,7 +12,8 @@ from coordinator.core.model import TaskFamily, TaskProfile
 from coordinator.families.load_weights import LoadWeights
 from coordinator.scheduling.agents.capable import FeasibilityCache
 from coordinator.scheduling.agents.feasibility import needs_of
-from coordinator.scheduling.agents.table import AgentTable, FloatRow
+from coordinator.scheduling.agents.rows import FloatRow
+from coordinator.scheduling.agents.table import AgentTable
 from coordinator.scheduling.costs.terms import Term, total
 from coordinator.scheduling.costs.weights import Policy
 from coordinator.scheduling.learning.estimates import Estimates

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from coordinator.scheduling.agents.table import FloatRow
+from coordinator.scheduling.agents.rows import FloatRow
 
 
 class Term(NamedTuple):

@@ -11,7 +11,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from coordinator.scheduling.agents.table import FloatRow
+from coordinator.scheduling.agents.rows import FloatRow
+from coordinator.scheduling.learning.products import dot
 
 _LEAST_AGENTS: Final = 2
 _LEAST_ENDS: Final = 2.0
@@ -38,11 +39,11 @@ def aptitude(count: FloatRow, slower: FloatRow, noise: float) -> Aptitude | None
     weight = count[rows] / noise
     all_weight = float(weight.sum())
     off = slower[rows]
-    off = off - float(weight @ off) / all_weight
-    excess = float(weight @ (off * off)) - freedom
+    off = off - dot(weight, off) / all_weight
+    excess = dot(weight, off * off) - freedom
     if excess <= _CLEARLY * (2 * freedom) ** 0.5:
         return None
-    variance = excess / (all_weight - float(weight @ weight) / all_weight)
+    variance = excess / (all_weight - dot(weight, weight) / all_weight)
     factors: FloatRow = np.zeros(len(count))
     factors[rows] = -slower[rows] * variance / (variance + 1 / weight)
     return Aptitude(factors, variance)

@@ -8,7 +8,7 @@ import numpy as np
 
 from coordinator.core.kinds import Kind
 from coordinator.core.limits import HISTORY_WINDOW
-from coordinator.scheduling.agents.table import FloatRow, IntRow
+from coordinator.scheduling.agents.rows import FloatRow, IntRow
 
 PRIOR_TRIES = 3.0
 """Attempts that went well are taken to have been before any was seen."""

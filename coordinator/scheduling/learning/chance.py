@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from coordinator.scheduling.agents.table import FloatRow
+from coordinator.scheduling.agents.rows import FloatRow
 
 _REACH: Final = 6.0
 """Standard deviations that the table covers; beyond, a chance is that at its end."""

@@ -19,13 +19,15 @@ import numpy as np
 
 from coordinator.core.kinds import Kind
 from coordinator.core.model import TaskFamily
-from coordinator.scheduling.agents.table import AgentTable, FloatRow, IntRow
+from coordinator.scheduling.agents.rows import FloatRow, IntRow
+from coordinator.scheduling.agents.table import AgentTable
 from coordinator.scheduling.learning.aptitude import aptitude
 from coordinator.scheduling.learning.blame import Blame
 from coordinator.scheduling.learning.expectation import Expectation, guess, spread
 from coordinator.scheduling.learning.kind_ends import LEAST_SPREAD, KindEnds
 from coordinator.scheduling.learning.noise import noise
 from coordinator.scheduling.learning.offsets import Offsets, prior_of
+from coordinator.scheduling.learning.products import dot
 from coordinator.scheduling.learning.reads import FLAT, PRIOR, Reads, Slope, log_read
 
 KINDS_KEPT: Final = 2_048
@@ -334,8 +336,8 @@ class Estimates:
         count, total, squares = ends.sums
         weight, mean, variance = ends.prior
         here = float(count.sum())
-        summed = float(total.sum() + count @ factors)
-        squared = float(squares.sum() + 2 * (total @ factors) + count @ (factors * factors))
+        summed = float(total.sum()) + dot(count, factors)
+        squared = float(squares.sum()) + 2 * dot(total, factors) + dot(count, factors * factors)
         ends.log_mean = (weight * mean + summed) / max(weight + here, 1e-9)
         # That a DAG differs from history must not be taken for the speed of its agents.
         told = weight if kind.stated else min(weight, ends.noise / sum(prior_of(kind)))

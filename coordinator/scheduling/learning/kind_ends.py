@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from coordinator.core.limits import HISTORY_GONE_ENDS, HISTORY_WINDOW
 from coordinator.core.model import TaskFamily
-from coordinator.scheduling.agents.table import FloatRow, IntRow
+from coordinator.scheduling.agents.rows import FloatRow, IntRow
 from coordinator.scheduling.learning.aptitude import Aptitude
 from coordinator.scheduling.learning.offsets import Belief
 from coordinator.scheduling.learning.reads import Reads

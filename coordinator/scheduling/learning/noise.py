@@ -13,7 +13,8 @@ from typing import Final
 
 import numpy as np
 
-from coordinator.scheduling.agents.table import FloatRow
+from coordinator.scheduling.agents.rows import FloatRow
+from coordinator.scheduling.learning.products import dot
 
 AGENTS_LOOKED_AT: Final = 256
 """Of a kind, for what differs between them."""
@@ -53,7 +54,7 @@ def _between(count: FloatRow, means: FloatRow) -> float:
     each had one end."""
     if len(means) < _SEVERAL:
         off = means - means.mean()
-        return float(off @ off) / (len(means) - 1)
+        return dot(off, off) / (len(means) - 1)
     off = means - np.median(means)
     most = _FAR * _NORMAL_MEDIAN * float(np.median(np.abs(off)))
-    return float(count @ np.clip(off, -most, most) ** 2) / (len(means) - 1)
+    return dot(count, np.clip(off, -most, most) ** 2) / (len(means) - 1)

@@ -14,7 +14,8 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from coordinator.core.logarithms import FRACTION_BITS
-from coordinator.scheduling.agents.table import FloatRow
+from coordinator.scheduling.agents.rows import FloatRow
+from coordinator.scheduling.learning.products import dot
 
 UNIT: Final = math.log(2) / (1 << FRACTION_BITS)
 """Of the state's logarithms, in those of estimates."""
@@ -94,9 +95,9 @@ class Reads:
             self.slope = PRIOR
             return
         all_read = float(read.sum()) + gone_read
-        work = float(total.sum() + count @ factors) + gone_total
+        work = float(total.sum()) + dot(count, factors) + gone_total
         spread = float(read_squares.sum()) + gone_squares - all_read * all_read / ends
-        together = float(products.sum() + read @ factors) + gone_products - all_read * work / ends
+        together = float(products.sum()) + dot(read, factors) + gone_products - all_read * work / ends
         trust = max(spread, 0.0) / noise + 1 / PRIOR.variance
         found = (together / noise + PRIOR.mean / PRIOR.variance) / trust
         self.slope = Slope(min(max(found, -STEEPEST), STEEPEST), 1 / trust)

@@ -7,13 +7,8 @@ from typing import Final
 import numpy as np
 
 from coordinator.core.model import Requirements
-from coordinator.scheduling.agents.table import (
-    RESOURCE_FIELDS,
-    AgentTable,
-    FloatRow,
-    Rows,
-    resource_vector,
-)
+from coordinator.scheduling.agents.rows import RESOURCE_FIELDS, FloatRow, Rows
+from coordinator.scheduling.agents.table import AgentTable, resource_vector
 
 KINDS_KEPT: Final = 10_000
 """Requirements of which the match is remembered; beyond them all are forgotten and found again."""

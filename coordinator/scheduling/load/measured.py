@@ -7,7 +7,8 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from coordinator.core.model import AgentLoad, AgentSpec
-from coordinator.scheduling.agents.table import AgentTable, BoolRow, FloatRow
+from coordinator.scheduling.agents.rows import BoolRow, FloatRow
+from coordinator.scheduling.agents.table import AgentTable
 from coordinator.scheduling.load.score import Loads, believed
 
 LEAST_BANDWIDTH_BPS: Final = 12_500_000

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from coordinator.core.model import AgentLoad
-from coordinator.scheduling.agents.table import AgentTable, FloatRow
+from coordinator.scheduling.agents.rows import FloatRow
+from coordinator.scheduling.agents.table import AgentTable
 from coordinator.scheduling.load.measured import Measured
 from coordinator.scheduling.load.score import Loads, following, score
 from coordinator.scheduling.load.settings import LoadSettings

@@ -15,7 +15,7 @@ import numpy as np
 
 from coordinator.core.model import AgentLoad
 from coordinator.families.load_weights import LoadWeights, weights_of
-from coordinator.scheduling.agents.table import BoolRow, FloatRow
+from coordinator.scheduling.agents.rows import BoolRow, FloatRow
 
 SCARCE: Final = 0.7
 """Mean of a term over all agents above which its weight grows."""

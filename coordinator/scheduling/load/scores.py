@@ -7,7 +7,8 @@ import math
 from typing import Final
 
 from coordinator.families.load_weights import LoadWeights
-from coordinator.scheduling.agents.table import AgentTable, FloatRow
+from coordinator.scheduling.agents.rows import FloatRow
+from coordinator.scheduling.agents.table import AgentTable
 from coordinator.scheduling.load.match import Matches
 from coordinator.scheduling.load.measured import Measured
 from coordinator.scheduling.load.score import following, machine_score

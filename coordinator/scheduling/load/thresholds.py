@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from coordinator.scheduling.agents.table import BoolRow, FloatRow
+from coordinator.scheduling.agents.rows import BoolRow, FloatRow
 from coordinator.scheduling.load.settings import LoadSettings
 
 FOLLOWS: Final = 0.3

@@ -23,7 +23,8 @@ from coordinator.core.model import AttemptOutcome, Priority, Task, TaskProfile
 from coordinator.scheduling.agents.feasibility import fitting, needs_of
 from coordinator.scheduling.agents.ledger import Ledger, demand_of
 from coordinator.scheduling.agents.reserved import set_aside
-from coordinator.scheduling.agents.table import BoolRow, IntRow, resource_vector
+from coordinator.scheduling.agents.rows import BoolRow, IntRow
+from coordinator.scheduling.agents.table import resource_vector
 from coordinator.scheduling.plans.claims import Claims
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.tasks.order import place_in_line

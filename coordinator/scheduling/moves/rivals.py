@@ -22,7 +22,7 @@ from coordinator.core.limits import ATTEMPTS_KEPT, LIVE_ATTEMPTS
 from coordinator.core.model import Task
 from coordinator.scheduling.agents.feasibility import fitting, needs_of
 from coordinator.scheduling.agents.ledger import Ledger
-from coordinator.scheduling.agents.table import FloatRow
+from coordinator.scheduling.agents.rows import FloatRow
 from coordinator.scheduling.costs.weights import Policy
 from coordinator.scheduling.learning.chance import below, quantile
 from coordinator.scheduling.learning.expectation import Expectation

@@ -5,6 +5,7 @@ are many, since it takes longer than to choose. `would_go` asks the same of a ta
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -17,7 +18,7 @@ from coordinator.core.model import TaskProfile
 from coordinator.scheduling.agents.feasibility import ROOM, fitting
 from coordinator.scheduling.agents.ledger import Ledger
 from coordinator.scheduling.agents.reserved import RESERVED
-from coordinator.scheduling.agents.table import BoolRow, FloatRow
+from coordinator.scheduling.agents.rows import BoolRow, FloatRow
 from coordinator.scheduling.costs.terms import Term
 from coordinator.scheduling.learning.expectation import Expectation
 from coordinator.scheduling.snapshot import Snapshot
@@ -60,7 +61,8 @@ class Candidate(msgspec.Struct, frozen=True):
 class Assignment(msgspec.Struct, frozen=True):
     """A choice. `candidates` begin with the chosen agent, of `considered` ones that could ever take the task;
     costs are in `unit`. It should take `low_s` to `high_s`, in four cases of five, and `expected_s` in the
-    mean. What is not `recorded` is how it would be decided at `at_s`, the choice itself being older."""
+    mean. What is not `recorded` is how it would be decided at `at_s`, the choice itself being older.
+    `reserved` says which slot that is kept for its namespace it has, "" if none."""
 
     key: int
     attempt: int
@@ -74,6 +76,7 @@ class Assignment(msgspec.Struct, frozen=True):
     high_s: float
     candidates: list[Candidate]
     recorded: bool = True
+    reserved: str = ""
 
     @property
     def agent(self) -> str:
@@ -158,6 +161,23 @@ class Witness:
         choice = next((one for one in given if one.key == look.key), None)
         if choice is not None:
             self.keep(look, snapshot.agents.rows[choice.agent], snapshot, ledger)
+
+    def note_reserved(self, choices: Sequence[Choice], snapshot: Snapshot, now_s: float) -> None:
+        """Say of those taken down which slots that are kept for their namespaces they have, once all choices
+        are made: what its namespace got there before it has the slots first."""
+        if not self.taken or not snapshot.reserved:
+            return
+        at = {(one.key, one.attempt): number for number, one in enumerate(self.taken)}
+        given: Counter[tuple[str, int]] = Counter()
+        for choice in choices:
+            graph, row = snapshot.graphs.of(choice.key), snapshot.agents.rows[choice.agent]
+            if graph is None:
+                continue
+            namespace = graph.owner.namespace
+            if (number := at.get((choice.key, choice.attempt))) is not None:
+                slot = snapshot.reserved.slot_for(namespace, row, now_s, given[namespace, row])
+                self.taken[number] = msgspec.structs.replace(self.taken[number], reserved=slot)
+            given[namespace, row] += 1
 
 
 def lasting(snapshot: Snapshot, profile: TaskProfile, key: int, hint: int, row: int) -> Expectation:

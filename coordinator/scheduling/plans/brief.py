@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.core.commands import Choice
-from coordinator.scheduling.agents.table import BoolRow, FloatRow, IntRow
+from coordinator.scheduling.agents.rows import BoolRow, FloatRow, IntRow
 from coordinator.scheduling.plans.crowd import Crowd
 from coordinator.scheduling.plans.lane import Lane
 from coordinator.scheduling.plans.round import Round

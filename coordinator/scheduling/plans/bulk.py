@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from coordinator.core.commands import Choice
 from coordinator.core.model import TaskProfile
 from coordinator.scheduling.agents.regions import ANYWHERE, Region, united
-from coordinator.scheduling.agents.table import BoolRow, FloatRow, IntRow
+from coordinator.scheduling.agents.rows import BoolRow, FloatRow, IntRow
 from coordinator.scheduling.costs.pricing import Prices
 from coordinator.scheduling.costs.weights import Policy
+from coordinator.scheduling.plans.bounded import Bounded
 from coordinator.scheduling.plans.crowd import Crowd
 from coordinator.scheduling.plans.round import Round
 from coordinator.scheduling.plans.supply import Free, Kind, Supply
@@ -152,7 +153,10 @@ class Places:
         rows of those."""
         counts, demands = crowd.counts(), crowd.column("demand")
         most = demands.max(axis=0)
-        taken, found = _first_come(self._can_take(crowd, places, demands, most), counts)
+        bounded = Bounded(self._around.ledger, crowd.waiting.sharing(crowd.rows))
+        can = self._can_take(crowd, places, demands, most)
+        bounded.keep_off(can, places.rows)
+        taken, found = _first_come(can, counts, bounded, places.rows)
         given = found > 0
         if len(crowd) > len(counts):
             before = np.arange(len(crowd)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -160,6 +164,8 @@ class Places:
             given = before < np.repeat(found, counts)
         rows = places.rows[taken]
         kept = self._take_resources(rows, demands[crowd.of[given]], most.nonzero()[0].tolist())
+        if bounded.uses and not kept.all():
+            bounded.give_back(crowd.of[given][~kept], rows[~kept])
         given[given] = kept
         return given, rows[kept]
 
@@ -223,9 +229,12 @@ def _have(free: IntRow, demands: IntRow) -> NDArray[np.bool_]:
     return enough
 
 
-def _first_come(can: NDArray[np.bool_], counts: IntRow) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _first_come(
+    can: NDArray[np.bool_], counts: IntRow, bounded: Bounded, rows: NDArray[np.intp]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Who comes first takes first: each class, given how many tasks it has, the first places that it `can`
-    take of those that are left. Returns the places, class after class, and how many each has found.
+    take of those that are left, which are on these rows. Returns the places, class after class, and how many
+    each has found.
 
     Places are the bits of whole numbers here: most classes have so few tasks that numpy would take longer to
     begin than to find their places."""
@@ -233,17 +242,20 @@ def _first_come(can: NDArray[np.bool_], counts: IntRow) -> tuple[NDArray[np.intp
     width = packed.shape[1]
     free = packed.view(f"S{width}")[:, 0].tolist()
     left = (1 << 8 * width) - 1
-    if counts.max() == 1:
+    if counts.max() == 1 and not bounded.uses:
         lengths = np.array(_one_each(free, left))
         return lengths[lengths > 0] - 1, (lengths > 0).astype(np.intp)
     taken: list[bytes] = []
-    for row, count in zip(free, counts.tolist(), strict=True):
+    for at, (row, count) in enumerate(zip(free, counts.tolist(), strict=True)):
         bits = int.from_bytes(row, "little") & left
-        bits = bits & -bits if count == 1 else _lowest(bits, count)
+        if at in bounded.uses:
+            places = _bits_set(bits.to_bytes(width, "little"))
+            bits = _with_bits(places[bounded.take(at, rows[places], count)], width)
+        else:
+            bits = bits & -bits if count == 1 else _lowest(bits, count)
         left ^= bits
         taken.append(bits.to_bytes(width, "little"))
-    bits_of = np.frombuffer(b"".join(taken), np.uint8)
-    of, found = np.divmod(np.unpackbits(bits_of, bitorder="little").view(np.bool_).nonzero()[0], 8 * width)
+    of, found = np.divmod(_bits_set(b"".join(taken)), 8 * width)
     return found, np.bincount(of, minlength=len(counts))
 
 
@@ -257,6 +269,18 @@ def _one_each(free: Sequence[bytes], left: int) -> list[int]:
         left ^= bits
         taken.append(bits.bit_length())
     return taken
+
+
+def _bits_set(packed: bytes) -> NDArray[np.intp]:
+    """Which ones, from the lowest on."""
+    return np.unpackbits(np.frombuffer(packed, np.uint8), bitorder="little").view(np.bool_).nonzero()[0]
+
+
+def _with_bits(places: NDArray[np.intp], width: int) -> int:
+    """The number of so many bytes that has these set."""
+    bits = np.zeros(8 * width, np.bool_)
+    bits[places] = True
+    return int.from_bytes(np.packbits(bits, bitorder="little").tobytes(), "little")
 
 
 def _lowest(bits: int, count: int) -> int:

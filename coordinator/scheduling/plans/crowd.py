@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from coordinator.core.commands import Choice
 from coordinator.core.model import INDEX_BITS
-from coordinator.scheduling.agents.table import BoolRow, FloatRow, IntRow
+from coordinator.scheduling.agents.rows import BoolRow, FloatRow, IntRow
 from coordinator.scheduling.plans.turns import Line
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.tasks.waiting import TaskClass, WaitingTable, column

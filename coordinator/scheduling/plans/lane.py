@@ -12,7 +12,7 @@ from coordinator.core.model import TaskProfile
 from coordinator.scheduling.agents.feasibility import fitting, needs_of
 from coordinator.scheduling.agents.ledger import demand_of
 from coordinator.scheduling.agents.reserved import ALL_ROWS, Barrier
-from coordinator.scheduling.agents.table import BoolRow, FloatRow, Rows
+from coordinator.scheduling.agents.rows import BoolRow, FloatRow, Rows
 from coordinator.scheduling.costs.pricing import Prices
 from coordinator.scheduling.costs.terms import Term
 from coordinator.scheduling.costs.weights import Policy
@@ -150,8 +150,6 @@ class Lane:
         times: FloatRow = np.full(len(rows), np.inf)
         for column, amount in self.demand.amounts:
             times = np.minimum(times, ledger.free[rows, column] // amount)
-        for group in self.demand.groups:
-            times = np.minimum(times, 1 - ledger.groups(group)[rows])
         for use in ledger.bounded(self.demand):
             times = np.minimum(times, ledger.places(use)[rows])
         if self._barrier is not None:

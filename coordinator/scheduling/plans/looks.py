@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+import msgspec
 import numpy as np
 
 from coordinator.core.model import Task
 from coordinator.scheduling.agents.feasibility import needs_of
 from coordinator.scheduling.agents.ledger import Ledger
-from coordinator.scheduling.agents.table import BoolRow
+from coordinator.scheduling.agents.rows import BoolRow
 from coordinator.scheduling.costs.policies import Simple
 from coordinator.scheduling.costs.terms import total
 from coordinator.scheduling.costs.weights import Policy
@@ -103,7 +104,12 @@ def would_go(
         look = Look(profile, *here, terms, costs, ledger.accepting, considered, _NOW, task_s)
     witness = Witness(name, now_s, 1, unit, recorded=False)
     witness.keep(look, row, snapshot, ledger)
-    return witness.taken[0]
+    found = witness.taken[0]
+    if graph is None:
+        return found
+    itself = -1 if snapshot.reserved.counts(task.key, attempt) else 0
+    slot = snapshot.reserved.slot_for(graph.owner.namespace, row, now_s, itself)
+    return msgspec.structs.replace(found, reserved=slot)
 
 
 def _look(

@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 
 from coordinator.core.commands import Choice
 from coordinator.core.model import INDEX_BITS, Task, TaskProfile, TaskState
-from coordinator.scheduling.agents.feasibility import blocked_by
-from coordinator.scheduling.agents.ledger import Demand
+from coordinator.scheduling.agents.feasibility import blocked_by, used_up
 from coordinator.scheduling.agents.reserved import RESERVED
-from coordinator.scheduling.agents.table import BoolRow
+from coordinator.scheduling.agents.rows import BoolRow
 from coordinator.scheduling.costs.weights import Policy
 from coordinator.scheduling.plans.assignments import Witness
+from coordinator.scheduling.plans.bounded import Bounded
 from coordinator.scheduling.plans.brief import place_brief
 from coordinator.scheduling.plans.bulk import BLOCK, MANY, Places
 from coordinator.scheduling.plans.claims import QUOTA, Claims
@@ -210,8 +210,8 @@ class _Planner:
         return given
 
     def _place_others(self, crowd: Crowd) -> Crowd:
-        """Place those that cannot go by class: that have data to wait for, or have to keep apart. A bounded
-        number goes in each round, before the others: there are places for all. Returns these."""
+        """Place those that cannot go by class: that have data to wait for, or an agent to go back to. A
+        bounded number goes in each round, before the others: there are places for all. Returns these."""
         alone = self._alone(crowd)
         if not alone.any():
             return crowd
@@ -228,19 +228,12 @@ class _Planner:
     def _alone(self, crowd: Crowd) -> BoolRow:
         """Which of the tasks cannot go by class."""
         retried, moved = self._snapshot.waiting.retried, self._snapshot.graphs.moved
-        apart = np.zeros(len(crowd.rows), np.bool_)
-        for at in crowd.column("shares").nonzero()[0].tolist():
-            apart[at] = self._is_apart(crowd.members(at).traits.demand)
-        alone: BoolRow = apart[crowd.of]
+        alone: BoolRow = np.zeros(len(crowd), np.bool_)
         if retried:
             alone |= np.array([key in retried for key in crowd.keys.tolist()])
         if moved:
             alone |= np.array([dag in moved for dag in (crowd.keys >> INDEX_BITS).tolist()])
         return alone
-
-    def _is_apart(self, demand: Demand) -> bool:
-        """Whether what an agent has free does not say how many such tasks it can take."""
-        return bool(demand.groups or (demand.uses and self._round.ledger.bounded(demand)))
 
     def _any_brief(self, rows: NDArray[np.intp]) -> bool:
         """Whether the first task of any of these classes is brief."""
@@ -248,19 +241,33 @@ class _Planner:
         return any(crowd_of(self._snapshot, Line(one, np.ones_like(one))).brief.any() for one in some)
 
     def _not_shut_out(self, classes: list[TaskClass]) -> list[TaskClass]:
-        """Without those of namespaces from which all that is free is kept: nobody looks at their tasks."""
-        if not self._snapshot.reserved:
+        """Without those that nobody who is free could take, whatever they last: all is kept for others, or
+        there is no more of what they use. Nobody looks at their tasks."""
+        ledger, reserved, waiting = self._round.ledger, self._snapshot.reserved, self._snapshot.waiting
+        bounded = Bounded(ledger, waiting.sharing(np.arange(len(waiting.by_row)))).uses
+        if not reserved and not bounded:
             return classes
-        ledger = self._round.ledger
         free = self._round.open & (ledger.slot_free | ledger.queue_free(0.0))
-        shut: dict[str, bool] = {}
-        for name in {members.owner.namespace for members in classes} if free.any() else ():
-            bounds = self._snapshot.reserved.bounds(name, self._round.now_s)
-            shut[name] = bounds is not None and not (free & (ledger.held < bounds.now.most)).any()
-        left = [members for members in classes if not shut.get(members.owner.namespace)]
-        if refused := sum(len(members.tasks) for members in classes) - sum(len(one.tasks) for one in left):
-            self._count(RESERVED, refused)
+        if not free.any():
+            return classes
+        names = {members.owner.namespace for members in classes} if reserved else set[str]()
+        shut = {name for name in names if self._keeps_off(name, free)}
+        used = {use for uses in bounded.values() for use in uses}
+        none_left = {use for use in used if (ledger.places(use)[free] < 1).all()}
+        left = []
+        for members in classes:
+            lacking = next((use for use in bounded.get(members.at, ()) if use in none_left), None)
+            if members.owner.namespace in shut:
+                self._count(RESERVED, len(members.tasks))
+            elif lacking is not None:
+                self._count(used_up(lacking), len(members.tasks))
+            else:
+                left.append(members)
         return left
+
+    def _keeps_off(self, namespace: str, free: BoolRow) -> bool:
+        bounds = self._snapshot.reserved.bounds(namespace, self._round.now_s)
+        return bounds is not None and not (free & (self._round.ledger.held < bounds.now.most)).any()
 
     # --- the order ------------------------------------------------------------------------------------------
 

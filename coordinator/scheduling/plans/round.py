@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from coordinator.core.model import TaskProfile
 from coordinator.scheduling.agents.ledger import Demand, Ledger
 from coordinator.scheduling.agents.reserved import Barrier
-from coordinator.scheduling.agents.table import BoolRow, FloatRow, IntRow
+from coordinator.scheduling.agents.rows import BoolRow, FloatRow, IntRow
 from coordinator.scheduling.costs.weights import Weights
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.tasks.waiting import Owner

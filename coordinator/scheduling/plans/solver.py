@@ -24,7 +24,7 @@ from coordinator.core.commands import Choice
 from coordinator.scheduling.agents.feasibility import blocked_by, fitting, needs_of
 from coordinator.scheduling.agents.ledger import Ledger, demand_of
 from coordinator.scheduling.agents.reserved import RESERVED
-from coordinator.scheduling.agents.table import BoolRow
+from coordinator.scheduling.agents.rows import BoolRow
 from coordinator.scheduling.costs.objectives import PREVIOUS_PENALTY, LeastLoaded, Objective, drawn
 from coordinator.scheduling.costs.policies import Simple
 from coordinator.scheduling.costs.terms import total

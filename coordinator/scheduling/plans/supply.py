@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from coordinator.core.model import TaskFamily, TaskProfile
 from coordinator.scheduling.agents.regions import Region
-from coordinator.scheduling.agents.table import BoolRow, FloatRow, IntRow
+from coordinator.scheduling.agents.rows import BoolRow, FloatRow, IntRow
 from coordinator.scheduling.costs.pricing import Prices
 from coordinator.scheduling.costs.weights import Policy
 from coordinator.scheduling.plans.round import Round

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from coordinator.scheduling.agents.table import IntRow
+from coordinator.scheduling.agents.rows import IntRow
 from coordinator.scheduling.plans.claims import Claims
 from coordinator.scheduling.tasks.order import Place, place_in_line
 from coordinator.scheduling.tasks.waiting import WaitingTable, WaitingTask

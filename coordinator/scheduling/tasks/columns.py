@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from coordinator.scheduling.agents.table import RESOURCE_FIELDS, IntRow
+from coordinator.scheduling.agents.rows import RESOURCE_FIELDS, IntRow
 
 UNKNOWN: Final = -1
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import ItemsView
+from itertools import islice
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 
 from coordinator.core.kinds import kind_of
 from coordinator.core.model import INDEX_BITS, TaskProfile
-from coordinator.scheduling.agents.table import AgentTable, BoolRow, FloatRow
+from coordinator.scheduling.agents.rows import BoolRow, FloatRow
+from coordinator.scheduling.agents.table import AgentTable
 from coordinator.scheduling.learning.chance import remaining
 from coordinator.scheduling.learning.estimates import Estimates
 from coordinator.scheduling.learning.expectation import Expectation
@@ -26,6 +28,10 @@ _FIRST_ATTEMPTS: Final = 256
 _NOWHERE: Final = -1
 
 _RENEWED_AT_ONCE: Final = 500
+_RENEWED_AT_LEAST: Final = 32
+_RENEWED_PER_TASK: Final = 0.5
+"""Attempts that are expected anew in one decision, per task that waits: so each is about once or more often
+while it lasts, and this takes a small part of what it takes to place them."""
 
 _LEAST_SIGMA: Final = 0.1
 """Of the logarithm: whatever is known of a kind, an attempt that lasts a third longer does not hang."""
@@ -52,11 +58,11 @@ class Running:
     def __init__(self, agents: AgentTable, estimates: Estimates) -> None:
         self._agents = agents
         self._estimates = estimates
-        self._renewed = -1
+        self._renewed = estimates.version
         self._behind = 0
         """Attempts that are not yet expected to end as the latest estimates have it."""
-        self._turn = 0
         self._live: dict[tuple[int, int], Live] = {}
+        """Those first that were longest not expected anew."""
         self._tasks: dict[int, list[int]] = {}
         """The attempts of each task."""
         self._shared: dict[int, None] = {}
@@ -161,21 +167,20 @@ class Running:
             self._stale = self._stale_left = True
         return live
 
-    def renew(self) -> None:
-        """Expect of what runs what is known by now: of a bounded number at once, those first that were
-        longest not looked at."""
+    def renew(self, waiting: int) -> None:
+        """Expect of what runs what is known by now: of a bounded number at once, where so many tasks wait to
+        be placed."""
         if self._renewed != self._estimates.version:
             self._renewed, self._behind = self._estimates.version, len(self._live)
-        count = min(self._behind, _RENEWED_AT_ONCE, len(self._live))
+        most = max(_RENEWED_AT_LEAST, min(_RENEWED_AT_ONCE, round(_RENEWED_PER_TASK * waiting)))
+        count = min(self._behind, most, len(self._live))
         if not count:
             return
         self._behind -= count
         self._stale = self._stale_left = True
-        keys = list(self._live)
-        for at in range(self._turn, self._turn + count):
-            found = keys[at % len(keys)]
-            self._expect(found[0], self._live[found])
-        self._turn = (self._turn + count) % len(keys)
+        for found in list(islice(self._live, count)):
+            live = self._live[found] = self._live.pop(found)
+            self._expect(found[0], live)
 
     def work(self, key: int, live: Live) -> Expectation:
         """Of an attempt's task, in seconds at speed 1."""

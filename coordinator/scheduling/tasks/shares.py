@@ -19,7 +19,8 @@ import numpy as np
 
 from coordinator.core.model import Resources, TaskProfile
 from coordinator.core.namespaces import TAKEN, NamespaceRecord, Usage
-from coordinator.scheduling.agents.table import RESOURCE_FIELDS, AgentTable
+from coordinator.scheduling.agents.rows import RESOURCE_FIELDS
+from coordinator.scheduling.agents.table import AgentTable
 
 HALF_LIFE_S: Final = 30.0
 """What a namespace had so long ago counts half."""

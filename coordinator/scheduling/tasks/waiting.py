@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from coordinator.core.model import Priority, TaskProfile
 from coordinator.core.namespaces import DEFAULT_NAMESPACE
 from coordinator.scheduling.agents.capable import FeasibilityCache
-from coordinator.scheduling.agents.table import IntRow
+from coordinator.scheduling.agents.ledger import Demand
+from coordinator.scheduling.agents.rows import IntRow
 from coordinator.scheduling.tasks.columns import UNKNOWN, Columns
 from coordinator.scheduling.tasks.traits import NEVER_MS, traits_of
 
@@ -133,6 +134,12 @@ class WaitingTable:
     def task(self, key: int) -> WaitingTask:
         """One that waits."""
         return self._tasks[key]
+
+    def sharing(self, rows: NDArray[np.intp]) -> dict[int, Demand]:
+        """By position among the classes in these rows, what their tasks take, of those whose tasks share more
+        of an agent than its resources."""
+        those = self.columns["shares"][rows].nonzero()[0].tolist()
+        return {at: self.by_row[rows.item(at)].traits.demand for at in those}
 
     def positions(self, rows: NDArray[np.intp], feasible: FeasibilityCache) -> IntRow:
         """Where the cache of feasibility has what the classes in these rows need."""
