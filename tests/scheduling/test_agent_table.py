@@ -175,7 +175,7 @@ def test_a_maintained_table_is_that_made_from_nothing(steps: list[tuple[Any, ...
         assert (table.users(use)[mine] == fresh.users(use)[theirs]).all()
         assert (table.limits(use)[mine] == fresh.limits(use)[theirs]).all()
     assert table.bounded(tuple(USES)) == fresh.bounded(tuple(USES))
-    several = cache.of_each(NEEDS, mine, table)
+    several = cache.of_each(np.array(cache.positions(NEEDS)), mine, table)
     for at, needs in enumerate(NEEDS):
         cached = cache.rows(needs, table)
         assert (cached[mine] == could_take(needs, fresh, slice(0, fresh.size))[theirs]).all()
@@ -218,6 +218,7 @@ def test_who_could_take_a_task_is_known_of_a_bounded_number_of_kinds(monkeypatch
     for at in range(8):
         rows = cache.rows(Needs(f"t{at}", Requirements()), table)
         kinds = [Needs(f"t{number}", Requirements()) for number in (0, at)]
-        assert cache.of_each(kinds, np.zeros(1, np.intp), table).tolist() == [[True], [at in (0, 5)]]
+        positions = np.array(cache.positions(kinds))
+        assert cache.of_each(positions, np.zeros(1, np.intp), table).tolist() == [[True], [at in (0, 5)]]
         assert rows.tolist() == [at in (0, 5)]
         assert len(cache._at) <= 3

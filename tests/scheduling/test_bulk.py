@@ -11,21 +11,31 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coordinator.core.model import AgentSpec, FamilyNeeds, Priority, Requirements, Resources, TaskProfile
+from coordinator.core.commands import Choice
+from coordinator.core.model import (
+    INDEX_BITS,
+    AgentSpec,
+    FamilyNeeds,
+    Priority,
+    Requirements,
+    Resources,
+    TaskProfile,
+)
 from coordinator.scheduling.agents.ledger import Ledger
 from coordinator.scheduling.agents.lookahead import LookAhead, may_queue
 from coordinator.scheduling.agents.table import AgentTable
 from coordinator.scheduling.costs.weights import BALANCED, FAST, Policy
+from coordinator.scheduling.plans import planner
 from coordinator.scheduling.plans.bounded import Bounded
 from coordinator.scheduling.plans.brief import _fill, place_brief
 from coordinator.scheduling.plans.bulk import MANY, _first_come
 from coordinator.scheduling.plans.claims import Claims
-from coordinator.scheduling.plans.crowd import Crowd, split
+from coordinator.scheduling.plans.crowd import Crowd, crowd_of
 from coordinator.scheduling.plans.lane import Lane
 from coordinator.scheduling.plans.planner import plan_by_cost
 from coordinator.scheduling.plans.round import Round
 from coordinator.scheduling.plans.solver import Plan, PlanLimits
-from coordinator.scheduling.plans.turns import most_urgent
+from coordinator.scheduling.plans.turns import Line, most_urgent
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.tasks.order import STARVATION_S, place_in_line
 from coordinator.scheduling.tasks.waiting import WaitingTask
@@ -131,8 +141,8 @@ def test_who_comes_first_takes_the_first_places(data: st.DataObject, counts: lis
         mine = [at for at in range(places) if row[at] and at not in taken][:count]
         taken += mine
         found.append(len(mine))
-    nothing = Bounded(Ledger(AgentTable(), LookAhead()), [])
-    got, numbers = _first_come(can, counts, nothing, np.arange(places))
+    nothing = Bounded(Ledger(AgentTable(), LookAhead()), {})
+    got, numbers = _first_come(can, np.array(counts), nothing, np.arange(places))
     assert (got.tolist(), numbers.tolist()) == (taken, found)
 
 
@@ -175,9 +185,58 @@ def test_the_most_urgent_are_chosen(tasks: list[tuple[Priority, str, int, int]],
     places = sorted(place_in_line(one[0], one[1], 0.0, NOW_MS) for one in found if one is not None)
     wanted = {place[-1] for place in places[: 40 * slots]}
     assert {choice.key for choice in made(snapshot, GREEDY).choices} == wanted
-    classes = list(snapshot.waiting.classes.values())
-    urgent = most_urgent(classes, 50, NOW_MS, Claims(snapshot, NOW_S, classes))
-    assert {task.key for _, some in urgent for task in some} == {place[-1] for place in places[:50]}
+    waiting = snapshot.waiting
+    claims = Claims(snapshot, NOW_S, waiting.owners)
+    line = most_urgent(waiting, np.arange(len(waiting.columns)), 50, NOW_MS, claims)
+    assert set(crowd_of(snapshot, line).keys.tolist()) == {place[-1] for place in places[:50]}
+
+
+@pytest.mark.parametrize("equal", [True, False])
+def test_of_very_many_classes_the_first_go(equal: bool) -> None:
+    snapshot = Snapshot()
+    for key in range(300):
+        waited_s = 0.0 if equal else 1_000.0 - key // 3
+        for task_type in (f"t{key}", f"u{key % 9}"):
+            wait(snapshot, 2 * key + (task_type[0] == "u"), TaskProfile(task_type), waited_s=waited_s)
+    waiting = snapshot.waiting
+    line = most_urgent(waiting, np.arange(309), 50, NOW_MS, Claims(snapshot, NOW_S, waiting.owners))
+    assert sorted(crowd_of(snapshot, line).keys.tolist()) == list(range(50))
+
+
+@pytest.mark.parametrize("why", ["failed", "moved"])
+def test_what_cannot_go_by_class_goes_first(crew: Callable[..., Snapshot], why: str) -> None:
+    snapshot = crew(**{f"a{at}": {"slots": 10, "speed": 1.1 if at == 0 else 1.0} for at in range(10)})
+    dag = 7 << INDEX_BITS
+    for key in range(80):
+        wait(snapshot, key, expected_ms=3_000, waited_s=9.0)
+    for key in (dag, dag + 1):
+        wait(snapshot, key, expected_ms=3_000, previous="a0" if why == "failed" else "")
+    if why == "moved":
+        snapshot.graphs.moved.add(7)
+    choices = made(snapshot, FAST).choices
+    assert [choice.key for choice in choices[:2]] == [dag, dag + 1]
+    assert all((choice.agent == "a0") == (why == "moved") for choice in choices[:2])
+    assert len(choices) == 82
+
+
+def test_brief_tasks_are_many_although_slots_are_few(
+    crew: Callable[..., Snapshot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    placed = []
+
+    def counted(around: Round, lane: Lane, crowd: Crowd) -> list[Choice]:
+        choices = place_brief(around, lane, crowd)
+        placed.append(len(choices))
+        return choices
+
+    monkeypatch.setattr(planner, "place_brief", counted)
+    snapshot = crew(**{f"a{at}": {"slots": 2, "credit": 99} for at in range(9)})
+    for key in range(600):
+        wait(snapshot, key, TaskProfile(f"t{key}"), expected_ms=9_000)
+    for key in range(600, 700):
+        wait(snapshot, key, TaskProfile("u"), expected_ms=BRIEF_MS, waited_s=9.0)
+    made(snapshot, FAST)
+    assert placed == [9]
 
 
 def test_who_has_waited_for_an_hour_goes_among_many_with_the_next_higher_priority(
@@ -273,8 +332,8 @@ def brief_class(snapshot: Snapshot, policy: Policy) -> tuple[Round, Lane, Crowd]
     (members,) = snapshot.waiting.classes.values()
     around = Round(snapshot, policy.weights, NOW_S, {})
     lane = Lane(members.profile, policy, around, snapshot.prices.renew(), LIMITS.shortlist)
-    _, crowd = split(snapshot, [(members, members.tasks)])
-    return around, lane, crowd
+    line = Line(np.array([members.at]), np.array([len(members.tasks)]))
+    return around, lane, crowd_of(snapshot, line)
 
 
 @FEW

@@ -17,7 +17,8 @@ from coordinator.core.model import AgentSpec, DataItem, TaskFamily, TaskProfile
 from coordinator.scheduling.agents.table import AgentTable
 from coordinator.scheduling.learning.estimates import Estimates
 from coordinator.scheduling.learning.reads import PRIOR, STEEPEST, UNIT, Reads, Slope
-from coordinator.scheduling.plans.crowd import split
+from coordinator.scheduling.plans.crowd import crowd_of
+from coordinator.scheduling.plans.turns import Line
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.tasks.waiting import WaitingTask
 
@@ -176,8 +177,10 @@ def test_rounds_of_many_tasks_expect_of_each_what_is_expected_of_it_alone() -> N
     hints = [0, 700, *(hint_of(MEGABYTE << at) for at in range(6)), 0, 30_000]
     for key, hint in enumerate(hints):
         snapshot.waiting.add(PROFILE, WaitingTask(0, key, hint=hint))
-    some = [(members, list(members.tasks)) for members in snapshot.waiting.classes.values()]
-    for crowd in split(snapshot, some):
-        works = [snapshot.work_s(PROFILE, key, hints[key]) for key in crowd.keys.tolist()]
-        assert crowd.work.tolist() == pytest.approx(works)
-    assert sum(len(crowd) for crowd in split(snapshot, some)) == len(hints)
+    columns = snapshot.waiting.columns
+    crowd = crowd_of(snapshot, Line(np.arange(len(columns)), columns["count"]))
+    assert sorted(crowd.keys.tolist()) == list(range(len(hints)))
+    works = [snapshot.work_s(PROFILE, key, hints[key]) for key in crowd.keys.tolist()]
+    assert crowd.work.tolist() == pytest.approx(works)
+    brief = [snapshot.is_brief(PROFILE, key, hints[key]) for key in crowd.keys.tolist()]
+    assert crowd.brief.tolist() == brief

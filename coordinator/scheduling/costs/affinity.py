@@ -5,7 +5,6 @@ see (`AgentTable.touched`)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -26,6 +25,10 @@ _EQUAL_S: Final = 2e-3
 
 KINDS_KEPT: Final = 10_000
 """Families with requirements whose costs are remembered; beyond them all are forgotten and found again."""
+
+NOT_ALIKE: Final = -1
+FOR_GOOD: Final = np.iinfo(np.int64).max
+"""In the place of a touch, before all and after all of them."""
 
 
 class _Costs(msgspec.Struct):
@@ -50,11 +53,6 @@ class Affinity:
         self._free: set[TaskProfile] = set()
         """Profiles whose tasks cost nothing beside their work anywhere: most, in rounds of very many."""
 
-    def apart(self, profiles: Iterable[TaskProfile]) -> set[TaskProfile]:
-        """Those for which `setup_s` tells agents apart."""
-        free = self._free
-        return {one for one in profiles if one not in free and self.setup_s(one) is not None}
-
     def setup_s(self, profile: TaskProfile) -> FloatRow | None:
         """By row, the seconds that a task costs there beside its work; None where that does not tell agents
         apart. The array is the cache's own: do not write to it."""
@@ -67,6 +65,13 @@ class Affinity:
             self._free.clear()
         self._free.add(profile)
         return None
+
+    def alike_until(self, profile: TaskProfile) -> int:
+        """The touch (`AgentTable.touched`) up to which it is known that `setup_s` does not tell agents apart:
+        `FOR_GOOD` where it never will, `NOT_ALIKE` where it does."""
+        if self.setup_s(profile) is not None:
+            return NOT_ALIKE
+        return FOR_GOOD if profile in self._free else self._agents.latest_touch
 
     def _costs(self, profile: TaskProfile) -> _Costs | None:
         family = self._agents.families.of(profile)

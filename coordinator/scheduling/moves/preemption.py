@@ -124,7 +124,7 @@ def room_for(snapshot: Snapshot, urgent: list[tuple[TaskClass, WaitingTask]], no
     look = _Look(snapshot, now_s)
     if not look.victims:
         return []
-    claims = Claims(snapshot, now_s, [members for members, _ in urgent])
+    claims = Claims(snapshot, now_s, [members.owner for members, _ in urgent])
     found: list[Eviction] = []
     left = ENDED_AT_ONCE
     for members, task in urgent:

@@ -3,27 +3,26 @@ rounds of many: which of the places that are left a class may have."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from coordinator.scheduling.agents.ledger import Ledger
+from coordinator.scheduling.agents.ledger import Demand, Ledger
 from coordinator.scheduling.agents.rows import BoolRow, IntRow
 from coordinator.scheduling.agents.table import Use
-from coordinator.scheduling.tasks.waiting import TaskClass
 
 
 class Bounded:
-    """Those of the classes, by position, that use what some agent bounds, and these `uses`. Whoever takes a
-    place takes one of each at once, so that those who come later see what is left."""
+    """Those of the classes, by position, that use what some agent bounds, and these `uses`, given what their
+    tasks take. Whoever takes a place takes one of each at once, so that those who come later see what is
+    left."""
 
-    def __init__(self, ledger: Ledger, classes: Sequence[TaskClass]) -> None:
+    def __init__(self, ledger: Ledger, demands: Mapping[int, Demand]) -> None:
         self._ledger = ledger
         self.uses: dict[int, tuple[Use, ...]] = {}
-        for at, one in enumerate(classes):
-            demand = one.demand
-            if (demand.groups or demand.uses) and (uses := ledger.bounded(demand)):
+        for at, demand in demands.items():
+            if uses := ledger.bounded(demand):
                 self.uses[at] = uses
 
     def keep_off(self, can: NDArray[np.bool_], rows: NDArray[np.intp]) -> None:

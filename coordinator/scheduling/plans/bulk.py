@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.core.commands import Choice
-from coordinator.core.model import TaskFamily, TaskProfile
+from coordinator.core.model import TaskProfile
 from coordinator.scheduling.agents.regions import ANYWHERE, Region, united
 from coordinator.scheduling.agents.rows import BoolRow, FloatRow, IntRow
 from coordinator.scheduling.costs.pricing import Prices
@@ -25,12 +25,12 @@ from coordinator.scheduling.plans.bounded import Bounded
 from coordinator.scheduling.plans.crowd import Crowd
 from coordinator.scheduling.plans.round import Round
 from coordinator.scheduling.plans.supply import Free, Kind, Supply
-from coordinator.scheduling.plans.turns import Some
+from coordinator.scheduling.tasks.columns import UNKNOWN
 
 MANY: Final = 64
 """Tasks, and places for them, from which on a round is one of many."""
 
-_BLOCK: Final = 512
+BLOCK: Final = 512
 """Classes that look for places together."""
 
 _WINDOW: Final = 2
@@ -52,12 +52,6 @@ _ANYTHING: Final = np.iinfo(np.int64).min
 """What an agent may have overdrawn of what a task does not need."""
 
 
-def blocks(urgent: Sequence[Some]) -> Iterator[Sequence[Some]]:
-    """Classes that look for places together."""
-    for begin in range(0, len(urgent), _BLOCK):
-        yield urgent[begin : begin + _BLOCK]
-
-
 class Places:
     """Agents for the tasks of a round by one policy, as `Supply` has places for them."""
 
@@ -76,14 +70,9 @@ class Places:
 
     def place(self, crowd: Crowd) -> list[Choice]:
         """Agents for these tasks, none of which has data to wait for: for as many as there are."""
-        profiles = [one.profile for one in crowd.classes]
-        apart = self._around.snapshot.affinity.apart(profiles)
-        kinds = [(one.family, one.family_name, one if one in apart else None) for one in profiles]
-        numbers: dict[tuple[TaskFamily, str, TaskProfile | None], int] = {}
-        number = np.array([numbers.setdefault(kind, len(numbers)) for kind in kinds])[crowd.of]
         choices: list[Choice] = []
-        for kind, at in numbers.items():
-            choices += self._place_alike(Kind(*kind), crowd.only(number == at))
+        for kind, those in self._kinds(crowd):
+            choices += self._place_alike(kind, those)
         return choices
 
     def close(self) -> None:
@@ -99,6 +88,26 @@ class Places:
         if self._supply is None:
             self._supply = Supply(self._around, self._policy, self._prices, self._most, self._typical_s)
         return self._supply
+
+    def _kinds(self, crowd: Crowd) -> Iterator[tuple[Kind, Crowd]]:
+        """Classes that see places in one order."""
+        own, number = self._own(crowd), crowd.column("family")
+        numbers: dict[TaskProfile, int] = {}
+        for at in own.nonzero()[0].tolist():
+            profile = crowd.members(at).profile
+            number[at] = numbers.setdefault(profile, UNKNOWN - len(numbers))
+        for those in crowd.by(number):
+            profile = those.members(0).profile
+            yield Kind(profile.family, profile.family_name, profile if profile in numbers else None), those
+
+    def _own(self, crowd: Crowd) -> BoolRow:
+        """By class, whether its tasks cost something beside their work that tells agents apart."""
+        snapshot = self._around.snapshot
+        alike, touch = snapshot.waiting.columns["alike"], snapshot.agents.latest_touch
+        for row in crowd.rows[alike[crowd.rows] < touch].tolist():
+            alike[row] = snapshot.affinity.alike_until(snapshot.waiting.by_row[row].profile)
+        own: BoolRow = alike[crowd.rows] < touch
+        return own
 
     # --- who takes which ------------------------------------------------------------------------------------
 
@@ -128,7 +137,7 @@ class Places:
         regions, tasks = self._around.snapshot.regions, dict[Region, int]()
         if not regions.told_apart():
             return {ANYWHERE: _SPARE_PLACES + _WINDOW * len(crowd)}
-        of_each = regions.of_each([one.needs for one in crowd.classes])
+        of_each = regions.of_each([one.traits.needs for one in crowd.classes()])
         for region, count in zip(of_each, crowd.counts().tolist(), strict=True):
             tasks[region] = tasks.get(region, 0) + count
         if len(tasks) > _REGIONS:
@@ -142,57 +151,61 @@ class Places:
     def _take(self, crowd: Crowd, places: Free) -> tuple[BoolRow, NDArray[np.intp]]:
         """Give each class the first of these places that it can take: returns which tasks get one, and the
         rows of those."""
-        counts, bounded = crowd.counts(), Bounded(self._around.ledger, crowd.classes)
-        can = self._can_take(crowd, places)
+        counts, demands = crowd.counts(), crowd.column("demand")
+        most = demands.max(axis=0)
+        bounded = Bounded(self._around.ledger, crowd.waiting.sharing(crowd.rows))
+        can = self._can_take(crowd, places, demands, most)
         bounded.keep_off(can, places.rows)
-        taken, found = _first_come(can, counts.tolist(), bounded, places.rows)
-        before = np.arange(len(crowd)) - np.repeat(np.cumsum(counts) - counts, counts)
-        """Tasks of the same class that come first."""
-        given = before < np.repeat(found, counts)
+        taken, found = _first_come(can, counts, bounded, places.rows)
+        given = found > 0
+        if len(crowd) > len(counts):
+            before = np.arange(len(crowd)) - np.repeat(np.cumsum(counts) - counts, counts)
+            """Tasks of the same class that come first."""
+            given = before < np.repeat(found, counts)
         rows = places.rows[taken]
-        kept = self._take_resources(rows, crowd.demands[crowd.of[given]])
+        kept = self._take_resources(rows, demands[crowd.of[given]], most.nonzero()[0].tolist())
         if bounded.uses and not kept.all():
             bounded.give_back(crowd.of[given][~kept], rows[~kept])
         given[given] = kept
         return given, rows[kept]
 
-    def _can_take(self, crowd: Crowd, places: Free) -> NDArray[np.bool_]:
+    def _can_take(self, crowd: Crowd, places: Free, demands: IntRow, most: IntRow) -> NDArray[np.bool_]:
         """By class and place, whether its agent, which has a free slot, has all else that one such task
-        takes."""
-        snapshot, ledger, classes = self._around.snapshot, self._around.ledger, crowd.classes
+        takes: `most` is what any of them does."""
+        snapshot, ledger = self._around.snapshot, self._around.ledger
         rows = places.rows
-        can = snapshot.feasible.of_each([one.needs for one in classes], rows, snapshot.agents)
-        for at, one in enumerate(classes):
-            for predicate in one.fixed:
-                can[at] &= predicate.holds(one.profile, 0.0, ledger)[rows]
+        positions = snapshot.waiting.positions(crowd.rows, snapshot.feasible)
+        can = snapshot.feasible.of_each(positions, rows, snapshot.agents)
+        for at in crowd.column("fixed").nonzero()[0].tolist():
+            members = crowd.members(at)
+            for predicate in members.traits.fixed:
+                can[at] &= predicate.holds(members.profile, 0.0, ledger)[rows]
         if snapshot.reserved:
             self._keep_off(crowd, places, can)
-        most = crowd.demands.max(axis=0)
         scarce = np.zeros(len(rows), np.bool_)
         """Places of agents that have not enough for every class."""
         for column in most.nonzero()[0].tolist():
             scarce |= ledger.free[rows, column] < most.item(column)
         if scarce.any():
-            can[:, scarce] &= _have(ledger.free[rows[scarce]], crowd.demands)
+            can[:, scarce] &= _have(ledger.free[rows[scarce]], demands)
         return can
 
     def _keep_off(self, crowd: Crowd, places: Free, can: NDArray[np.bool_]) -> None:
         """No class can take what is kept for others: the last of an agent's free slots."""
         around, rows = self._around, places.rows
-        longest = np.zeros(len(crowd.classes))
+        longest = np.zeros(len(crowd.rows))
         np.maximum.at(longest, crowd.of, crowd.work)
-        for at, one in enumerate(crowd.classes):
+        for at, one in enumerate(crowd.classes()):
             first = one.tasks[0]
             barrier = around.barrier(one.owner, one.profile, first.key, first.hint)
             if barrier is not None:
                 speeds = self._prices.inverse_speed(one.profile.family)[rows]
                 can[at] &= places.nth < barrier.room(around.ledger, longest.item(at) * speeds, rows)
 
-    def _take_resources(self, rows: NDArray[np.intp], amounts: IntRow) -> BoolRow:
-        """Book what each task takes of its agent, of which some may be there several times. Where that is
-        more than the agent has, only the first of them gets it: returns who does."""
+    def _take_resources(self, rows: NDArray[np.intp], amounts: IntRow, columns: Sequence[int]) -> BoolRow:
+        """Book what each task takes, in these columns, of its agent, of which some may be there several
+        times. Where that is more than the agent has, only the first of them gets it: returns who does."""
         free = self._around.ledger.free
-        columns = np.flatnonzero(amounts.any(axis=0)).tolist()
         for column in columns:
             np.subtract.at(free[:, column], rows, amounts[:, column])
         over = np.zeros(len(rows), np.bool_)
@@ -217,7 +230,7 @@ def _have(free: IntRow, demands: IntRow) -> NDArray[np.bool_]:
 
 
 def _first_come(
-    can: NDArray[np.bool_], counts: Sequence[int], bounded: Bounded, rows: NDArray[np.intp]
+    can: NDArray[np.bool_], counts: IntRow, bounded: Bounded, rows: NDArray[np.intp]
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Who comes first takes first: each class, given how many tasks it has, the first places that it `can`
     take of those that are left, which are on these rows. Returns the places, class after class, and how many
@@ -227,24 +240,35 @@ def _first_come(
     begin than to find their places."""
     packed = np.packbits(can, axis=1, bitorder="little")
     width = packed.shape[1]
-    free = [int.from_bytes(row, "little") for row in packed.view(f"S{width}")[:, 0].tolist()]
-    taken: list[int] = []
+    free = packed.view(f"S{width}")[:, 0].tolist()
     left = (1 << 8 * width) - 1
-    for at, (bits, count) in enumerate(zip(free, counts, strict=True)):
-        bits &= left
+    if counts.max() == 1 and not bounded.uses:
+        lengths = np.array(_one_each(free, left))
+        return lengths[lengths > 0] - 1, (lengths > 0).astype(np.intp)
+    taken: list[bytes] = []
+    for at, (row, count) in enumerate(zip(free, counts.tolist(), strict=True)):
+        bits = int.from_bytes(row, "little") & left
         if at in bounded.uses:
             places = _bits_set(bits.to_bytes(width, "little"))
             bits = _with_bits(places[bounded.take(at, rows[places], count)], width)
         else:
             bits = bits & -bits if count == 1 else _lowest(bits, count)
         left ^= bits
-        taken.append(bits)
-    if max(counts) == 1:
-        lengths = np.array(list(map(int.bit_length, taken)))
-        return lengths[lengths > 0] - 1, (lengths > 0).astype(np.intp)
-    bits_of = b"".join([bits.to_bytes(width, "little") for bits in taken])
-    of, found = np.divmod(_bits_set(bits_of), 8 * width)
+        taken.append(bits.to_bytes(width, "little"))
+    of, found = np.divmod(_bits_set(b"".join(taken)), 8 * width)
     return found, np.bincount(of, minlength=len(counts))
+
+
+def _one_each(free: Sequence[bytes], left: int) -> list[int]:
+    """The place that each class takes of what is `left` of those that it can take, from 1, 0 if there is
+    none."""
+    taken = []
+    for row in free:
+        bits = int.from_bytes(row, "little") & left
+        bits &= -bits
+        left ^= bits
+        taken.append(bits.bit_length())
+    return taken
 
 
 def _bits_set(packed: bytes) -> NDArray[np.intp]:

@@ -10,7 +10,7 @@ from coordinator.core.model import TaskProfile
 from coordinator.core.namespaces import NO_QUOTAS
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.tasks.shares import Holding, Shares
-from coordinator.scheduling.tasks.waiting import NOBODY_ELSE, Owner, TaskClass
+from coordinator.scheduling.tasks.waiting import NOBODY_ELSE, Owner
 
 QUOTA: Final = "namespace_quota"
 """The reason of tasks whose namespace holds all that it may."""
@@ -45,13 +45,14 @@ class Claim:
 
 
 class Claims:
-    """Of all whose tasks wait. Where these are of one namespace, nothing is counted but for its quotas."""
+    """Of all `owners` of tasks that wait. Where these are of one namespace, nothing is counted but for its
+    quotas."""
 
-    def __init__(self, snapshot: Snapshot, now_s: float, classes: Iterable[TaskClass]) -> None:
+    def __init__(self, snapshot: Snapshot, now_s: float, owners: Iterable[Owner]) -> None:
         snapshot.shares.advance(now_s)
         self._shares = snapshot.shares
         self._claims: dict[str, Claim] = {}
-        names = {members.owner.namespace for members in classes}
+        names = {owner.namespace for owner in owners}
         quotas = [snapshot.shares.account(name).settings.quotas for name in names]
         self.counted = len(names) > 1 or any(one != NO_QUOTAS for one in quotas)
         """Whether any of it makes a difference."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import chain, compress
+from itertools import chain, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -12,49 +12,98 @@ from numpy.typing import NDArray
 from coordinator.core.commands import Choice
 from coordinator.core.model import INDEX_BITS
 from coordinator.scheduling.agents.rows import BoolRow, FloatRow, IntRow
-from coordinator.scheduling.plans.turns import Some
+from coordinator.scheduling.plans.turns import Line
 from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.tasks.waiting import TaskClass, column
+from coordinator.scheduling.tasks.waiting import TaskClass, WaitingTable, column
 
 
 class Crowd(NamedTuple):
-    """Tasks, class after class: `of` is by task the position of its class, ascending, and every class has
-    some. `demands` are by class (`Demand.packed`), `work` is in seconds at speed 1."""
+    """Tasks, class after class: `rows` are by class its row in `WaitingTable.columns`, `of` is by task the
+    position of its class, ascending, and every class has some. `work` is in seconds at speed 1; `brief` are
+    those that may queue (`Snapshot.is_brief`)."""
 
-    classes: list[TaskClass]
-    demands: IntRow
+    waiting: WaitingTable
+    rows: NDArray[np.intp]
     of: NDArray[np.intp]
     keys: IntRow
     attempts: IntRow
     work: FloatRow
+    brief: BoolRow
 
     def __len__(self) -> int:
         return len(self.keys)
 
+    def members(self, at: int) -> TaskClass:
+        """The class at this position."""
+        return self.waiting.by_row[self.rows.item(at)]
+
+    def classes(self) -> list[TaskClass]:
+        """All of them: of very many it takes longer to visit them than to ask for a `column`."""
+        by_row = self.waiting.by_row
+        return [by_row[row] for row in self.rows.tolist()]
+
+    def column(self, name: str) -> IntRow:
+        """Of each class what the table of what waits has in this column."""
+        return self.waiting.columns[name][self.rows]
+
     def counts(self) -> NDArray[np.intp]:
         """Tasks of each class."""
-        return np.bincount(self.of, minlength=len(self.classes))
+        return np.bincount(self.of, minlength=len(self.rows))
 
     def only(self, which: BoolRow) -> Crowd:
         """Those of the tasks, and their classes."""
         if which.all():
             return self
         of = self.of[which]
-        there = np.bincount(of, minlength=len(self.classes)) > 0
-        classes = list(compress(self.classes, there.tolist()))
-        of = (np.cumsum(there) - 1)[of]
+        first = _begins(of)
         return Crowd(
-            classes, self.demands[there], of, self.keys[which], self.attempts[which], self.work[which]
+            self.waiting,
+            self.rows[of[first]],
+            np.cumsum(first) - 1,
+            self.keys[which],
+            self.attempts[which],
+            self.work[which],
+            self.brief[which],
         )
 
-    def each(self) -> Iterator[Crowd]:
-        """By class."""
-        end = 0
-        for at, count in enumerate(self.counts().tolist()):
-            begin, end = end, end + count
-            keys, attempts, work = self.keys[begin:end], self.attempts[begin:end], self.work[begin:end]
-            of = np.zeros(count, np.intp)
-            yield Crowd(self.classes[at : at + 1], self.demands[at : at + 1], of, keys, attempts, work)
+    def blocks(self, classes: int) -> Iterator[Crowd]:
+        """Its tasks by so many classes."""
+        return self._parts([*range(0, len(self.rows), classes), len(self.rows)])
+
+    def by(self, number: IntRow) -> Iterator[Crowd]:
+        """Its tasks by the numbers of their classes, in the order of the first of each."""
+        order = number.argsort(kind="stable")
+        begins = _begins(number[order]).nonzero()[0]
+        first = np.empty_like(order)
+        first[order] = np.repeat(order[begins], np.diff(begins, append=len(order)))
+        classes, tasks = first.argsort(kind="stable"), first[self.of].argsort(kind="stable")
+        place = np.empty_like(classes)
+        place[classes] = np.arange(len(classes))
+        sorted_by = Crowd(
+            self.waiting,
+            self.rows[classes],
+            place[self.of[tasks]],
+            self.keys[tasks],
+            self.attempts[tasks],
+            self.work[tasks],
+            self.brief[tasks],
+        )
+        return sorted_by._parts([*_begins(first[classes]).nonzero()[0].tolist(), len(classes)])
+
+    def _parts(self, bounds: Sequence[int]) -> Iterator[Crowd]:
+        """Its tasks by classes: those from each of the bounds to the next."""
+        ends = np.searchsorted(self.of, bounds).tolist()
+        for (first, last), (begin, end) in zip(pairwise(bounds), pairwise(ends), strict=True):
+            some = slice(begin, end)
+            yield Crowd(
+                self.waiting,
+                self.rows[first:last],
+                self.of[some] - first,
+                self.keys[some],
+                self.attempts[some],
+                self.work[some],
+                self.brief[some],
+            )
 
     def choices(self, snapshot: Snapshot, rows: NDArray[np.intp]) -> list[Choice]:
         """The first of the tasks go to these agents."""
@@ -64,40 +113,55 @@ class Crowd(NamedTuple):
         return list(map(Choice, self.keys[:count].tolist(), self.attempts[:count].tolist(), agents, epochs))
 
 
-def split(snapshot: Snapshot, some: Sequence[Some]) -> tuple[Crowd, Crowd]:
-    """Tasks that wait for a free slot, and brief ones, which may queue (`Snapshot.is_brief`)."""
-    classes, queues = zip(*some, strict=True)
-    tasks = list(chain.from_iterable(queues))
-    of = np.repeat(np.arange(len(some)), list(map(len, queues)))
-    keys, attempts, hints = (column(tasks, name) for name in ("key", "attempt", "hint"))
-    work, brief = _work(snapshot, classes, of, keys, hints)
-    demands = np.frombuffer(b"".join([one.demand.packed for one in classes]), np.int64)
-    demands = demands.reshape(len(classes), -1)
-    crowd = Crowd(list(classes), demands, of, keys, attempts, work)
-    return crowd.only(~brief), crowd.only(brief)
+def _begins(values: IntRow | NDArray[np.intp]) -> BoolRow:
+    """Which of them are not equal to the one before."""
+    begins = np.ones(len(values), np.bool_)
+    np.not_equal(values[1:], values[:-1], out=begins[1:])
+    return begins
+
+
+def crowd_of(snapshot: Snapshot, line: Line) -> Crowd:
+    """The first tasks of these classes."""
+    waiting = snapshot.waiting
+    columns, (rows, counts) = waiting.columns, line
+    of = np.repeat(np.arange(len(rows)), counts)
+    firsts = rows[of]
+    keys, attempts, hints = (columns[name][firsts] for name in ("key", "attempt", "hint"))
+    several = counts > 1
+    if several.any():
+        some = zip(rows[several].tolist(), counts[several].tolist(), strict=True)
+        tasks = list(chain.from_iterable([waiting.by_row[row].tasks[:count] for row, count in some]))
+        theirs = several[of]
+        for name, values in (("key", keys), ("attempt", attempts), ("hint", hints)):
+            values[theirs] = column(tasks, name)
+    work, brief = _work(snapshot, firsts, keys, hints)
+    return Crowd(waiting, rows, of, keys, attempts, work, brief)
 
 
 def _work(
-    snapshot: Snapshot, classes: Sequence[TaskClass], of: NDArray[np.intp], keys: IntRow, hints: IntRow
+    snapshot: Snapshot, rows: NDArray[np.intp], keys: IntRow, hints: IntRow
 ) -> tuple[FloatRow, BoolRow]:
-    """Of each task, the seconds at speed 1, and whether it is brief. Those that follow each other in a class,
-    of one DAG, are looked up once."""
-    brief_s = snapshot.look_ahead.brief_s
+    """Of each task, whose class is in this row, the seconds at speed 1, and whether it is brief. Those of one
+    kind and DAG are looked up once."""
+    waiting, estimates = snapshot.waiting, snapshot.estimates
     dags, says = keys >> INDEX_BITS, np.sign(hints)
-    other = np.ones(len(keys), np.bool_)
-    other[1:] = (of[1:] != of[:-1]) | (dags[1:] != dags[:-1]) | (says[1:] != says[:-1])
-    firsts = other.nonzero()[0]
-    said = says[firsts].tolist()
-    kinds = [classes[at].kinds[one] for at, one in zip(of[firsts].tolist(), said, strict=True)]
-    found = snapshot.estimates.basics(kinds, dags[firsts].tolist())
-    run = np.cumsum(other) - 1
-    second = np.array([one.seconds for one in found])[run]
+    kinds = 3 * waiting.columns["kind"][rows] + says
+    order = np.lexsort((kinds, dags))
+    other = _begins(kinds[order]) | _begins(dags[order])
+    which = np.empty_like(order)
+    which[order] = np.cumsum(other) - 1
+    firsts = order[other]
+    asked = zip(rows[firsts].tolist(), says[firsts].tolist(), strict=True)
+    their_kinds = [waiting.by_row[row].traits.kinds[said] for row, said in asked]
+    found = estimates.basics(their_kinds, dags[firsts].tolist())
+    second = np.array([one.seconds for one in found])[which]
     work = np.where(says > 0, second * hints * 1e-3, second)
     sized = says < 0
     if sized.any():
         scales = map(
-            snapshot.estimates.scale, (kinds[at] for at in run[sized].tolist()), hints[sized].tolist()
+            estimates.scale, [their_kinds[at] for at in which[sized].tolist()], hints[sized].tolist()
         )
         work[sized] *= np.fromiter(scales, np.float64)
-    limit_s = np.array([brief_s if one.known else -1.0 for one in found])[run]
+    brief_s = snapshot.look_ahead.brief_s
+    limit_s = np.array([brief_s if one.known else -1.0 for one in found])[which]
     return work, work <= limit_s

@@ -12,10 +12,13 @@ of the task's class where there are many agents."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from functools import partial
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from coordinator.core.commands import Choice
 from coordinator.core.model import INDEX_BITS, Task, TaskProfile, TaskState
@@ -26,16 +29,16 @@ from coordinator.scheduling.costs.weights import Policy
 from coordinator.scheduling.plans.assignments import Witness
 from coordinator.scheduling.plans.bounded import Bounded
 from coordinator.scheduling.plans.brief import place_brief
-from coordinator.scheduling.plans.bulk import MANY, Places, blocks
+from coordinator.scheduling.plans.bulk import BLOCK, MANY, Places
 from coordinator.scheduling.plans.claims import QUOTA, Claims
-from coordinator.scheduling.plans.crowd import Crowd, split
+from coordinator.scheduling.plans.crowd import Crowd, crowd_of
 from coordinator.scheduling.plans.lane import NOWHERE, Lane
 from coordinator.scheduling.plans.lone import place_lone
 from coordinator.scheduling.plans.looks import look_at_class, look_at_lane
 from coordinator.scheduling.plans.round import Round
 from coordinator.scheduling.plans.solver import Plan, PlanLimits
 from coordinator.scheduling.plans.spares import find_spares
-from coordinator.scheduling.plans.turns import Some, most_urgent
+from coordinator.scheduling.plans.turns import Line, most_urgent
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.tasks.graphs import AT_ONCE, Expected
 from coordinator.scheduling.tasks.order import Place, place_in_line
@@ -98,8 +101,11 @@ class _Planner:
         self._prices = snapshot.prices.renew()
         self._unplaced: dict[str, int] = {}
         self._classes = self._not_shut_out(list(snapshot.waiting.classes.values()))
+        self._owners: Collection[Owner] = snapshot.waiting.owners
+        if len(self._classes) < len(snapshot.waiting.classes):
+            self._owners = {members.owner for members in self._classes}
         self._passes_left = _PASSED_OVER
-        self._claims = Claims(snapshot, now_s, self._classes)
+        self._claims = Claims(snapshot, now_s, self._owners)
         self._lanes: dict[tuple[str, str, TaskProfile], Lane] = {}
         self._policies: dict[Owner, Policy] = {}
         self._choices: list[Choice] = []
@@ -147,44 +153,42 @@ class _Planner:
         snapshot, around = self._snapshot, self._round
         if min(len(snapshot.waiting), self._limits.max_choices) < MANY or not snapshot.agents.size:
             return False
-        most = min(around.ledger.free_slots(), self._limits.max_choices)
-        classes = self._classes
-        if most < self._limits.max_choices and not self._claims.counted and any(map(self._is_brief, classes)):
+        most, rows = min(around.ledger.free_slots(), self._limits.max_choices), self._rows()
+        if most < self._limits.max_choices and not self._claims.counted and self._any_brief(rows):
             most = self._limits.max_choices
         if min(most, len(snapshot.waiting)) < MANY:
             return False
-        urgent = self._first_in_line(classes, most)
-        if not urgent:
+        line = self._first_in_line(rows, most)
+        if not len(line.rows):
             return False
-        alike = self._place_others(urgent)
-        first, some = urgent[len(urgent) // 2]
-        typical_s = self._snapshot.work_s(first.profile, some[0].key, some[0].hint)
-        for those in self._by_policy(alike):
-            owner = those[0][0].owner
+        middle = snapshot.waiting.by_row[line.rows.item(len(line.rows) // 2)]
+        first = middle.tasks[0]
+        typical_s = snapshot.work_s(middle.profile, first.key, first.hint)
+        for crowd in self._by_policy(self._place_others(crowd_of(snapshot, line))):
+            owner = crowd.members(0).owner
             places = Places(around, self._policy_of(owner), self._prices, most, typical_s)
-            for block in blocks(those):
+            for block in crowd.blocks(BLOCK):
                 self._place_block(block, owner, places)
             places.close()
         return bool(self._choices)
 
-    def _by_policy(self, some: list[Some]) -> list[list[Some]]:
-        """Classes whose tasks go by one policy, in the order of the first of each."""
-        owners = dict.fromkeys([members.owner for members, _ in some])
-        if len(owners) < 2:
-            return [some] if some else []
-        by_policy: dict[str, list[Some]] = {}
-        for one in some:
-            by_policy.setdefault(self._policy_of(one[0].owner).name, []).append(one)
-        return list(by_policy.values())
+    def _by_policy(self, crowd: Crowd) -> list[Crowd]:
+        """Those whose tasks go by one policy together, in the order of the first of each."""
+        if len(self._snapshot.waiting.owners) < 2:
+            return [crowd] if len(crowd) else []
+        names = [self._policy_of(one.owner).name for one in crowd.classes()]
+        numbers = {name: at for at, name in enumerate(dict.fromkeys(names))}
+        of = np.array([numbers[name] for name in names], np.intp)[crowd.of]
+        return [crowd.only(of == at) for at in numbers.values()]
 
-    def _place_block(self, block: Sequence[Some], owner: Owner, places: Places) -> None:
+    def _place_block(self, block: Crowd, owner: Owner, places: Places) -> None:
         """Place classes that look for places together, all by the owner's policy."""
-        longer, brief = split(self._snapshot, block)
+        longer, brief = block.only(~block.brief), block.only(block.brief)
         if len(longer):
             self._choices += self._seen(longer, owner, places, partial(places.place, longer))
-        for one in brief.each():
+        for one in brief.blocks(1):
             places.close()
-            members = one.classes[0]
+            members = one.members(0)
             lane = self._lane(members.profile, members.owner, members.tasks[0])
             place = partial(place_brief, self._round, lane, one)
             self._choices += self._seen(one, owner, None, place)
@@ -198,47 +202,49 @@ class _Planner:
             return place()
         around, (profile, task) = self._round, found
         policy, shortlist = self._policy_of(owner), self._limits.shortlist
-        barrier = around.barrier(crowd.classes[0].owner, profile, task.key, task.hint)
+        barrier = around.barrier(crowd.members(0).owner, profile, task.key, task.hint)
         lane = Lane(profile, policy, around, self._prices, shortlist, crowd.work.item(0), barrier)
         look = look_at_class(around, lane, task, crowd.work.item(0), places)
         given = place()
         self._witness.keep_first(look, given, self._snapshot, around.ledger)
         return given
 
-    def _place_others(self, urgent: list[Some]) -> list[Some]:
+    def _place_others(self, crowd: Crowd) -> Crowd:
         """Place those that cannot go by class: that have data to wait for, or an agent to go back to. A
         bounded number goes in each round, before the others: there are places for all. Returns these."""
-        moved = self._snapshot.graphs.moved
-        alone = {one.key for _, tasks in urgent for one in tasks if one.previous}
-        if moved:
-            alone |= {one.key for _, tasks in urgent for one in tasks if one.key >> INDEX_BITS in moved}
-        if not alone:
-            return urgent
-        alike: list[Some] = []
+        alone = self._alone(crowd)
+        if not alone.any():
+            return crowd
         heads: list[_Head] = []
-        for members, tasks in urgent:
-            some = [one for one in tasks if one.key in alone]
-            if not some:
-                alike.append((members, tasks))
-                continue
+        for one in crowd.only(alone).blocks(1):
+            members = one.members(0)
             queue = _Queue(members, self._lane(members.profile, members.owner, members.tasks[0]))
-            queue.tasks = some
+            queue.tasks = [self._snapshot.waiting.task(key) for key in one.keys.tolist()]
             heads.append((self._place_of(queue), queue))
-            if len(some) < len(tasks):
-                alike.append((members, [one for one in tasks if one.key not in alone]))
         heapify(heads)
         self._place_each(heads, min(MANY, self._limits.max_choices))
-        return alike
+        return crowd.only(~alone)
 
-    def _is_brief(self, members: TaskClass) -> bool:
-        first = members.tasks[0]
-        return self._snapshot.is_brief(members.profile, first.key, first.hint)
+    def _alone(self, crowd: Crowd) -> BoolRow:
+        """Which of the tasks cannot go by class."""
+        retried, moved = self._snapshot.waiting.retried, self._snapshot.graphs.moved
+        alone: BoolRow = np.zeros(len(crowd), np.bool_)
+        if retried:
+            alone |= np.array([key in retried for key in crowd.keys.tolist()])
+        if moved:
+            alone |= np.array([dag in moved for dag in (crowd.keys >> INDEX_BITS).tolist()])
+        return alone
+
+    def _any_brief(self, rows: NDArray[np.intp]) -> bool:
+        """Whether the first task of any of these classes is brief."""
+        some = (rows[begin : begin + BLOCK] for begin in range(0, len(rows), BLOCK))
+        return any(crowd_of(self._snapshot, Line(one, np.ones_like(one))).brief.any() for one in some)
 
     def _not_shut_out(self, classes: list[TaskClass]) -> list[TaskClass]:
         """Without those that nobody who is free could take, whatever they last: all is kept for others, or
         there is no more of what they use. Nobody looks at their tasks."""
-        ledger, reserved = self._round.ledger, self._snapshot.reserved
-        bounded = Bounded(ledger, classes).uses
+        ledger, reserved, waiting = self._round.ledger, self._snapshot.reserved, self._snapshot.waiting
+        bounded = Bounded(ledger, waiting.sharing(np.arange(len(waiting.by_row)))).uses
         if not reserved and not bounded:
             return classes
         free = self._round.open & (ledger.slot_free | ledger.queue_free(0.0))
@@ -249,8 +255,8 @@ class _Planner:
         used = {use for uses in bounded.values() for use in uses}
         none_left = {use for use in used if (ledger.places(use)[free] < 1).all()}
         left = []
-        for at, members in enumerate(classes):
-            lacking = next((use for use in bounded.get(at, ()) if use in none_left), None)
+        for members in classes:
+            lacking = next((use for use in bounded.get(members.at, ()) if use in none_left), None)
             if members.owner.namespace in shut:
                 self._count(RESERVED, len(members.tasks))
             elif lacking is not None:
@@ -265,12 +271,18 @@ class _Planner:
 
     # --- the order ------------------------------------------------------------------------------------------
 
-    def _first_in_line(self, classes: list[TaskClass], most: int) -> list[Some]:
+    def _rows(self) -> NDArray[np.intp]:
+        """Of all classes that are looked at, in the columns of what waits."""
+        if len(self._classes) == len(self._snapshot.waiting.by_row):
+            return np.arange(len(self._classes))
+        return np.array([members.at for members in self._classes], np.intp)
+
+    def _first_in_line(self, rows: NDArray[np.intp], most: int) -> Line:
         claims = self._claims
         if claims.counted:
             # What goes is taken again as it is placed.
-            claims = Claims(self._snapshot, self._round.now_s, classes)
-        return most_urgent(classes, most, self._now_ms, claims)
+            claims = Claims(self._snapshot, self._round.now_s, self._owners)
+        return most_urgent(self._snapshot.waiting, rows, most, self._now_ms, claims)
 
     def _owner_of(self, first: _Queue | Task) -> Owner:
         if isinstance(first, Task):

@@ -71,8 +71,8 @@ class Searching:
         if not 0 < len(snapshot.waiting) <= TASKS_SEARCHED or snapshot.reserved or snapshot.running.shared():
             return None
         first, *others = snapshot.waiting.classes.values()
-        line = first.owner, first.level
-        if any((one.owner, one.level) != line for one in others):
+        line = first.owner, first.traits.level
+        if any((one.owner, one.traits.level) != line for one in others):
             return None
         now_ms = now_s * 1_000
         if any(now_ms >= one.steady_ms for one in (first, *others)):

@@ -84,7 +84,7 @@ def plan(
     ledger = Ledger(snapshot.agents, snapshot.look_ahead)
     objective = policy(ledger, snapshot.turn)
     classes = snapshot.waiting.classes.values()
-    claims, witness = Claims(snapshot, now_s, classes), witness or Witness()
+    claims, witness = Claims(snapshot, now_s, snapshot.waiting.owners), witness or Witness()
     queues = [
         _ClassQueue(members, snapshot, ledger, objective, limits.shortlist, claims, witness, now_s)
         for members in classes
@@ -159,7 +159,8 @@ class _ClassQueue:
     def head_rank(self) -> tuple[int, float, int, int, int]:
         """Where its next task stands among those of all classes."""
         members, task = self._members, self._members.tasks[self._next]
-        return members.level, self._claims.share(members.owner), members.deadline_ms, task.order_ms, task.key
+        level, deadline_ms = members.traits.level, members.traits.deadline_ms
+        return level, self._claims.share(members.owner), deadline_ms, task.order_ms, task.key
 
     def place_run(self, most: int, choices: list[Choice]) -> str:
         """Place up to `most` tasks; returns why the next one could not be, "" if all could."""

@@ -6,49 +6,63 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from heapq import heapify, heappop, heapreplace
 from itertools import chain
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from coordinator.scheduling.agents.rows import IntRow
 from coordinator.scheduling.plans.claims import Claims
 from coordinator.scheduling.tasks.order import Place, place_in_line
-from coordinator.scheduling.tasks.waiting import TaskClass, WaitingTask, column
-
-Some = tuple[TaskClass, list[WaitingTask]]
-"""The first tasks of a class."""
+from coordinator.scheduling.tasks.waiting import WaitingTable, WaitingTask
 
 
-def most_urgent(classes: Sequence[TaskClass], most: int, now_ms: int, claims: Claims) -> list[Some]:
-    """The first `most` tasks in line, by class: the class of the first of them first."""
-    if claims.counted or min([one.steady_ms for one in classes], default=now_ms) < now_ms:
-        return _in_turns(classes, most, now_ms, claims)
-    levels = {one.level for one in classes}
-    if len(levels) == 1:
-        return _first_of_level(classes, most)
-    chosen: list[Some] = []
-    for level in sorted(levels):
-        some = _first_of_level([one for one in classes if one.level == level], most)
-        most -= sum([len(tasks) for _, tasks in some])
-        chosen += some
+class Line(NamedTuple):
+    """The first tasks of classes: the rows of these in `WaitingTable.columns`, the class of the first task
+    first, and how many of each."""
+
+    rows: NDArray[np.intp]
+    counts: IntRow
+
+
+def most_urgent(
+    waiting: WaitingTable, rows: NDArray[np.intp], most: int, now_ms: int, claims: Claims
+) -> Line:
+    """The first `most` tasks in line, of the classes in these rows."""
+    columns = waiting.columns
+    if claims.counted or columns["steady_ms"][rows].min(initial=now_ms) < now_ms:
+        return _in_turns(waiting, rows, most, now_ms, claims)
+    levels = columns["level"][rows]
+    lines: list[Line] = []
+    for level in np.unique(levels).tolist():
+        lines.append(_first_of_level(waiting, rows[levels == level], most))
+        most -= int(lines[-1].counts.sum())
         if most <= 0:
             break
-    return chosen
+    return Line(*map(np.concatenate, zip(*lines, strict=True))) if lines else Line(rows, rows)
 
 
-def _first_of_level(classes: Sequence[TaskClass], most: int) -> list[Some]:
+def _first_of_level(waiting: WaitingTable, rows: NDArray[np.intp], most: int) -> Line:
     """The same of classes of one priority, where order and key alone decide."""
-    queues = [one.tasks for one in classes]
-    heads = [tasks[0] for tasks in queues]
-    order = np.lexsort((column(heads, "key"), column(heads, "order_ms"))).tolist()
-    if sum(map(len, queues)) <= most:
-        return [(classes[at], queues[at]) for at in order]
-    counts = _counts_of_first(queues, most)
-    return [(classes[at], queues[at][: counts[at]]) for at in order if counts[at]]
+    columns = waiting.columns
+    orders = columns["order_ms"][rows]
+    if len(rows) > most:
+        # Of a class whose first task is not among the first of all classes, none is.
+        near = orders <= np.partition(orders, most - 1)[most - 1]
+        rows, orders = rows[near], orders[near]
+    rows = rows[np.lexsort((columns["key"][rows], orders))[:most]]
+    counts = columns["count"][rows]
+    if counts.sum() > most:
+        queues = [waiting.by_row[row].tasks for row in rows.tolist()]
+        counts = np.array(_counts_of_first(queues, most))
+        rows, counts = rows[counts > 0], counts[counts > 0]
+    return Line(rows, counts)
 
 
-def _in_turns(classes: Sequence[TaskClass], most: int, now_ms: int, claims: Claims) -> list[Some]:
+def _in_turns(waiting: WaitingTable, rows: NDArray[np.intp], most: int, now_ms: int, claims: Claims) -> Line:
     """One after the other, each namespace holding what went before as it goes. Those that would break a quota
     are not among them."""
+    classes = [waiting.by_row[row] for row in rows.tolist()]
     heads: list[tuple[Place, int, int]] = [
         (place_in_line(one.profile, one.tasks[0], claims.share(one.owner), now_ms), at, 0)
         for at, one in enumerate(classes)
@@ -73,7 +87,8 @@ def _in_turns(classes: Sequence[TaskClass], most: int, now_ms: int, claims: Clai
                 heapreplace(heads, (place, at, end))
             else:
                 heappop(heads)
-    return [(classes[at], classes[at].tasks[:count]) for at, count in counts.items()]
+    firsts, taken = np.fromiter(counts, np.intp), np.fromiter(counts.values(), np.int64)
+    return Line(rows[firsts], taken)
 
 
 def _counts_of_first(queues: Sequence[Sequence[WaitingTask]], most: int) -> list[int]:

@@ -4,19 +4,21 @@ scheduler."""
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from operator import attrgetter
 from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
-from coordinator.core.kinds import kinds_of
 from coordinator.core.model import Priority, TaskProfile
 from coordinator.core.namespaces import DEFAULT_NAMESPACE
-from coordinator.scheduling.agents.feasibility import fixed, needs_of
-from coordinator.scheduling.agents.ledger import demand_of
+from coordinator.scheduling.agents.capable import FeasibilityCache
+from coordinator.scheduling.agents.ledger import Demand
 from coordinator.scheduling.agents.rows import IntRow
+from coordinator.scheduling.tasks.columns import UNKNOWN, Columns
+from coordinator.scheduling.tasks.traits import NEVER_MS, traits_of
 
 AGEING: Final = 0.1
 """Seconds of upward rank that a second of a DAG's age is worth. Since all age alike, the order of a class
@@ -24,6 +26,10 @@ never changes by itself, and in a DAG what hangs on a task alone counts."""
 
 STARVATION_S: Final = 3_600.0
 """Whoever has waited so long goes with the next higher priority."""
+
+
+CODES_KEPT: Final = 4_096
+"""Codes of kinds that are remembered beside those of classes that wait; beyond them all are given anew."""
 
 
 class WaitingTask(msgspec.Struct, frozen=True, order=True, gc=False):
@@ -52,7 +58,7 @@ class WaitingTask(msgspec.Struct, frozen=True, order=True, gc=False):
         rank_s: float,
     ) -> WaitingTask:
         """Of this upward rank, in a DAG that came then."""
-        order_ms = came_ms - round(rank_s / AGEING * 1_000)
+        order_ms = came_ms - round(min(rank_s, _LONGEST_S) / AGEING * 1_000)
         return cls(order_ms, key, attempt, previous, hint, rank_s, ready_ms)
 
 
@@ -68,25 +74,18 @@ NOBODY_ELSE: Final = Owner()
 
 
 class TaskClass:
-    """Waiting tasks of one profile and owner. `level` and `deadline_ms` order classes, the lower first. Until
-    `steady_ms`, priority, order and key alone say who of them goes before whom. What follows from the profile
-    is worked out once, for rounds of very many classes."""
+    """Waiting tasks of one profile and owner. Until `steady_ms`, priority, order and key alone say who of
+    them goes before whom. `at` is its row in `WaitingTable.columns`."""
 
-    __slots__ = (
-        "deadline_ms", "demand", "fixed", "kinds", "level", "needs", "owner", "profile", "steady_ms", "tasks"
-    )  # fmt: skip
+    __slots__ = ("at", "owner", "profile", "steady_ms", "tasks", "traits")
 
     def __init__(self, profile: TaskProfile, owner: Owner = NOBODY_ELSE) -> None:
         self.profile = profile
         self.owner = owner
-        self.level = -int(profile.priority)
-        self.deadline_ms = profile.deadline_ms or _NEVER_MS
         self.tasks: list[WaitingTask] = []
-        self.steady_ms = -1 if profile.deadline_ms else _NEVER_MS
-        self.demand = demand_of(profile)
-        self.needs = needs_of(profile)
-        self.fixed = fixed(profile)
-        self.kinds = kinds_of(profile)
+        self.traits = traits_of(profile)
+        self.steady_ms = -1 if profile.deadline_ms else NEVER_MS
+        self.at = UNKNOWN
 
 
 class WaitingTable:
@@ -96,9 +95,25 @@ class WaitingTable:
     def __init__(self) -> None:
         self.classes: dict[TaskProfile | tuple[Owner, TaskProfile], TaskClass] = {}
         """By profile, and by owner where that is not `NOBODY_ELSE`."""
+        self.columns = Columns()
+        self.by_row: list[TaskClass] = []
+        """The class in each row of the columns."""
+        self.retried: set[int] = set()
+        """Keys of tasks that should not go where they have failed."""
+        self._owners: frozenset[Owner] | None = None
+        self._forgotten = 0
+        """As the cache was when it told what is noted of it."""
+        self._codes: dict[Hashable, int] = {}
         self._tasks: dict[int, WaitingTask] = {}
         self._class_of: dict[int, TaskClass] = {}
         self._urgent = 0
+
+    @property
+    def owners(self) -> frozenset[Owner]:
+        """Who has tasks here."""
+        if self._owners is None:
+            self._owners = frozenset([members.owner for members in self.by_row])
+        return self._owners
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -116,6 +131,31 @@ class WaitingTable:
         task = self._tasks.get(key)
         return None if task is None else (self._class_of[key].profile, task)
 
+    def task(self, key: int) -> WaitingTask:
+        """One that waits."""
+        return self._tasks[key]
+
+    def sharing(self, rows: NDArray[np.intp]) -> dict[int, Demand]:
+        """By position among the classes in these rows, what their tasks take, of those whose tasks share more
+        of an agent than its resources."""
+        those = self.columns["shares"][rows].nonzero()[0].tolist()
+        return {at: self.by_row[rows.item(at)].traits.demand for at in those}
+
+    def positions(self, rows: NDArray[np.intp], feasible: FeasibilityCache) -> IntRow:
+        """Where the cache of feasibility has what the classes in these rows need."""
+        capable = self.columns["capable"]
+        if self._forgotten != feasible.forgotten:
+            capable[:] = UNKNOWN
+            self._forgotten = feasible.forgotten
+        unknown = rows[capable[rows] == UNKNOWN]
+        if len(unknown):
+            found = feasible.positions([self.by_row[row].traits.needs for row in unknown.tolist()])
+            if self._forgotten != feasible.forgotten:
+                # To make room for these, the cache has forgotten all others.
+                return self.positions(rows, feasible)
+            capable[unknown] = found
+        return capable[rows]
+
     def add(self, profile: TaskProfile, *tasks: WaitingTask, owner: Owner = NOBODY_ELSE) -> None:
         """These tasks wait, which are of one profile and owner; what was known of them before is replaced.
         Of one that is named twice the last counts."""
@@ -130,6 +170,7 @@ class WaitingTable:
         members = self.classes.get(name)
         if members is None:
             members = self.classes[name] = TaskClass(profile, owner)
+            self._open(members)
         known.update(new)
         if profile.priority is Priority.URGENT:
             self._urgent += len(new)
@@ -137,6 +178,10 @@ class WaitingTable:
         oldest_ms = min([task.ready_ms for task in new.values()])
         members.steady_ms = min(members.steady_ms, oldest_ms + _STARVATION_MS)
         _merge(members.tasks, new.values())
+        for task in new.values():
+            if task.previous:
+                self.retried.add(task.key)
+        self._show(members)
 
     def discard(self, keys: Iterable[int]) -> None:
         """These tasks wait no more, whether they did or not."""
@@ -145,13 +190,54 @@ class WaitingTable:
             task = self._tasks.pop(key, None)
             if task is not None:
                 gone.setdefault(self._class_of.pop(key), []).append(task)
+                self.retried.discard(key)
         for members, taken in gone.items():
             if members.profile.priority is Priority.URGENT:
                 self._urgent -= len(taken)
             _take_out(members, taken)
-            if not members.tasks:
+            if members.tasks:
+                self._show(members)
+            else:
                 owner, profile = members.owner, members.profile
                 del self.classes[profile if owner == NOBODY_ELSE else (owner, profile)]
+                self._close(members)
+
+    def _open(self, members: TaskClass) -> None:
+        codes, traits = self._codes, members.traits
+        if len(codes) >= CODES_KEPT + 2 * len(self.by_row):
+            self._code_anew()
+        family = codes.setdefault(traits.family, len(codes))
+        kind = codes.setdefault(traits.kinds[0], len(codes))
+        members.at = self.columns.add(family, kind, traits.packed)
+        self.by_row.append(members)
+        self._owners = None
+
+    def _code_anew(self) -> None:
+        """Forget the codes of what does not wait any more."""
+        codes = self._codes
+        codes.clear()
+        for at, members in enumerate(self.by_row):
+            self.columns["family"][at] = codes.setdefault(members.traits.family, len(codes))
+            self.columns["kind"][at] = codes.setdefault(members.traits.kinds[0], len(codes))
+
+    def _show(self, members: TaskClass) -> None:
+        first = members.tasks[0]
+        self.columns.set_tasks(
+            members.at,
+            len(members.tasks),
+            first.order_ms,
+            first.key,
+            first.attempt,
+            first.hint,
+            members.steady_ms,
+        )
+
+    def _close(self, members: TaskClass) -> None:
+        self.columns.remove(members.at)
+        last = self.by_row.pop()
+        if last is not members:
+            self.by_row[members.at], last.at = last, members.at
+        self._owners = None
 
 
 def column(tasks: Sequence[WaitingTask], name: str) -> IntRow:
@@ -193,4 +279,5 @@ _SORTED_FOR_ONE: Final = 200
 
 _STARVATION_MS: Final = round(STARVATION_S * 1_000)
 
-_NEVER_MS: Final = 1 << 62
+_LONGEST_S: Final = 1e12
+"""A rank beyond this counts as this much: what clients say may add up to more than a column can hold."""
