@@ -61,6 +61,8 @@ class Scheduler:
         self._patience = Patience(base, settings.least_patience, settings.most_patience)
         self._preempting = Preempting(snapshot)
         self._searching = Searching(snapshot)
+        self._made = 0
+        """Choices of the decision before."""
         self._ranking: tuple[Graph, Iterator[None]] | None = None
 
     def decide(self, now_s: float, witness: Witness | None = None) -> Decision:
@@ -71,13 +73,14 @@ class Scheduler:
         snapshot.estimates.renew()
         snapshot.follow_late(now_s)
         if isinstance(self._policy, Policy):
-            snapshot.running.renew(len(snapshot.waiting))
+            snapshot.running.renew(min(self._made, len(snapshot.waiting)))
             self._renew_ranks()
         made = self._plan(now_s, witness)
         if witness is not None:
             witness.note_reserved(made.choices, snapshot, now_s)
         withdrawn = list(made.withdrawn)
         choices = list(made.choices)
+        self._made = len(choices)
         for rival in [] if choices else self._rivals(now_s):
             if rival.replaces is None and self._beyond_quota(rival.choice.key):
                 continue

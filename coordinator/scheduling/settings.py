@@ -18,10 +18,10 @@ class SchedulingSettings(msgspec.Struct, frozen=True, kw_only=True):
     """`policy` names one of `policies`, or that of a plug-in. `group_by` is a label whose value is the group
     of an agent, "" for none. `model_load_s` is what loading a model takes whose size is not known. A round
     makes `least_batch` to `most_batch` choices, as many as it can in `round_ms`, and the next one follows
-    `most_interval_ms` later at most. A second attempt is begun once the first has lasted for `least_patience`
-    to `most_patience` times what was expected. A leader remembers `decisions_kept` rounds and other
-    decisions, and how `explained_kept` choices came about, of which it takes down `explained_per_s` at
-    most."""
+    `most_interval_ms` later at most, or `busy_interval_ms` while all slots are taken. A second attempt is
+    begun once the first has lasted for `least_patience` to `most_patience` times what was expected. A leader
+    remembers `decisions_kept` rounds and other decisions, and how `explained_kept` choices came about, of
+    which it takes down `explained_per_s` at most."""
 
     policy: Annotated[str, Meta(pattern="^[a-z][a-z0-9-]{0,63}$")] = DEFAULT
     group_by: Annotated[str, Meta(max_length=LONGEST_LABEL)] = ""
@@ -30,6 +30,7 @@ class SchedulingSettings(msgspec.Struct, frozen=True, kw_only=True):
     least_batch: Annotated[int, Meta(ge=1, le=100_000)] = 100
     most_batch: Annotated[int, Meta(ge=1, le=100_000)] = 2_000
     most_interval_ms: Annotated[int, Meta(ge=0, le=1_000)] = 5
+    busy_interval_ms: Annotated[int, Meta(ge=0, le=1_000)] = 15
     least_patience: Annotated[float, Meta(ge=0.1, le=100)] = 1.0
     most_patience: Annotated[float, Meta(ge=0.1, le=100)] = 4.0
     decisions_kept: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000

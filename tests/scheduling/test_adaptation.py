@@ -87,6 +87,21 @@ def test_a_round_of_many_is_followed_at_once() -> None:
     assert interval.left(10.012) == 0.0
 
 
+def test_while_all_slots_are_taken_the_pause_may_be_longer() -> None:
+    interval = Interval(MOST_S, 3 * MOST_S)
+    for at in range(2_000):
+        interval.observe(1, 0.004, at * 0.005, all_busy=True)
+    now_s = 2_000 * 0.005
+    interval.observe(1, 0.004, now_s, all_busy=True)
+    assert interval.seconds == interval.left(now_s, all_busy=True) == 3 * MOST_S
+    assert interval.left(now_s) == MOST_S, "a slot has become free"
+    assert interval.left(now_s + MOST_S) == 0.0
+    for at in range(100):
+        interval.observe(1, 0.004, now_s + at * 0.005)
+    assert interval.seconds == 3 * MOST_S, "it is held back, and not forgotten"
+    assert Interval(MOST_S, 0.0).left(0.0, all_busy=True) == 0.0
+
+
 def test_a_bound_of_nothing_is_no_pause() -> None:
     interval = Interval(0.0)
     assert stream(interval, 0.0004, 2_000) == []

@@ -4,7 +4,8 @@ What a round costs whatever it places is spent once for all that has come meanwh
 place little each take more than a share of the time, the pause between them grows, by a factor at a time and
 up to a bound; it shrinks as their share does, and there is none where each choice might have a round of its
 own. Between the two shares it rests: a step changes the share by less than lies between them (the dead zone
-of `batch`)."""
+of `batch`). While no agent has a slot free, whatever is placed waits in a queue anyway: then the pause may be
+longer."""
 
 from __future__ import annotations
 
@@ -29,20 +30,25 @@ _LEAST_S: Final = 0.001
 
 
 class Interval:
-    """The pause after a round of few choices: `seconds`, 0 at first and `most_s` at most."""
+    """The pause after a round of few choices: `seconds`, 0 at first and `most_s` at most, or while all slots
+    are taken `busy_s`, where that is more."""
 
-    def __init__(self, most_s: float) -> None:
+    def __init__(self, most_s: float, busy_s: float = 0.0) -> None:
         self._most_s = most_s
+        self._busy_most_s = max(most_s, busy_s)
         self._since_s = self._ended_s = -math.inf
         self._rounds = self._choices = 0
         self._busy_s = 0.0
         self.seconds = 0.0
 
-    def left(self, now_s: float) -> float:
+    def left(self, now_s: float, *, all_busy: bool = False) -> float:
         """What is left of the pause, 0 if it is over; whatever the clock does, no more than `seconds`."""
-        return max(0.0, min(self.seconds, self._ended_s + self.seconds - now_s))
+        pause_s = min(self.seconds, self._most(all_busy))
+        return max(0.0, min(pause_s, self._ended_s + pause_s - now_s))
 
-    def observe(self, choices: int, duration_s: float, now_s: float) -> Adapted | None:
+    def observe(
+        self, choices: int, duration_s: float, now_s: float, *, all_busy: bool = False
+    ) -> Adapted | None:
         """A round that has lasted so long ends now; returns what changes because of it. A round of many is
         followed by the next at once: there is nothing to wait for."""
         self._ended_s = now_s if choices < LEAST_MEASURED else -math.inf
@@ -57,7 +63,7 @@ class Interval:
             return None
         each, busy = self._choices / self._rounds, self._busy_s / lasted_s
         self._begin(now_s)
-        before, self.seconds = self.seconds, self._wanted(each, busy)
+        before, self.seconds = self.seconds, self._wanted(each, busy, all_busy)
         if self.seconds == before:
             return None
         because = (
@@ -71,11 +77,15 @@ class Interval:
         self._rounds = self._choices = 0
         self._busy_s = 0.0
 
-    def _wanted(self, each: float, busy: float) -> float:
+    def _most(self, all_busy: bool) -> float:
+        return self._busy_most_s if all_busy else self._most_s
+
+    def _wanted(self, each: float, busy: float, all_busy: bool) -> float:
         if busy * max(each, 1.0) < _ALONE:
             return 0.0
         if busy > _BUSY and each < LEAST_MEASURED:
-            return min(max(self.seconds * _AT_ONCE, _LEAST_S), self._most_s)
+            most_s = max(self.seconds, self._most(all_busy))
+            return min(max(self.seconds * _AT_ONCE, _LEAST_S), most_s)
         if busy < _IDLE:
             return min(max(self.seconds / _AT_ONCE, _LEAST_S), self.seconds)
         return self.seconds

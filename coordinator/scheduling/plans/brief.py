@@ -34,6 +34,12 @@ def place_brief(around: Round, lane: Lane, crowd: Crowd) -> list[Choice]:
     return crowd.choices(around.snapshot, rows)
 
 
+def room_in_all(around: Round, lane: Lane, work_s: float) -> int:
+    """For how many brief tasks of so many seconds at speed 1 all agents together have room."""
+    rows = (lane.queue_costs(work_s) < np.inf).nonzero()[0]
+    return int(_room(around, lane, rows, work_s).sum())
+
+
 def _level(around: Round, lane: Lane, work_s: float, tasks: int) -> NDArray[np.intp]:
     """Rows for brief tasks, which queue up: as many on each agent as make all of them end level, within what
     each may hold in seconds of work."""

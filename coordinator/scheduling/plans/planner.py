@@ -28,7 +28,7 @@ from coordinator.scheduling.agents.rows import BoolRow
 from coordinator.scheduling.costs.weights import Policy
 from coordinator.scheduling.plans.assignments import Witness
 from coordinator.scheduling.plans.bounded import Bounded
-from coordinator.scheduling.plans.brief import place_brief
+from coordinator.scheduling.plans.brief import place_brief, room_in_all
 from coordinator.scheduling.plans.bulk import BLOCK, MANY, Places
 from coordinator.scheduling.plans.claims import QUOTA, Claims
 from coordinator.scheduling.plans.crowd import Crowd, crowd_of
@@ -154,8 +154,8 @@ class _Planner:
         if min(len(snapshot.waiting), self._limits.max_choices) < MANY or not snapshot.agents.size:
             return False
         most, rows = min(around.ledger.free_slots(), self._limits.max_choices), self._rows()
-        if most < self._limits.max_choices and not self._claims.counted and self._any_brief(rows):
-            most = self._limits.max_choices
+        if most < self._limits.max_choices and not self._claims.counted:
+            most = max(most, min(self._brief_room(rows), self._limits.max_choices))
         if min(most, len(snapshot.waiting)) < MANY:
             return False
         line = self._first_in_line(rows, most)
@@ -235,10 +235,18 @@ class _Planner:
             alone |= np.array([dag in moved for dag in (crowd.keys >> INDEX_BITS).tolist()])
         return alone
 
-    def _any_brief(self, rows: NDArray[np.intp]) -> bool:
-        """Whether the first task of any of these classes is brief."""
-        some = (rows[begin : begin + BLOCK] for begin in range(0, len(rows), BLOCK))
-        return any(crowd_of(self._snapshot, Line(one, np.ones_like(one))).brief.any() for one in some)
+    def _brief_room(self, rows: NDArray[np.intp]) -> int:
+        """For how many tasks slots and queues have room, if the first task of any of these classes is brief:
+        so many need to be looked at, and some that turn out not to be. 0 if none is."""
+        for begin in range(0, len(rows), BLOCK):
+            some = rows[begin : begin + BLOCK]
+            heads = crowd_of(self._snapshot, Line(some, np.ones_like(some)))
+            if heads.brief.any():
+                work = np.where(heads.brief, heads.work, np.inf)
+                members = heads.members(work.argmin().item())
+                lane = self._lane(members.profile, members.owner, members.tasks[0])
+                return MANY + room_in_all(self._round, lane, float(work.min()))
+        return 0
 
     def _not_shut_out(self, classes: list[TaskClass]) -> list[TaskClass]:
         """Without those that nobody who is free could take, whatever they last: all is kept for others, or

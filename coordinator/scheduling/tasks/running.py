@@ -30,8 +30,8 @@ _NOWHERE: Final = -1
 _RENEWED_AT_ONCE: Final = 500
 _RENEWED_AT_LEAST: Final = 32
 _RENEWED_PER_TASK: Final = 0.5
-"""Attempts that are expected anew in one decision, per task that waits: so each is about once or more often
-while it lasts, and this takes a small part of what it takes to place them."""
+"""Attempts that are expected anew in one decision, per task that the one before has placed: so each is about
+once or more often while it lasts, and this takes a small part of what it takes to place them."""
 
 _LEAST_SIGMA: Final = 0.1
 """Of the logarithm: whatever is known of a kind, an attempt that lasts a third longer does not hang."""
@@ -167,12 +167,12 @@ class Running:
             self._stale = self._stale_left = True
         return live
 
-    def renew(self, waiting: int) -> None:
-        """Expect of what runs what is known by now: of a bounded number at once, where so many tasks wait to
-        be placed."""
+    def renew(self, placed: int) -> None:
+        """Expect of what runs what is known by now: of a bounded number at once, where decisions place so
+        many tasks."""
         if self._renewed != self._estimates.version:
             self._renewed, self._behind = self._estimates.version, len(self._live)
-        most = max(_RENEWED_AT_LEAST, min(_RENEWED_AT_ONCE, round(_RENEWED_PER_TASK * waiting)))
+        most = max(_RENEWED_AT_LEAST, min(_RENEWED_AT_ONCE, round(_RENEWED_PER_TASK * placed)))
         count = min(self._behind, most, len(self._live))
         if not count:
             return
