@@ -84,6 +84,9 @@ class Leader:
         )
         self.forecasting.start()
         self._housekeeping = defects.begin("housekeeping", self._keep_house())
+        # What ends unlock is assigned in the entry that records them.
+        sessions.on_report = placement.foresee
+        proposer.before_entry = placement.decide_now
 
     @property
     def _state(self) -> State:

@@ -2,7 +2,8 @@
 decides.
 
 A decision is counted as carried out as soon as it is proposed, so that the next round need not wait for its
-commit; what `apply` then refuses is taken back.
+commit; what `apply` then refuses is taken back. So are the ends that agents tell: what they unlock is
+assigned in the same entry, where that has not left yet.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Final
 
 import structlog
 
-from coordinator.core.commands import Assign, Choice, Command
+from coordinator.core.commands import Assign, AttemptReport, Choice, Command
+from coordinator.core.foretold import Completion, Foretold
 from coordinator.core.model import INDEX_BITS, AgentLoad, Task, TaskState
 from coordinator.core.outcome import Done, Effects, Reply
 from coordinator.core.reservations import ReservationRecord
@@ -23,6 +25,7 @@ from coordinator.defects import Defects
 from coordinator.errors import CoordinatorError, QueueFull
 from coordinator.plugins import Plugins
 from coordinator.replica.decisions import Decisions
+from coordinator.replica.under_way import UnderWay
 from coordinator.scheduling.adaptation.batch import Batch
 from coordinator.scheduling.adaptation.interval import Interval
 from coordinator.scheduling.agents.lookahead import LookAhead
@@ -93,10 +96,12 @@ class Placement:
             settings.group_by,
         )
         self._mirror = Mirror(state, self._snapshot, opened_after=opened_after, load=load)
+        self._foretold = Foretold(state)
+        self._under_way = UnderWay()
         self._snapshot.policies = plugins.policies
         self._policy = policy(settings.policy, plugins.policies)
         self._batch = Batch(settings.round_ms / 1_000, settings.least_batch, settings.most_batch)
-        self._interval = Interval(settings.most_interval_ms / 1_000)
+        self._interval = Interval(settings.most_interval_ms / 1_000, settings.busy_interval_ms / 1_000)
         limits = PlanLimits(max_choices=self._batch.size)
         self._scheduler = Scheduler(self._snapshot, self._policy, limits, settings)
         self.decisions = Decisions(state, settings)
@@ -106,6 +111,7 @@ class Placement:
         self._kept: dict[int, Expected] = {}
         self._rounds = 0
         self._scheduled = False
+        self._due: asyncio.Handle | None = None
         self._look: asyncio.TimerHandle | None = None
         self._change: asyncio.TimerHandle | None = None
         self._gathering: asyncio.TimerHandle | None = None
@@ -133,8 +139,27 @@ class Placement:
 
     def add_ready(self, keys: Iterable[int]) -> None:
         """These tasks may have to be placed."""
-        self._mirror.ready(keys)
+        self._mirror.ready(self._under_way.free(keys))
         self._schedule()
+
+    def foresee(self, agent_id: str, reports: list[AttemptReport], recorded: asyncio.Future[Reply]) -> None:
+        """An agent's reports have been proposed, and `recorded` will be the machine's reply: count what they
+        complete, and place what that unlocks."""
+        with self._defects.vital("foreseeing"):
+            completions = self._foretold.completions(agent_id, reports)
+            if not completions:
+                return
+            for one in completions:
+                self._mirror.completes(agent_id, one.key, one.attempt)
+            ready = [key for key in self._foretold.add(completions) if key not in self._under_way]
+            self._mirror.foreseen(ready, self.now_ms())
+            recorded.add_done_callback(lambda done: self._told(agent_id, completions, done))
+            self._schedule()
+
+    def decide_now(self) -> None:
+        """An entry is about to leave: make the round that is due, so that its choices travel along."""
+        if self._due is not None:
+            self._round()
 
     def set_loads(self, loads: Mapping[str, AgentLoad]) -> None:
         """What agents have measured since the last call, perhaps nothing: who is overloaded now takes nothing
@@ -202,7 +227,7 @@ class Placement:
     def stop(self) -> None:
         """The term is over."""
         self._stopped = True
-        for timer in (self._look, self._gathering, self._change):
+        for timer in (self._due, self._look, self._gathering, self._change):
             if timer is not None:
                 timer.cancel()
 
@@ -220,16 +245,21 @@ class Placement:
             return
         self._scheduled = True
         self._gather_no_longer()
-        pause_s = 0.0 if waiting.urgent else self._interval.left(self._timer())
+        pause_s = 0.0 if waiting.urgent else self._interval.left(self._timer(), all_busy=self._all_busy())
         if pause_s > 0:
             self._gathering = asyncio.get_running_loop().call_later(pause_s, self._round)
         else:
-            asyncio.get_running_loop().call_soon(self._round)
+            self._due = asyncio.get_running_loop().call_soon(self._round)
 
     def _gather_no_longer(self) -> None:
         if self._gathering is not None:
             self._gathering.cancel()
             self._gathering = None
+
+    def _due_no_longer(self) -> None:
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
 
     def _look_later(self) -> None:
         if self._look is None and self._scheduler.looks_at_what_runs:
@@ -253,6 +283,7 @@ class Placement:
 
     def _round(self) -> None:
         self._scheduled = False
+        self._due_no_longer()
         self._gather_no_longer()
         if self._stopped or self._rounds >= _ROUNDS_IN_FLIGHT:
             return
@@ -313,14 +344,28 @@ class Placement:
         batch = self._batch.observe(made, duration_s)
         if batch is not None:
             self._scheduler.limits = PlanLimits(max_choices=self._batch.size)
-        for adapted in (batch, self._interval.observe(made, duration_s, ended_s), decision.adapted):
+        interval = self._interval.observe(made, duration_s, ended_s, all_busy=self._all_busy())
+        for adapted in (batch, interval, decision.adapted):
             if adapted is not None:
                 self.decisions.adapted(at_ms, adapted)
         return decision
 
+    def _all_busy(self) -> bool:
+        """Whether whatever is placed now waits in a queue."""
+        return not self._snapshot.agents.standing().many_free
+
     def _still_wanted(self, choice: Choice) -> bool:
         task = self._state().task(choice.key)
-        return task is not None and self._mirror.placeable(task) and task.attempt + 1 == choice.attempt
+        wanted = task is not None and (self._mirror.placeable(task) or self._foretold.holds(choice.key))
+        return wanted and task is not None and task.attempt + 1 == choice.attempt
+
+    def _told(self, agent_id: str, completions: list[Completion], reply: asyncio.Future[Reply]) -> None:
+        """What an agent has told has been applied or refused."""
+        self._foretold.settled(completions)
+        if self._stopped or reply.cancelled() or reply.exception() is not None:
+            return
+        if not isinstance(reply.result(), Done):
+            self.add_agents([agent_id])
 
     def _propose(self, before: list[Command], choices: list[Choice]) -> None:
         try:
@@ -334,6 +379,7 @@ class Placement:
         for choice in choices:
             self._mirror.proposed.add((choice.agent, choice.key, choice.attempt))
             self._mirror.hold(choice.agent, choice.key, choice.attempt, now_s)
+        self._under_way.begin(choices)
         self._rounds += 1
         reply.add_done_callback(lambda done: self._settled(choices, done))
 
@@ -347,10 +393,11 @@ class Placement:
         self._mirror.proposed.difference_update(
             (choice.agent, choice.key, choice.attempt) for choice in choices
         )
+        again = self._under_way.settle(choices)
         if self._stopped or reply.cancelled() or isinstance(reply.exception(), CoordinatorError):
             return
         outcome = reply.result()
         if not isinstance(outcome, Done) or outcome.count < len(choices):
             for choice in choices:
                 self._mirror.take_back(choice.agent, choice.key, choice.attempt)
-        self._schedule()
+        self.add_ready(again)

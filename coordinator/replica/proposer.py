@@ -2,13 +2,14 @@
 
 An entry leaves at the end of the event loop's iteration in which its first command came, unless `window`
 entries are on their way already; then it leaves when one of them has been applied, and carries all that
-has come meanwhile.
+has come meanwhile. Before it does, the leader may add what follows from it (`before_entry`).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
@@ -73,6 +74,8 @@ class Proposer:
         self._waiting_bytes = 0
         self._in_flight: dict[int, _InFlight] = {}
         self._flush_scheduled = False
+        self.before_entry: Callable[[], None] = _nothing
+        """Called when an entry is about to leave; what it submits travels along."""
         self._left: asyncio.Event | None = None
         """Set when the queue has become shorter, and there only while somebody waits for that."""
 
@@ -137,6 +140,7 @@ class Proposer:
     def revoke(self, error: NotLeader) -> None:
         """This node no longer leads: what is in flight may yet be committed by another, what waits will
         not be."""
+        self.before_entry = _nothing
         in_flight = [future for flight in self._in_flight.values() for future in flight.replies]
         self._in_flight.clear()
         waiting = [one.reply for one in self._waiting]
@@ -165,6 +169,7 @@ class Proposer:
             asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
+        self.before_entry()
         self._flush_scheduled = False
         with self._defects.vital("proposing"):
             taken = True
@@ -222,3 +227,7 @@ class Proposer:
                 future.set_exception(error)
                 # Whoever asked may be gone by now; nobody else is to blame for not looking.
                 future.exception()
+
+
+def _nothing() -> None:
+    """This node does not lead."""

@@ -37,6 +37,7 @@ from coordinator.scheduling.load.score import believed
 _log = structlog.get_logger(__name__)
 
 Fence = tuple[int, int]
+ReportListener = Callable[[str, list[AttemptReport], asyncio.Future[Reply]], None]
 
 
 class Work(NamedTuple):
@@ -101,6 +102,8 @@ class Sessions:
         self._max_agents = max_agents
         self.pace = pace
         self.suspicious = 0
+        self.on_report: ReportListener = _ignore
+        """Told the agent, the reports and the reply to come, of whatever is proposed."""
         self._open: dict[str, Session] = {}
         self._loads: dict[str, AgentLoad] = {}
         self._endings: set[asyncio.Task[None]] = set()
@@ -147,7 +150,9 @@ class Sessions:
 
     def report(self, session: Session, reports: list[AttemptReport]) -> asyncio.Future[Reply]:
         """Record what the agent reports, in the order of the calls; raises as `Proposer.submit`."""
-        return self._proposer.submit(Report(session.agent_id, session.epoch, reports))
+        recorded = self._proposer.submit(Report(session.agent_id, session.epoch, reports))
+        self.on_report(session.agent_id, reports, recorded)
+        return recorded
 
     async def spawn(
         self, session: Session, spawn_id: str, parent: Fence, tasks: Callable[[], list[NewTask]]
@@ -236,6 +241,7 @@ class Sessions:
 
     def revoke(self, error: CoordinatorError) -> None:
         """This node no longer leads: agents go to the new leader, and keep what they hold."""
+        self.on_report = _ignore
         sessions, self._open = self._open, {}
         self._loads = {}
         for session in sessions.values():
@@ -312,3 +318,7 @@ def _superseded(session: Session) -> StaleFence:
         agent=session.agent_id,
         epoch=session.epoch,
     )
+
+
+def _ignore(*_: object) -> None:
+    """This node does not lead."""

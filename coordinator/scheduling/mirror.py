@@ -101,6 +101,16 @@ class Mirror:
                 known = (dag.tasks[key & INDEX_MASK] for key in of_dag)
                 self.snapshot.ready(dag, filter(self.placeable, known))
 
+    def completes(self, agent_id: str, key: int, attempt: int) -> None:
+        """The end of this attempt has been proposed: nobody needs to wait for its commit to use the room."""
+        self.snapshot.release(agent_id, key, attempt, completed=True)
+
+    def foreseen(self, keys: Iterable[int], now_ms: int) -> None:
+        """These tasks will be ready by what has been proposed."""
+        for number, of_dag in groupby(keys, lambda key: key >> INDEX_BITS):
+            dag = self._state().dags[number]
+            self.snapshot.ready(dag, [dag.tasks[key & INDEX_MASK] for key in of_dag], now_ms)
+
     def placeable(self, task: Task) -> bool:
         """Whether the task waits for an agent, and its DAG goes on."""
         record = self._dag(task.key).record

@@ -95,14 +95,15 @@ class Snapshot:
 
     # --- what happens ---------------------------------------------------------------------------------------
 
-    def ready(self, dag: Dag, tasks: Iterable[Task]) -> None:
-        """These tasks of a DAG wait for agents, with the ranks that they have now."""
+    def ready(self, dag: Dag, tasks: Iterable[Task], ready_ms: int | None = None) -> None:
+        """These tasks of a DAG wait for agents, with the ranks that they have now; `ready_ms` says since
+        when, if the state does not say so yet."""
         graph, came_ms = self.graphs.add(dag), dag.record.created_ms
         alike: dict[TaskProfile, list[WaitingTask]] = {}
         for task in tasks:
             waiting = WaitingTask.ranked(
                 came_ms,
-                task.ready_ms,
+                task.ready_ms if ready_ms is None else ready_ms,
                 task.key,
                 task.attempt + 1,
                 task.attempts[-1].agent if task.attempts else "",

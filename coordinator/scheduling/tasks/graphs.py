@@ -124,7 +124,8 @@ class Graph:
 
     def _holder(self, task: Task, agents: AgentTable) -> int:
         for attempt in reversed(task.attempts):
-            if attempt.outcome is AttemptOutcome.COMPLETED:
+            # Its end may have been told and not be applied yet.
+            if attempt.outcome in (AttemptOutcome.COMPLETED, AttemptOutcome.LIVE):
                 return agents.rows.get(attempt.agent, -1)
         return -1
 
