@@ -364,8 +364,11 @@ class Placement:
         self._foretold.settled(completions)
         if self._stopped or reply.cancelled() or reply.exception() is not None:
             return
-        if not isinstance(reply.result(), Done):
-            self.add_agents([agent_id])
+        with self._defects.vital("foreseeing"):
+            told = [key for one in completions for key in one.unlocks]
+            self._mirror.unready([key for key in told if not self._foretold.holds(key)])
+            if not isinstance(reply.result(), Done):
+                self.add_agents([agent_id])
 
     def _propose(self, before: list[Command], choices: list[Choice]) -> None:
         try:

@@ -111,6 +111,12 @@ class Mirror:
             dag = self._state().dags[number]
             self.snapshot.ready(dag, [dag.tasks[key & INDEX_MASK] for key in of_dag], now_ms)
 
+    def unready(self, keys: Iterable[int]) -> None:
+        """What was foreseen of these has been applied or refused: those that are not ready wait no more."""
+        waiting = self.snapshot.waiting
+        known = [(key, self._state().task(key)) for key in keys if key in waiting]
+        waiting.discard([key for key, task in known if task is None or not self.placeable(task)])
+
     def placeable(self, task: Task) -> bool:
         """Whether the task waits for an agent, and its DAG goes on."""
         record = self._dag(task.key).record

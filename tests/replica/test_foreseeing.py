@@ -23,6 +23,8 @@ from coordinator.core.model import (
     AgentSpec,
     AttemptOutcome,
     DagHeader,
+    Priority,
+    Requirements,
     Task,
     TaskBlock,
     TaskProfile,
@@ -75,16 +77,16 @@ class World:
         assert not self.left
         self.applier.apply([self.log.add(*commands, at_ms=START_MS)])
 
-    def agent(self, agent_id: str, slots: int = 1) -> None:
-        self.apply(OpenSession(AgentSpec(agent_id, "i", slots, slots), []))
+    def agent(self, agent_id: str, slots: int = 1, **fields) -> None:
+        self.apply(OpenSession(AgentSpec(agent_id, "i", slots, slots, **fields), []))
         self.session_of[agent_id] = self.applier.state.agents[agent_id].record.epoch
 
-    def submit(self, dag_id: str, depends: list[tuple[int, ...]]) -> list[Task]:
+    def submit(self, dag_id: str, depends: list[tuple[int, ...]], **profile) -> list[Task]:
         size = len(depends)
         block = TaskBlock(
             0, [f"t{at}" for at in range(size)], [0] * size, depends, [b""] * size, [5_000] * size
         )
-        self.apply(SubmitDag(f"r-{dag_id}", DagHeader(dag_id), [TaskProfile("noop")], block))
+        self.apply(SubmitDag(f"r-{dag_id}", DagHeader(dag_id), [TaskProfile("noop", **profile)], block))
         return self.applier.state.dag(dag_id).tasks
 
     def ends(self, task: Task) -> asyncio.Future[Reply]:
@@ -206,14 +208,39 @@ async def test_an_end_that_is_refused_takes_its_assignment_along(log, make_appli
     assert (first.state, second.state) == (TaskState.COMPLETED, TaskState.ASSIGNED)
 
 
+async def test_what_waits_by_an_end_that_was_told_is_not_foreseen_as_well(log, make_applier) -> None:
+    world = World(log, make_applier("a"))
+    needs = Requirements(capabilities=(("welds", 1),))
+    world.agent("idle")
+    world.agent("welder", capabilities=(("welds", 1),))
+    first, second = world.submit("chain", [(), (0,)], requirements=needs)
+    await world.settle()
+    (urgent,) = world.submit("urgent", [()], requirements=needs, priority=Priority.URGENT)
+    world.ends(first)
+    (commands,) = await world.leaves()
+    assert choices(commands) == [("welder", urgent.key, 1)]
+    # Whoever looks at the agent anew finds that it holds what has not ended by the log.
+    world.placement.add_agents(["welder"])
+    assert world.placement._snapshot.running.holds(first.key)
+    assert second.key in world.placement._snapshot.waiting
+    await world.leaves()
+    assert not world.placement._failed
+    world.commit()
+    world.ends(urgent)
+    await world.settle()
+    assert second.state is TaskState.ASSIGNED
+
+
 async def test_an_end_that_comes_from_a_session_that_is_over_frees_nothing(log, make_applier) -> None:
     world = World(log, make_applier("a"))
     world.agent("a0")
     first, _ = world.submit("chain", [(), (0,)])
     await world.settle()
     world.apply(OpenSession(AgentSpec("a0", "i", 1, 1), [(first.key, 1)]))
+    world.submit("urgent", [()], priority=Priority.URGENT)
     world.ends(first)
     await world.settle()
+    assert world.placement.waiting == 1, "what would have been unlocked does not wait for an agent"
     world.submit("other", [()])
     assert await world.leaves() == [], "its only slot is taken"
 

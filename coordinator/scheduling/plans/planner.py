@@ -340,8 +340,11 @@ class _Planner:
         foreseen = self._snapshot.foreseen.tasks()
         if not foreseen:
             return
-        running = self._snapshot.running
+        running, waiting = self._snapshot.running, self._snapshot.waiting
         for task in foreseen:
+            if task.key in waiting:
+                # By ends that have been told, and that may yet be refused.
+                continue
             graph = self._snapshot.graphs.of(task.key)
             assert graph is not None
             for index in task.depends:
@@ -366,7 +369,7 @@ class _Planner:
         for task in foreseen.successors(key):
             left = self._unlocking.get(task.key, task.waiting - foreseen.live(task.key)) - 1
             self._unlocking[task.key] = left
-            if left == 0:
+            if left == 0 and task.key not in self._snapshot.waiting:
                 self._foresee(task, heads)
                 heappush(heads, heads.pop())
 
