@@ -11,12 +11,13 @@ from bench.backlog import backlog
 from bench.failover import agent_lost, leader_lost
 from bench.figures import Kind, Outcome
 from bench.fleet import Crew
+from bench.graphs import WIDTH
 from bench.keys import hundred_clients, one_client, one_stream
 from bench.sizes import Sizes
 from bench.stage import Stage
 from bench.submissions import single_calls
 from bench.suite import Run, Workload
-from bench.workloads import WIDTH, chain, independent, layered, singles
+from bench.workloads import chain, independent, layered, singles
 
 _PROCESSES: Final = 2
 """Of those agents that are many: one for each core."""

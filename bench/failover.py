@@ -9,6 +9,7 @@ from agent_sdk import AttemptStatus, Client, Dag, Task
 from bench.fleet import Fleet
 from coordinator.cli.local_cluster import LocalCluster
 
+TASKS: Final = 400
 _TASK_S: Final = 0.05
 _HELD: Final = 4
 _HELD_S: Final = 60.0
@@ -16,7 +17,7 @@ _TIMEOUT_S: Final = 60.0
 _POLL_S: Final = 0.01
 
 
-def leader_lost(cluster: LocalCluster, tasks: int) -> float:
+def leader_lost(cluster: LocalCluster, tasks: int = TASKS) -> float:
     """Milliseconds from SIGKILL of the leader until its successor's first assignment, while tasks wait. The
     killed node is started again, and the cluster whole, on return."""
     with Client(cluster.endpoints) as client:

@@ -38,10 +38,10 @@ def begin() -> Report:
 def add(report: Report, found: Mapping[Kind, Figure], per: str) -> None:
     """Take up the figures of a workload, and print them; they share what `per` task or write they cost."""
     for kind, figure in found.items():
-        click.echo(f"{kind.key:10} {kind.title:40} {figure}")
+        click.echo(f"{kind.key:11} {kind.title:40} {figure}")
         report.workloads[kind.key] = figure
     if cost := next(iter(found.values())).cost(per):
-        click.echo(f"{'':10} {cost}")
+        click.echo(f"{"":11} {cost}")
 
 
 def write(report: Report, file: Path) -> None:

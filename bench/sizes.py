@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+from bench import failover
+from bench.workloads import CHAIN, LAYERS, SINGLES, TASKS
+
+_LEAST: Final = 10
+"""Fewer of anything would be nothing."""
 
 
 class Sizes(NamedTuple):
-    """W1 to W5 do `tasks` (W1u `single_calls` of them) but for W2, which has `layers` of 100, W3, a `chain`,
+    """W1 to W5 do `tasks` (W1u `single_calls` of them) but for W2, which has `layers`, W3, a `chain`,
     and W4, `singles`, one after the other; W7 does `writes`. In W8 `backlog` tasks wait; how fast a
     cluster works is measured over `drained` of them, and compared with one where `few` wait."""
 
-    tasks: int = 10_000
+    tasks: int = TASKS
     single_calls: int = 5_000
-    layers: int = 100
-    chain: int = 500
-    singles: int = 300
-    failover_tasks: int = 400
+    layers: int = LAYERS
+    chain: int = CHAIN
+    singles: int = SINGLES
+    failover_tasks: int = failover.TASKS
     writes: int = 2_000
     writes_of_many: int = 5_000
     writes_on_a_stream: int = 20_000
@@ -26,6 +32,3 @@ class Sizes(NamedTuple):
     def scaled(self, scale: float) -> Sizes:
         """So large a part of everything, to try the suite with: what comes of it is no measurement."""
         return Sizes(*(max(_LEAST, round(size * scale)) for size in self))
-
-
-_LEAST = 10

@@ -7,15 +7,17 @@ at a time. W5 is W1 with other agents.
 
 from __future__ import annotations
 
-import random
 import statistics
 import time
 from typing import Final, NamedTuple
 
 from agent_sdk import Client, Dag, Task
+from bench import graphs
 
-WIDTH: Final = 100
-_SEED: Final = 42
+TASKS: Final = 10_000
+LAYERS: Final = 100
+CHAIN: Final = 500
+SINGLES: Final = 300
 _TIMEOUT_S: Final = 120.0
 
 
@@ -26,31 +28,23 @@ class Latency(NamedTuple):
     p99: float
 
 
-def independent(client: Client, tasks: int) -> float:
+def independent(client: Client, tasks: int = TASKS) -> float:
     """W1: tasks per second from submitting until all results are known."""
     return tasks / _seconds(client, no_ops("w1", tasks))
 
 
-def layered(client: Client, layers: int) -> float:
+def layered(client: Client, layers: int = LAYERS) -> float:
     """W2: tasks per second."""
-    chance = random.Random(_SEED)
-    dag = Dag(name="w2").extend(Task(id=f"0-{at}", type="noop") for at in range(WIDTH))
-    for layer in range(1, layers):
-        for at in range(WIDTH):
-            before = [f"{layer - 1}-{one}" for one in chance.sample(range(WIDTH), chance.choice((2, 3)))]
-            dag.add(Task(id=f"{layer}-{at}", type="noop", depends_on=before))
-    return layers * WIDTH / _seconds(client, dag)
+    graph = graphs.layered(layers)
+    return len(graph) / _seconds(client, _dag("w2", graph))
 
 
-def chain(client: Client, tasks: int) -> float:
+def chain(client: Client, tasks: int = CHAIN) -> float:
     """W3: milliseconds per hop."""
-    dag = Dag(name="w3")
-    for at in range(tasks):
-        dag.add(Task(id=f"t{at}", type="noop", depends_on=[f"t{at - 1}"] if at else []))
-    return _seconds(client, dag) / tasks * 1e3
+    return _seconds(client, _dag("w3", graphs.chain(tasks))) / tasks * 1e3
 
 
-def singles(client: Client, tasks: int) -> Latency:
+def singles(client: Client, tasks: int = SINGLES) -> Latency:
     """W4: one task at a time, from submitting it until its end is known."""
     times = [_seconds(client, no_ops("w4", 1)) * 1e3 for _ in range(tasks)]
     return Latency(statistics.median(times), statistics.quantiles(times, n=100)[98])
@@ -58,13 +52,19 @@ def singles(client: Client, tasks: int) -> Latency:
 
 def no_ops(name: str, tasks: int) -> Dag:
     """Tasks that do nothing and wait for nothing."""
-    return Dag(name=name).extend(Task(id=f"t{at}", type="noop") for at in range(tasks))
+    return _dag(name, graphs.independent(tasks))
 
 
 def warm_up(client: Client) -> None:
     """Let connections, caches and estimates settle."""
     for _ in range(3):
         _seconds(client, no_ops("warm-up", 1_000))
+
+
+def _dag(name: str, graph: graphs.Graph) -> Dag:
+    return Dag(name=name).extend(
+        Task(id=task, type="noop", depends_on=before) for task, before in graph.items()
+    )
 
 
 def _seconds(client: Client, dag: Dag) -> float:
