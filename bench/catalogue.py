@@ -109,7 +109,12 @@ WORKLOADS: Final = (
         per="write",
     ),
     Workload("W6_agent", [Kind("W6_agent", "agent killed -> its tasks run elsewhere", "ms")], _agent_lost),
-    Workload("W6_leader", [Kind("W6_leader", "leader killed -> next assignment", "ms")], _leader_lost),
+    Workload(
+        "W6_leader",
+        [Kind("W6_leader", "leader killed -> next assignment", "ms")],
+        _leader_lost,
+        leader_stays=False,
+    ),
     Workload(
         "W1s",
         [Kind("W1s", "W1, strictly one task per slot", "tasks/s")],
@@ -139,6 +144,7 @@ WORKLOADS: Final = (
         backlog,
         crew=None,
         once=True,
+        leader_stays=False,
     ),
 )
 """Those that share a stage stand together, and what harms the stage comes last on it."""

@@ -39,14 +39,15 @@ class ProfilerFailed(click.ClickException):
 class Profiler:
     """Samples a process into a flame graph while it is open."""
 
-    def __init__(self, pid: int, rate: int, picture: Path) -> None:
+    def __init__(self, pid: int, picture: Path, *, rate: int, gil: bool) -> None:
         self._picture = picture
         beside = Path(sys.executable).with_name(_PROGRAM)
         program = str(beside) if beside.exists() else shutil.which(_PROGRAM)
         if program is None:
             raise ProfilerFailed(f"{_PROGRAM} is not installed: pip install -e '.[bench]'")
         picture.parent.mkdir(parents=True, exist_ok=True)
-        self._command = [program, "record", "--pid", str(pid), "--rate", str(rate), "--output", str(picture)]
+        self._command = [program, "record", "--pid", str(pid), "--output", str(picture)]
+        self._command += ["--rate", str(rate), *(["--gil"] if gil else [])]
 
     def __enter__(self) -> Self:
         self._told = tempfile.TemporaryFile()
@@ -78,11 +79,12 @@ class Profiler:
 @click.argument("name", default="W1", metavar="WORKLOAD")
 @click.option("--seconds", default=10.0, show_default=True, help="At least: the workload is repeated.")
 @click.option("--rate", default=200, show_default=True, help="Samples a second.")
+@click.option("--gil", is_flag=True, help="Only what holds the interpreter.")
 @click.option("--out", type=click.Path(path_type=Path), help="Default: bench/results/WORKLOAD-TIME.svg.")
-def main(name: str, seconds: float, rate: int, out: Path | None) -> None:
+def main(name: str, seconds: float, rate: int, gil: bool, out: Path | None) -> None:
     """Draw where the leader's time goes during a workload."""
     try:
-        (workload,) = select(WORKLOADS, [name], quick=False)
+        (workload,) = select([one for one in WORKLOADS if one.leader_stays], [name], quick=False)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="WORKLOAD") from error
     folder = Path(tempfile.mkdtemp(prefix="quorumflow-bench-"))
@@ -91,8 +93,22 @@ def main(name: str, seconds: float, rate: int, out: Path | None) -> None:
         with Stage(folder, workload.crew) as stage:
             if workload.crew is not None:
                 warm_up(stage.client)
-            with Profiler(stage.pids()[LEADER][0], rate, picture):
+            with Profiler(stage.pids()[LEADER][0], picture, rate=rate, gil=gil):
                 times = _repeat(workload, stage, seconds)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     click.echo(f"{name} x {times}: the leader's time is drawn in {picture}")
+
+
+def _repeat(workload: Workload, stage: Stage, seconds: float) -> int:
+    """Returns how often it was run."""
+    until = time.monotonic() + seconds
+    times = 0
+    while times == 0 or time.monotonic() < until:
+        workload.run(stage, Sizes())
+        times += 1
+    return times
+
+
+if __name__ == "__main__":
+    main()

@@ -41,7 +41,7 @@ def add(report: Report, found: Mapping[Kind, Figure], per: str) -> None:
         click.echo(f"{kind.key:11} {kind.title:40} {figure}")
         report.workloads[kind.key] = figure
     if cost := next(iter(found.values())).cost(per):
-        click.echo(f"{"":11} {cost}")
+        click.echo(f"{'':11} {cost}")
 
 
 def write(report: Report, file: Path) -> None:

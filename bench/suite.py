@@ -19,7 +19,8 @@ Run = Callable[[Stage, Sizes], Outcome]
 class Workload(NamedTuple):
     """One workload: what it `tells`, its run, and the agents that it needs; all that follow one another with
     the same crew share a stage. With `once` it has one of its own, and is run once, as it takes minutes.
-    CPU time is given `per` task, or write. `quick` ones belong to the short suite."""
+    CPU time is given `per` task, or write. `quick` ones belong to the short suite; `leader_stays` is false
+    where one is killed."""
 
     name: str
     tells: Sequence[Kind]
@@ -28,6 +29,7 @@ class Workload(NamedTuple):
     once: bool = False
     per: str = "task"
     quick: bool = False
+    leader_stays: bool = True
 
 
 class Measured(NamedTuple):
@@ -54,7 +56,7 @@ def run_all(workloads: Sequence[Workload], runs: int, sizes: Sizes, folder: Path
     for number, sharing in enumerate(shared_stages(workloads), start=1):
         with Stage(folder / f"{number}", sharing[0].crew) as stage:
             if stage.fleet is not None:
-                warm_up(stage.client)
+                warm_up(stage.client, sizes.warm_up)
             for workload in sharing:
                 times = 1 if workload.once else runs
                 outcomes = [workload.run(stage, sizes) for _ in range(times)]

@@ -18,6 +18,7 @@ TASKS: Final = 10_000
 LAYERS: Final = 100
 CHAIN: Final = 500
 SINGLES: Final = 300
+WARM_UP: Final = 1_000
 _TIMEOUT_S: Final = 120.0
 
 
@@ -55,10 +56,10 @@ def no_ops(name: str, tasks: int) -> Dag:
     return _dag(name, graphs.independent(tasks))
 
 
-def warm_up(client: Client) -> None:
+def warm_up(client: Client, tasks: int = WARM_UP) -> None:
     """Let connections, caches and estimates settle."""
     for _ in range(3):
-        _seconds(client, no_ops("warm-up", 1_000))
+        _seconds(client, no_ops("warm-up", tasks))
 
 
 def _dag(name: str, graph: graphs.Graph) -> Dag:
