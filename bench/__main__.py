@@ -47,9 +47,10 @@ def main(
         for workload, found in run_all(workloads, runs, sizes, folder):
             add(report, found, workload.per)
     finally:
+        # What was measured before a failure took minutes as well.
+        write(report, file or new_file("bench"))
         if keep is None:
             shutil.rmtree(folder, ignore_errors=True)
-    write(report, file or new_file("bench"))
 
 
 if __name__ == "__main__":

@@ -67,10 +67,15 @@ def _restart(cluster: LocalCluster) -> float:
 
 
 def _rate(stage: Stage, tasks: int) -> float:
-    """Let agents come; returns the tasks that they end in a second, over so many and after a few."""
+    """Let agents come; returns the tasks that they end in a second, over so many and after a few. Raises
+    RuntimeError if all had ended before one could look."""
+    there = waiting(stage.client)
     stage.join(Crew())
-    start, first = _await_ends(stage, waiting(stage.client) - tasks // _WARM_UP)
-    end, last = _await_ends(stage, first - tasks * (_WARM_UP - 2) // _WARM_UP)
+    start, first = _await_ends(stage, there - tasks // _WARM_UP)
+    target = first - tasks * (_WARM_UP - 2) // _WARM_UP
+    if target < 0:
+        raise RuntimeError(f"{there} tasks end too soon to be measured over {tasks}: let more wait")
+    end, last = _await_ends(stage, target)
     return (first - last) / (end - start)
 
 

@@ -43,13 +43,17 @@ async def _submit(client: AsyncClient, calls: Iterator[int]) -> None:
 async def _ends(leader: str, from_revision: int, count: int) -> None:
     """Return when so many DAGs have ended since a revision. Raises RuntimeError if one did not complete."""
     ended = 0
+    request = client_pb2.WatchRequest(from_revision=from_revision, dags_only=True)
     async with channel(leader) as opened:
-        request = client_pb2.WatchRequest(from_revision=from_revision, dags_only=True)
-        async for reply in client_pb2_grpc.ClientServiceStub(opened).Watch(request):
-            states = [event.dag.state for event in reply.events if event.dag.state in _FINAL]
-            if any(state != common_pb2.DAG_STATE_COMPLETED for state in states):
-                raise RuntimeError("a task of the benchmark did not complete")
-            ended += len(states)
-            if ended >= count:
-                return
+        watch = client_pb2_grpc.ClientServiceStub(opened).Watch(request)
+        try:
+            async for reply in watch:
+                states = [event.dag.state for event in reply.events if event.dag.state in _FINAL]
+                if any(state != common_pb2.DAG_STATE_COMPLETED for state in states):
+                    raise RuntimeError("a task of the benchmark did not complete")
+                ended += len(states)
+                if ended >= count:
+                    return
+        finally:
+            watch.cancel()
     raise RuntimeError(f"the leader ended the watch after {ended} of {count} ends")
