@@ -23,9 +23,11 @@ INSTANCES ?=
 NAME ?=
 OBJECTIVES := balance energy locality fairness deadline gpu
 SPEEDUP ?=
+SUITE = $(foreach name,$(ONLY),--only $(name)) $(if $(RUNS),--runs $(RUNS)) $(if $(BACKLOG),--backlog $(BACKLOG)) \
+	$(if $(JSON),--json "$(JSON)")
 
 .DEFAULT_GOAL := help
-.PHONY: help install proto fmt lint test sim sim-soak sim-planted chaos demo bench bench-consensus bench-snapshot bench-placement bench-objectives scenarios clean distclean
+.PHONY: help install proto fmt lint test sim sim-soak sim-planted chaos demo bench bench-quick bench-soak bench-consensus bench-snapshot bench-placement bench-objectives scenarios profile clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,8 +78,18 @@ chaos: $(STAMP) ## Break real clusters, write reports to .drills: [DRILL=name] [
 	$(BIN)/python -m chaos run $(DRILL) --duration $(DURATION) --out .drills \
 		$(if $(SEED),--seed $(SEED)) $(if $(UNTIMED),--untimed)
 
-bench: $(STAMP) ## Measure, and print the figures with the machine and the versions
-	$(BIN)/python -m bench
+bench: $(STAMP) ## Measure W1 to W8, a quarter of an hour: [ONLY="W1 W3"] [RUNS=n] [BACKLOG=n] [JSON=file]
+	$(BIN)/python -m bench $(SUITE)
+
+bench-quick: $(STAMP) ## Measure W1 to W4 and W7 alone: [RUNS=n] [JSON=file]
+	$(BIN)/python -m bench --quick $(SUITE)
+
+bench-soak: $(STAMP) ## Half an hour of load: do memory and p99 stay? [MINUTES=n] [RATE=DAGs a second] [JSON=file]
+	$(BIN)/python -m bench.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(RATE),--rate $(RATE)) \
+		$(if $(JSON),--json "$(JSON)")
+
+profile: $(STAMP) ## Where the leader's time goes, as a flame graph: [WORKLOAD=W1]
+	$(BIN)/python -m bench.profile $(or $(WORKLOAD),W1)
 
 bench-snapshot: $(STAMP) ## The latency of writes while a follower gets a state of a million tasks: [TASKS=n] [JSON=file]
 	$(BIN)/python -m bench.snapshot $(if $(TASKS),--tasks $(TASKS)) $(if $(JSON),--json "$(JSON)")

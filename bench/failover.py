@@ -1,28 +1,29 @@
-"""W6: how long the cluster cannot assign when its leader is killed."""
+"""W6: how long work stands still when a process is lost."""
 
 from __future__ import annotations
 
 import time
 from typing import Final
 
-from agent_sdk import Client, Dag, Task
+from agent_sdk import AttemptStatus, Client, Dag, Task
+from bench.fleet import Fleet
 from coordinator.cli.local_cluster import LocalCluster
 
-_TASKS: Final = 400
+TASKS: Final = 400
 _TASK_S: Final = 0.05
+_HELD: Final = 4
+_HELD_S: Final = 60.0
 _TIMEOUT_S: Final = 60.0
+_POLL_S: Final = 0.01
 
 
-def leader_lost(cluster: LocalCluster) -> float:
+def leader_lost(cluster: LocalCluster, tasks: int = TASKS) -> float:
     """Milliseconds from SIGKILL of the leader until its successor's first assignment, while tasks wait. The
     killed node is started again, and the cluster whole, on return."""
     with Client(cluster.endpoints) as client:
-        dag = Dag(name="w6").extend(
-            Task(id=f"t{at}", type="sleep", payload={"seconds": _TASK_S}) for at in range(_TASKS)
-        )
-        dag_id = client.submit(dag)
-        while client.get(dag_id).tasks.get("COMPLETED", 0) < _TASKS // 10:
-            time.sleep(0.01)
+        dag_id = client.submit(_sleepers(tasks, _TASK_S))
+        while client.get(dag_id).tasks.get("COMPLETED", 0) < tasks // 10:
+            time.sleep(_POLL_S)
         leader = cluster.leader()
         killed_ms = time.time_ns() / 1e6
         cluster.kill_node(leader)
@@ -31,3 +32,44 @@ def leader_lost(cluster: LocalCluster) -> float:
     cluster.restart_node(leader)
     cluster.wait_until_ready()
     return min(moment for moment in assigned if moment > killed_ms) - killed_ms
+
+
+def agent_lost(client: Client, fleet: Fleet) -> float:
+    """Milliseconds from SIGKILL of an agent, whose connection the system closes, until all that it ran has
+    begun elsewhere. The agent is back on return."""
+    dag_id = client.submit(_sleepers(_HELD, _HELD_S))
+    running = _await_started(client, dag_id, {f"t{at}" for at in range(_HELD)})
+    victim = running["t0"].agent
+    lost = {task for task, attempt in running.items() if attempt.agent == victim}
+    killed_ms = time.time_ns() / 1e6
+    fleet.kill(victim)
+    again = _await_started(client, dag_id, lost, after_ms=killed_ms)
+    client.cancel(dag_id)
+    fleet.restart(victim)
+    return max(attempt.started_ms for attempt in again.values()) - killed_ms
+
+
+def _await_started(
+    client: Client, dag_id: str, wanted: set[str], after_ms: float = 0.0
+) -> dict[str, AttemptStatus]:
+    """The attempt of each of these tasks that has begun after a moment, as soon as all have one. Raises
+    TimeoutError."""
+    deadline = time.monotonic() + _TIMEOUT_S
+    while time.monotonic() < deadline:
+        started = {
+            task.id: attempt
+            for task in client.tasks(dag_id)
+            for attempt in task.attempts
+            if task.id in wanted and attempt.started_ms > after_ms
+        }
+        if len(started) == len(wanted):
+            return started
+        time.sleep(_POLL_S)
+    raise TimeoutError(f"of the tasks of {dag_id} not all had begun after {_TIMEOUT_S} s")
+
+
+def _sleepers(tasks: int, seconds: float) -> Dag:
+    return Dag(name="w6").extend(
+        Task(id=f"t{at}", type="sleep", payload={"seconds": seconds}, expected_s=seconds)
+        for at in range(tasks)
+    )

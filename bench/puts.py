@@ -32,6 +32,21 @@ class Load(NamedTuple):
     def __str__(self) -> str:
         return f"{self.clients} x {self.at_once}"
 
+    @property
+    def writers(self) -> int:
+        """Of all clients together."""
+        return self.clients * self.at_once
+
+    @property
+    def of_each(self) -> int:
+        """Writes in a turn of one writer."""
+        return -(-self.writes // self.writers)
+
+    @property
+    def all_writes(self) -> int:
+        """Those of a turn, and those before it that do not count."""
+        return self.writers * (self.of_each + _WARM_UP)
+
 
 class Turn(NamedTuple):
     """How long each write took and all together, in seconds."""
@@ -62,7 +77,7 @@ async def take_turn(address: str, connect: Connect, load: Load) -> Turn:
         writers = [(f"{at}", put) for at, put in enumerate(clients * load.at_once)]
         await asyncio.gather(*(_write(put, f"warm-{name}", _WARM_UP) for name, put in writers))
         began = time.perf_counter()
-        each = [_write(put, f"key-{name}", load.writes // len(writers)) for name, put in writers]
+        each = [_write(put, f"key-{name}", load.of_each) for name, put in writers]
         times = [took for one in await asyncio.gather(*each) for took in one]
         return Turn(times, time.perf_counter() - began)
 

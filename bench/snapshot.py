@@ -24,12 +24,11 @@ from agent_sdk import Client, Dag, Task
 from agent_sdk._encode import dag_spec
 from agent_sdk.errors import QuorumflowError
 from bench.machine import machine, versions
+from bench.waiting import fill
 from coordinator.cli.local_cluster import LocalCluster
-from quorumflow_proto.v1 import common_pb2
 
 RATE: Final = 100.0
 """Commits a second that the client asks for."""
-_TASKS_PER_DAG: Final = 10_000
 _PAYLOAD: Final = bytes(100)
 _SETTINGS: Final = {"raft.compact_after_entries": "1000", "raft.keep_entries": "100", "log.level": "warning"}
 _TIMEOUT_S: Final = 600.0
@@ -102,7 +101,7 @@ def _measure(cluster: LocalCluster, tasks: int, rounds: int, quiet_s: float) -> 
         status = client.cluster_status()
         late = next(node.id for node in status.nodes if node.id != status.leader)
         cluster.kill_node(late)
-        _fill(client, tasks)
+        click.echo(f"submitted {tasks:,} tasks in {fill(client, tasks, _big_dag):.1f} s")
         writer = Writer(cluster.endpoints)
         try:
             for _ in range(rounds):
@@ -137,21 +136,12 @@ def _transfer(cluster: LocalCluster, client: Client, late: str) -> tuple[float, 
     return began, _await_counter(client, cluster.nodes[late].grpc, "snapshots_installed", 1)
 
 
-def _fill(client: Client, tasks: int) -> None:
-    """Submit the waiting tasks, in DAGs of equal size."""
-    spec = _big_dag()
-    began = time.perf_counter()
-    for _ in range(tasks // _TASKS_PER_DAG):
-        client.submit_spec(spec)
-    click.echo(f"submitted {tasks:,} tasks in {time.perf_counter() - began:.1f} s")
-
-
-def _big_dag() -> common_pb2.DagSpec:
+def _big_dag(tasks: int) -> Dag:
     dag = Dag(name="big")
-    for at in range(_TASKS_PER_DAG):
+    for at in range(tasks):
         before = [f"task-{at - 10:08}"] if at >= 10 else []
         dag.add(Task(id=f"task-{at:08}", type="nobody-does-this", payload=_PAYLOAD, depends_on=before))
-    return dag_spec(dag)
+    return dag
 
 
 def _await_counter(client: Client, endpoint: str, counter: str, target: float) -> float:

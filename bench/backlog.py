@@ -1,0 +1,89 @@
+"""W8: what waits. How much memory it takes, how fast it comes, how soon nodes serve again with it, and how
+fast work goes on beside it."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Final
+
+from bench.figures import Outcome
+from bench.fleet import Crew
+from bench.sizes import Sizes
+from bench.stage import Stage
+from bench.usage import LEADER, resident_bytes
+from bench.waiting import fill, waiting
+from bench.workloads import no_ops
+from coordinator.cli.local_cluster import LocalCluster
+
+_RESTART_TIMEOUT_S: Final = 600.0
+_DRAIN_TIMEOUT_S: Final = 300.0
+_SETTLE_S: Final = 3.0
+_WARM_UP: Final = 10
+"""One part in so many of what is measured is done before, and does not count."""
+_POLL_S: Final = 0.02
+
+_no_ops = partial(no_ops, "w8")
+
+
+def backlog(stage: Stage, sizes: Sizes) -> Outcome:
+    """All of it, on a stage without agents: they come when everything waits."""
+    fill(stage.client, sizes.few + sizes.drained, _no_ops)
+    beside_few = _rate(stage, sizes.drained)
+    stage.renew()
+    before = _leader_bytes(stage)
+    meter = stage.meter()
+    submitting_s = fill(stage.client, sizes.backlog, _no_ops)
+    usage = meter.read(sizes.backlog)
+    # The leader has still to write, and to throw away what it needed for that.
+    time.sleep(_SETTLE_S)
+    grown = _leader_bytes(stage) - before
+    restart_s = _restart(stage.cluster)
+    if (there := waiting(stage.client)) != sizes.backlog:
+        raise RuntimeError(f"{there} tasks wait after the restart instead of {sizes.backlog}")
+    values = {
+        "W8_bytes": grown / sizes.backlog,
+        "W8_submit": sizes.backlog / submitting_s,
+        "W8_restart": restart_s,
+        "W8_growth": _rate(stage, sizes.drained) / beside_few * 100,
+    }
+    return Outcome(values, usage)
+
+
+def _leader_bytes(stage: Stage) -> int:
+    """All nodes begin alike: a change of leader in between makes no difference."""
+    return resident_bytes(stage.pids()[LEADER][0])
+
+
+def _restart(cluster: LocalCluster) -> float:
+    """SIGKILL all nodes; returns the seconds from starting them again until a leader and all nodes serve."""
+    for node in cluster.nodes:
+        cluster.kill_node(node)
+    began = time.perf_counter()
+    for node in cluster.nodes:
+        cluster.restart_node(node)
+    cluster.wait_until_ready(_RESTART_TIMEOUT_S)
+    return time.perf_counter() - began
+
+
+def _rate(stage: Stage, tasks: int) -> float:
+    """Let agents come; returns the tasks that they end in a second, over so many and after a few. Raises
+    RuntimeError if all had ended before one could look."""
+    there = waiting(stage.client)
+    stage.join(Crew())
+    start, first = _await_ends(stage, there - tasks // _WARM_UP)
+    target = first - tasks * (_WARM_UP - 2) // _WARM_UP
+    if target < 0:
+        raise RuntimeError(f"{there} tasks end too soon to be measured over {tasks}: let more wait")
+    end, last = _await_ends(stage, target)
+    return (first - last) / (end - start)
+
+
+def _await_ends(stage: Stage, left: int) -> tuple[float, int]:
+    """When no more than so many were left, and how many were. Raises TimeoutError."""
+    deadline = time.perf_counter() + _DRAIN_TIMEOUT_S
+    while (found := waiting(stage.client)) > left:
+        if time.perf_counter() > deadline:
+            raise TimeoutError(f"{found} tasks are left after {_DRAIN_TIMEOUT_S} s, not {left}")
+        time.sleep(_POLL_S)
+    return time.perf_counter(), found

@@ -1,0 +1,80 @@
+"""Where workloads run: three nodes as shipped - synced logs, TLS between nodes, history on - and a crew."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from agent_sdk import Client
+from bench.fleet import Crew, Fleet
+from bench.usage import AGENTS, CLIENT, FOLLOWER, LEADER, Meter
+from coordinator.cli.local_cluster import LocalCluster
+
+NODES: Final = 3
+
+
+class Stage:
+    """A cluster and its agents, as processes of this machine; a context manager that ends them. What they
+    wrote goes with them, but for their logs."""
+
+    cluster: LocalCluster
+    client: Client
+    fleet: Fleet | None
+
+    def __init__(self, folder: Path, crew: Crew | None) -> None:
+        """Without a `crew` it has no agents until some join."""
+        self._folder = folder
+        self._crew = crew
+        self._times = 0
+
+    def __enter__(self) -> Self:
+        self._times += 1
+        self._place = self._folder / f"stage-{self._times}"
+        self.fleet = None
+        self.cluster = LocalCluster.start(self._place, nodes=NODES, tls=True)
+        self.client = Client(self.cluster.endpoints)
+        if self._crew is not None:
+            try:
+                self.join(self._crew)
+            except BaseException:
+                self.close()
+                raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def join(self, crew: Crew) -> None:
+        """Let these agents come; returns when they can be given work."""
+        self.fleet = Fleet(self._place / "fleet", self.cluster.endpoints, crew)
+
+    def renew(self) -> None:
+        """The same with nothing in it."""
+        self.close()
+        self.__enter__()
+
+    def close(self) -> None:
+        """End everything."""
+        if self.fleet is not None:
+            self.fleet.close()
+        self.client.close()
+        self.cluster.stop(keep_data=False)
+
+    def pids(self) -> dict[str, list[int]]:
+        """The processes by kind; this one is the client."""
+        leader = self.cluster.leader()
+        found = {
+            LEADER: [self.cluster.pid(leader)],
+            FOLLOWER: [self.cluster.pid(node) for node in self.cluster.nodes if node != leader],
+            AGENTS: [] if self.fleet is None else self.fleet.pids,
+            CLIENT: [os.getpid()],
+        }
+        return {kind: pids for kind, pids in found.items() if pids}
+
+    def meter(self) -> Meter:
+        """Of what all of them use from now on."""
+        return Meter(self.pids())
