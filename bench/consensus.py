@@ -10,22 +10,18 @@ from __future__ import annotations
 import json
 import statistics
 import tempfile
-import uuid
-from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
-from itertools import count
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import click
 import uvloop
 
-from agent_sdk import AsyncClient
 from bench import etcd
 from bench.machine import machine, versions
-from bench.puts import VALUE_BYTES, Connect, Load, Put, Puts, Turn, channel, take_turn
+from bench.puts import VALUE_BYTES, Connect, Load, Puts, Turn, take_turn
+from bench.writers import by_calls, on_a_stream
 from coordinator.cli.local_cluster import LocalCluster
-from quorumflow_proto.v1 import kv_pb2, kv_pb2_grpc
 
 MAX_RATIO: Final = 1.3
 """What the median at one client may be, compared with etcd's."""
@@ -75,8 +71,8 @@ def _start(folder: Path, tls: bool, running: ExitStack) -> list[Side]:
     ours = running.enter_context(LocalCluster.start(folder / "quorumflow", nodes=3, tls=tls))
     leader = ours.nodes[ours.leader()].grpc
     sides = [
-        Side("quorumflow, stream", leader, _stream_to_ours),
-        Side("quorumflow, calls", leader, _calls_to_ours),
+        Side("quorumflow, stream", leader, on_a_stream),
+        Side("quorumflow, calls", leader, by_calls),
     ]
     if etcd.version():
         theirs = running.enter_context(etcd.EtcdCluster(folder / "etcd", tls=tls))
@@ -84,32 +80,6 @@ def _start(folder: Path, tls: bool, running: ExitStack) -> list[Side]:
     else:
         click.echo("etcd is not installed (Debian: etcd-server): measuring ours alone")
     return sides
-
-
-@asynccontextmanager
-async def _stream_to_ours(address: str) -> AsyncIterator[Put]:
-    """The SDK itself: all writes of a client share its stream."""
-    async with AsyncClient([address]) as client:
-        yield client.kv.put
-
-
-@asynccontextmanager
-async def _calls_to_ours(address: str) -> AsyncIterator[Put]:
-    """With numbers that make a retry safe, as the SDK's writes have."""
-    async with channel(address) as opened:
-        stub = kv_pb2_grpc.KvServiceStub(opened)
-        writer = uuid.uuid4().hex
-        numbers = count(1)
-        under_way: dict[int, None] = {}
-
-        async def put(key: str, value: bytes) -> None:
-            number = next(numbers)
-            under_way[number] = None
-            write = kv_pb2.KvWriteId(writer=writer, number=number, answered=next(iter(under_way)))
-            await stub.Put(kv_pb2.KvPutRequest(id=write, key=key, value=value))
-            del under_way[number]
-
-        yield put
 
 
 def _alternate(sides: list[Side], load: Load, runs: int) -> dict[str, list[Puts]]:

@@ -7,16 +7,15 @@ at a time.
 
 from __future__ import annotations
 
-import random
 import statistics
 import time
 from typing import Final, NamedTuple
 
 from agent_sdk import Client, Dag, Task
+from bench import graphs
 
 TASKS: Final = 10_000
 LAYERS: Final = 100
-WIDTH: Final = 100
 CHAIN: Final = 500
 SINGLES: Final = 300
 _TIMEOUT_S: Final = 120.0
@@ -29,41 +28,38 @@ class Latency(NamedTuple):
     p99: float
 
 
-def independent(client: Client) -> float:
+def independent(client: Client, tasks: int = TASKS) -> float:
     """W1: tasks per second from submitting until all results are known."""
-    dag = Dag(name="w1").extend(Task(id=f"t{at}", type="noop") for at in range(TASKS))
-    return TASKS / _seconds(client, dag)
+    return tasks / _seconds(client, _dag("w1", graphs.independent(tasks)))
 
 
-def layered(client: Client) -> float:
+def layered(client: Client, layers: int = LAYERS) -> float:
     """W2: tasks per second."""
-    chance = random.Random(42)
-    dag = Dag(name="w2").extend(Task(id=f"0-{at}", type="noop") for at in range(WIDTH))
-    for layer in range(1, LAYERS):
-        for at in range(WIDTH):
-            before = [f"{layer - 1}-{one}" for one in chance.sample(range(WIDTH), chance.choice((2, 3)))]
-            dag.add(Task(id=f"{layer}-{at}", type="noop", depends_on=before))
-    return LAYERS * WIDTH / _seconds(client, dag)
+    graph = graphs.layered(layers)
+    return len(graph) / _seconds(client, _dag("w2", graph))
 
 
-def chain(client: Client) -> float:
+def chain(client: Client, tasks: int = CHAIN) -> float:
     """W3: milliseconds per hop."""
-    dag = Dag(name="w3")
-    for at in range(CHAIN):
-        dag.add(Task(id=f"t{at}", type="noop", depends_on=[f"t{at - 1}"] if at else []))
-    return _seconds(client, dag) / CHAIN * 1e3
+    return _seconds(client, _dag("w3", graphs.chain(tasks))) / tasks * 1e3
 
 
-def singles(client: Client) -> Latency:
+def singles(client: Client, tasks: int = SINGLES) -> Latency:
     """W4: one task at a time, from submitting it until its end is known."""
-    times = [_seconds(client, Dag(name="w4").add(Task(id="t", type="noop"))) * 1e3 for _ in range(SINGLES)]
+    times = [_seconds(client, _dag("w4", graphs.independent(1))) * 1e3 for _ in range(tasks)]
     return Latency(statistics.median(times), statistics.quantiles(times, n=100)[98])
 
 
 def warm_up(client: Client) -> None:
     """Let connections, caches and estimates settle."""
     for _ in range(3):
-        _seconds(client, Dag(name="warm-up").extend(Task(id=f"t{at}", type="noop") for at in range(1_000)))
+        _seconds(client, _dag("warm-up", graphs.independent(1_000)))
+
+
+def _dag(name: str, graph: graphs.Graph) -> Dag:
+    return Dag(name=name).extend(
+        Task(id=task, type="noop", depends_on=before) for task, before in graph.items()
+    )
 
 
 def _seconds(client: Client, dag: Dag) -> float:
