@@ -52,12 +52,9 @@ def draw(comparisons: Sequence[Comparison], titles: Mapping[str, str], file: Pat
         axes.set_xlim(*limits)
         _draw_groups(axes, groups, titles, limits[1])
         axes.axvline(1, color=_GREY, linewidth=0.8, linestyle="--")
-        axes.invert_yaxis()
-        axes.margins(y=0.02)
+        axes.set_ylim(rows - _GAP, -1)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.set_xlabel(
-            "times better than the peer (left of the line: worse); the line through a mark: single runs"
-        )
+        axes.set_xlabel("times better than the peer; lines: from run to run")
         axes.set_title(
             "Three nodes with synced logs, beside each peer as it is installed", loc="left", fontsize=10
         )
