@@ -20,6 +20,7 @@ DURATION ?= 30s
 SEED ?=
 UNTIMED ?=
 INSTANCES ?=
+PEERS ?=
 NAME ?=
 OBJECTIVES := balance energy locality fairness deadline gpu
 SPEEDUP ?=
@@ -27,7 +28,7 @@ SUITE = $(foreach name,$(ONLY),--only $(name)) $(if $(RUNS),--runs $(RUNS)) $(if
 	$(if $(JSON),--json "$(JSON)")
 
 .DEFAULT_GOAL := help
-.PHONY: help install proto fmt lint test sim sim-soak sim-planted chaos demo bench bench-quick bench-soak bench-consensus bench-snapshot bench-placement bench-objectives scenarios profile clean distclean
+.PHONY: help install proto fmt lint test sim sim-soak sim-planted chaos demo bench bench-quick bench-soak bench-consensus bench-snapshot bench-placement bench-objectives bench-peers scenarios profile clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -97,6 +98,9 @@ bench-snapshot: $(STAMP) ## The latency of writes while a follower gets a state 
 bench-consensus: $(STAMP) ## The latency of replicated writes, beside etcd where that is installed: [TLS=1] [JSON=file]
 	$(BIN)/python -m bench.consensus $(if $(TLS),--tls) $(if $(JSON),--json "$(JSON)")
 
+bench-peers: $(STAMP) ## The workloads on other systems and on ours, by turns: [PEERS="dask ray parsl celery etcd"] [JSON=file]
+	$(BIN)/python -m bench.peers $(PEERS) $(if $(JSON),--json "$(JSON)")
+
 bench-placement: $(STAMP) ## The quality and the speed of plans: [INSTANCES=folder of WfFormat files] [JSON=file]
 	$(if $(INSTANCES),$(BIN)/python -m bench.placement quality --instances "$(INSTANCES)" $(if $(JSON),--json "$(JSON)"))
 	$(BIN)/python -m bench.placement speed
@@ -112,5 +116,5 @@ clean: ## Remove caches and what was built
 	rm -rf build dist .demo .drills .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
-distclean: clean ## Also remove the environment and the stubs
-	rm -rf $(VENV) quorumflow_proto
+distclean: clean ## Also remove the environments and the stubs
+	rm -rf $(VENV) .peers quorumflow_proto

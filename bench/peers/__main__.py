@@ -1,0 +1,153 @@
+"""`python -m bench.peers [PEER...]`: the workloads on other systems and on ours, by turns."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import click
+
+from bench import etcd
+from bench.machine import machine, versions
+from bench.peers import writes
+from bench.peers.environments import PEERS, Peer, Unavailable, prepare
+from bench.peers.measures import CALM, WRITES, Workload, losses
+from bench.peers.picture import draw
+from bench.peers.ratios import Comparison, Figures, compare, table
+from bench.peers.sides import Ours, Program, Side, SideFailed
+from coordinator.errors import CoordinatorError
+
+_RESULTS: Final = Path(__file__).parents[1] / "results"
+_TITLES: Final = {peer.name: peer.title for peer in PEERS}
+
+
+class Plan(NamedTuple):
+    """How much is measured."""
+
+    runs: int
+    scale: float
+    patience_s: int
+
+    def workloads(self, peer: str) -> list[Workload]:
+        """Those of a peer that runs tasks."""
+        return [*(one.scaled(self.scale) for one in CALM), *losses(peer, self.patience_s)]
+
+
+class Findings(NamedTuple):
+    """What came of it; `missing` says, by peer or by peer and workload, why there are no figures."""
+
+    comparisons: list[Comparison]
+    versions: dict[str, str]
+    missing: dict[str, str]
+
+    def miss(self, what: str, reason: object) -> None:
+        """Say it at once, and again in the report."""
+        self.missing[what] = str(reason)
+        click.echo(f"{what}: not measured: {reason}")
+
+
+@click.command()
+@click.argument("peers", nargs=-1, type=click.Choice(list(_TITLES)))
+@click.option("--runs", default=3, show_default=True, help="Of each workload and side.")
+@click.option("--scale", default=1.0, show_default=True, help="A part of each workload, to try things with.")
+@click.option("--patience", default=120, show_default=True, help="Seconds for lost tasks to begin again.")
+@click.option(
+    "--json", "file", type=click.Path(path_type=Path), help="Default: bench/results/peers-TIME.json."
+)
+@click.option("--picture", type=click.Path(path_type=Path), help="Default: beside the JSON file, as SVG.")
+def main(
+    peers: tuple[str, ...], runs: int, scale: float, patience: int, file: Path | None, picture: Path | None
+) -> None:
+    """Compare with PEERS, or with all. Each is installed into .peers when it is first needed."""
+    plan = Plan(runs, scale, patience)
+    facts: dict[str, Mapping[str, object]] = {"machine": machine(), "versions": versions()}
+    findings = Findings([], {}, {})
+    folder = Path(tempfile.mkdtemp(prefix="quorumflow-peers-"))
+    try:
+        for peer in PEERS:
+            if not peers or peer.name in peers:
+                _measure(peer, plan, folder, findings)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    click.echo(table(findings.comparisons, _TITLES))
+    for what, reason in findings.missing.items():
+        click.echo(f"{what}: not measured: {reason}")
+    target = file or _RESULTS / f"peers-{time.strftime('%Y%m%d-%H%M%S')}.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(_report(plan, facts, findings), indent=2) + "\n")
+    click.echo(f"written to {target}")
+    if findings.comparisons:
+        drawn = picture or target.with_suffix(".svg")
+        draw(findings.comparisons, _TITLES, drawn)
+        click.echo(f"drawn to {drawn}")
+
+
+def _measure(peer: Peer, plan: Plan, folder: Path, findings: Findings) -> None:
+    """One peer; whatever keeps it from being measured is noted, and the others go on."""
+    try:
+        python = prepare(peer)
+        if peer.name == "etcd":
+            findings.versions["etcd"] = etcd.version()
+            runs = writes.measure(folder / peer.name, plan.runs, plan.scale)
+            findings.comparisons.extend(compare(peer.name, WRITES, runs))
+            return
+        with (
+            Program(peer.name, python, folder / peer.name) as theirs,
+            Ours(folder / f"beside-{peer.name}") as ours,
+        ):
+            findings.versions.update(theirs.versions)
+            for workload in plan.workloads(peer.name):
+                _measure_one(peer, workload, plan.runs, (ours, theirs), findings)
+    except (Unavailable, SideFailed, CoordinatorError, TimeoutError) as error:
+        findings.miss(peer.name, error)
+
+
+def _measure_one(
+    peer: Peer, workload: Workload, runs: int, sides: tuple[Side, Side], findings: Findings
+) -> None:
+    found: list[tuple[Figures, Figures]] = []
+    try:
+        for number in range(runs):
+            found.append(_take_turns(workload, sides, theirs_first=bool(number % 2)))
+            # What waits in vain once, and long, does so again.
+            if None in found[-1][1].values():
+                break
+    except SideFailed as error:
+        findings.miss(f"{peer.name} {workload.name}", error)
+    if found:
+        new = compare(peer.name, workload.measures, found)
+        click.echo(table(new, _TITLES).partition("\n")[2])
+        findings.comparisons.extend(new)
+
+
+def _take_turns(
+    workload: Workload, sides: tuple[Side, Side], *, theirs_first: bool
+) -> tuple[Figures, Figures]:
+    ours, theirs = sides
+    if theirs_first:
+        their_figures = theirs.run(workload.name, workload.size)
+        return ours.run(workload.name, workload.size), their_figures
+    our_figures = ours.run(workload.name, workload.size)
+    return our_figures, theirs.run(workload.name, workload.size)
+
+
+def _report(plan: Plan, facts: Mapping[str, Mapping[str, object]], findings: Findings) -> dict[str, object]:
+    by_key: dict[str, dict[str, object]] = {}
+    for one in findings.comparisons:
+        by_key.setdefault(one.measure.key, {})[one.peer] = one.as_json()
+    return {
+        "machine": facts["machine"],
+        "versions": {**facts["versions"], **findings.versions},
+        "plan": plan._asdict(),
+        "workloads": by_key,
+        "missing": findings.missing,
+    }
+
+
+if __name__ == "__main__":
+    main()
