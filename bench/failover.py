@@ -34,27 +34,29 @@ def leader_lost(cluster: LocalCluster, tasks: int = TASKS) -> float:
     return min(moment for moment in assigned if moment > killed_ms) - killed_ms
 
 
-def agent_lost(client: Client, fleet: Fleet) -> float:
+def agent_lost(client: Client, fleet: Fleet, patience_s: float = _TIMEOUT_S) -> float:
     """Milliseconds from SIGKILL of an agent, whose connection the system closes, until all that it ran has
-    begun elsewhere. The agent is back on return."""
+    begun elsewhere. The agent is back on return. Raises TimeoutError if that takes more than `patience_s`."""
     dag_id = client.submit(_sleepers(_HELD, _HELD_S))
-    running = _await_started(client, dag_id, {f"t{at}" for at in range(_HELD)})
+    running = _await_started(client, dag_id, {f"t{at}" for at in range(_HELD)}, _TIMEOUT_S)
     victim = running["t0"].agent
     lost = {task for task, attempt in running.items() if attempt.agent == victim}
     killed_ms = time.time_ns() / 1e6
     fleet.kill(victim)
-    again = _await_started(client, dag_id, lost, after_ms=killed_ms)
-    client.cancel(dag_id)
-    fleet.restart(victim)
+    try:
+        again = _await_started(client, dag_id, lost, patience_s, after_ms=killed_ms)
+    finally:
+        client.cancel(dag_id)
+        fleet.restart(victim)
     return max(attempt.started_ms for attempt in again.values()) - killed_ms
 
 
 def _await_started(
-    client: Client, dag_id: str, wanted: set[str], after_ms: float = 0.0
+    client: Client, dag_id: str, wanted: set[str], timeout_s: float, after_ms: float = 0.0
 ) -> dict[str, AttemptStatus]:
     """The attempt of each of these tasks that has begun after a moment, as soon as all have one. Raises
     TimeoutError."""
-    deadline = time.monotonic() + _TIMEOUT_S
+    deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         started = {
             task.id: attempt
@@ -65,7 +67,7 @@ def _await_started(
         if len(started) == len(wanted):
             return started
         time.sleep(_POLL_S)
-    raise TimeoutError(f"of the tasks of {dag_id} not all had begun after {_TIMEOUT_S} s")
+    raise TimeoutError(f"of the tasks of {dag_id} not all had begun after {timeout_s} s")
 
 
 def _sleepers(tasks: int, seconds: float) -> Dag:

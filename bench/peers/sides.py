@@ -7,7 +7,6 @@ import json
 import os
 import select
 import subprocess
-import time
 import uuid
 from pathlib import Path
 from types import TracebackType
@@ -15,12 +14,12 @@ from typing import Any, Final, Protocol, Self
 
 import psutil
 
-from agent_sdk import AttemptStatus, Client, Dag, Task
 from bench import workloads
+from bench.failover import agent_lost
+from bench.fleet import Crew
 from bench.peers.program import FOLDER
 from bench.peers.ratios import Figures
-from coordinator.cli.agent_spec import AgentSpec
-from coordinator.cli.local_cluster import LocalCluster
+from bench.stage import Stage
 from coordinator.cli.processes import last_lines
 
 _ROOT: Final = Path(__file__).parents[2]
@@ -29,11 +28,6 @@ _MARK: Final = "QUORUMFLOW_PEER"
 _ANSWER_S: Final = 900.0
 _END_S: Final = 30.0
 _LOG_LINES: Final = 3
-
-_AGENTS: Final = [AgentSpec(id=f"bench-{number}", slots=4) for number in (1, 2)]
-_HELD: Final = 4
-_HELD_S: Final = 60.0
-_POLL_S: Final = 0.002
 
 
 class SideFailed(Exception):
@@ -48,76 +42,47 @@ class Side(Protocol):
 
 
 class Ours:
-    """Three nodes as shipped, with TLS between them, and two agents of four slots; a context manager."""
+    """Three nodes as shipped, and two agents of four slots; a context manager."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._stage = Stage(folder, Crew())
 
     def __enter__(self) -> Self:
-        with contextlib.ExitStack() as opened:
-            self._cluster = opened.enter_context(
-                LocalCluster.start(self._folder, nodes=3, agents=_AGENTS, tls=True)
-            )
-            self._client = opened.enter_context(Client(self._cluster.endpoints))
-            workloads.warm_up(self._client)
-            self._opened = opened.pop_all()
+        self._stage.__enter__()
+        try:
+            workloads.warm_up(self._stage.client)
+        except BaseException:
+            self._stage.close()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._opened.close()
+        self._stage.close()
 
     def run(self, workload: str, size: int) -> Figures:
+        client = self._stage.client
         match workload:
             case "W1":
-                return {workload: workloads.independent(self._client, size)}
+                return {workload: workloads.independent(client, size)}
             case "W2":
-                return {workload: workloads.layered(self._client, size)}
+                return {workload: workloads.layered(client, size)}
             case "W3":
-                return {workload: workloads.chain(self._client, size)}
+                return {workload: workloads.chain(client, size)}
             case "W4":
-                latency = workloads.singles(self._client, size)
+                latency = workloads.singles(client, size)
                 return {workload: latency.p50, f"{workload}_p99": latency.p99}
             case _:
                 return {workload: self._agent_lost(size)}
 
-    def _agent_lost(self, patience_s: int) -> float | None:
-        """Milliseconds from SIGKILL of an agent until all that it ran has begun elsewhere; None if it has
-        not. Our tasks run in their agent: there is no other process of theirs to be killed."""
-        sleep = {"seconds": _HELD_S}
-        tasks = {f"t{at}" for at in range(_HELD)}
-        dag = Dag(name="w6").extend(Task(id=task, type="sleep", payload=sleep) for task in tasks)
-        dag_id = self._client.submit(dag)
-        running = self._started(dag_id, tasks, patience_s)
-        if running is None:
-            raise SideFailed(f"the tasks of {dag_id} have not begun after {patience_s} s")
-        victim = running["t0"].agent
-        lost = {task for task, attempt in running.items() if attempt.agent == victim}
-        killed_ms = time.time_ns() / 1e6
-        self._cluster.kill_agent(victim)
-        again = self._started(dag_id, lost, patience_s, after_ms=killed_ms)
-        self._client.cancel(dag_id)
-        self._cluster.restart_agent(victim)
-        self._cluster.wait_until_ready()
-        return None if again is None else max(one.started_ms for one in again.values()) - killed_ms
-
-    def _started(
-        self, dag_id: str, wanted: set[str], patience_s: float, after_ms: float = 0.0
-    ) -> dict[str, AttemptStatus] | None:
-        """The attempt of each task that has begun after a moment, as soon as all have one."""
-        deadline = time.monotonic() + patience_s
-        while time.monotonic() < deadline:
-            started = {
-                task.id: attempt
-                for task in self._client.tasks(dag_id)
-                for attempt in task.attempts
-                if task.id in wanted and attempt.started_ms > after_ms
-            }
-            if len(started) == len(wanted):
-                return started
-            time.sleep(_POLL_S)
-        return None
+    def _agent_lost(self, patience_s: int) -> float:
+        """Our tasks run in their agent: there is no other process of theirs to be killed."""
+        assert self._stage.fleet is not None
+        try:
+            return agent_lost(self._stage.client, self._stage.fleet, patience_s)
+        except TimeoutError as error:
+            raise SideFailed(str(error)) from error
 
 
 class Program:
