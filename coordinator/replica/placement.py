@@ -356,8 +356,9 @@ class Placement:
 
     def _still_wanted(self, choice: Choice) -> bool:
         task = self._state().task(choice.key)
-        wanted = task is not None and (self._mirror.placeable(task) or self._foretold.holds(choice.key))
-        return wanted and task is not None and task.attempt + 1 == choice.attempt
+        if task is None or task.attempt + 1 != choice.attempt:
+            return False
+        return self._mirror.placeable(task) or self._foretold.holds(choice.key)
 
     def _told(self, agent_id: str, completions: list[Completion], reply: asyncio.Future[Reply]) -> None:
         """What an agent has told has been applied or refused."""
