@@ -43,6 +43,8 @@ POLL_S: Final = 0.2
 """Between two looks at a DAG that cannot be watched."""
 FOLLOW_S: Final = 5.0
 """One call waits so long for a decision, and is followed by the next."""
+LONGEST_WAIT_S: Final = 10.0
+"""One call waits so long for the end of a DAG, and is followed by the next."""
 CONFIRM_S: Final = 15.0
 """A wait looks at the DAG itself this often, however quiet the watch is."""
 
@@ -104,7 +106,9 @@ class AsyncClient:
     async def get(self, dag_id: str, *, allow_stale: bool = False) -> DagStatus:
         """A DAG as it is now (a linearizable read), or with `allow_stale` as whichever node is asked
         knows it. Raises NotFound."""
-        request = client_pb2.GetDagRequest(dag_id=dag_id, allow_stale=allow_stale)
+        return await self._get(client_pb2.GetDagRequest(dag_id=dag_id, allow_stale=allow_stale))
+
+    async def _get(self, request: client_pb2.GetDagRequest) -> DagStatus:
         reply = await self._calls.call(lambda node, left_s: node.client.GetDag(request, timeout=left_s))
         return _views.dag(reply.dag, reply)
 
@@ -135,10 +139,17 @@ class AsyncClient:
             ) from None
 
     async def _wait(self, dag_id: str) -> DagStatus:
+        loop = asyncio.get_running_loop()
+        wait_s = min(LONGEST_WAIT_S, self._calls.timeout_s / 2)
+        request = client_pb2.GetDagRequest(dag_id=dag_id, wait_ms=round(wait_s * 1_000))
         while True:
-            status = await self.get(dag_id)
+            asked_s = loop.time()
+            status = await self._get(request)
             if status.finished:
                 return status
+            if loop.time() - asked_s >= wait_s:
+                continue
+            # The node did not wait: it is of an earlier version, or has begun to lead while it did.
             try:
                 await self._until_end_is_seen(dag_id, status.revision + 1)
             except QuorumflowError:

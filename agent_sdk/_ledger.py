@@ -103,13 +103,23 @@ class Attempt:
 
 class Ledger:
     """All attempts that this agent holds, in the order of their assignment. `on_news` is called when
-    something is to be told, `on_ack` when the coordinator has acknowledged ends."""
+    something is to be told, `on_begun` when `tell_begun` should be called in a while, `on_ack` when the
+    coordinator has acknowledged ends."""
 
-    def __init__(self, on_news: Callable[[], None], on_ack: Callable[[], None]) -> None:
+    def __init__(
+        self, on_news: Callable[[], None], on_begun: Callable[[], None], on_ack: Callable[[], None]
+    ) -> None:
         self._on_news = on_news
+        self._on_begun = on_begun
         self._on_ack = on_ack
         self._held: dict[Key, Attempt] = {}
         self._with_news: dict[Key, Attempt] = {}
+        self._begun: dict[Key, Attempt] = {}
+        """Those that have begun since `tell_begun`,"""
+        self._running: dict[Key, Attempt] = {}
+        """and those that had begun then: neither is told yet."""
+        self._asked = False
+        """Whether `on_begun` was called, and `tell_begun` not since."""
 
     def accept(self, assignment: agent_pb2.Assignment) -> Attempt | None:
         """Hold a new attempt; None if it is held already."""
@@ -133,14 +143,30 @@ class Ledger:
         return all(attempt.phase is not Phase.ENDED for attempt in self._held.values())
 
     def start(self, attempt: Attempt) -> None:
-        """The attempt runs."""
+        """The attempt runs. Of one that ends before this is told, the end says it too."""
         attempt.phase = Phase.RUNNING
-        self.tell(attempt, News.STARTED)
+        attempt.untold |= News.STARTED
+        self._begun[attempt.key] = attempt
+        if not self._asked:
+            self._asked = True
+            self._on_begun()
+
+    def tell_begun(self) -> None:
+        """Have it reported of all that had begun at the call before this one, and still runs."""
+        running, self._running, self._begun = self._running, self._begun, {}
+        for attempt in running.values():
+            if attempt.untold:
+                self.tell(attempt, News.STARTED)
+        self._asked = bool(self._running)
+        if self._asked:
+            self._on_begun()
 
     def end(self, attempt: Attempt, ended: agent_pb2.Ended) -> None:
         """The attempt has come to its end."""
         attempt.phase = Phase.ENDED
         attempt.ended = ended
+        if self._begun.pop(attempt.key, None) or self._running.pop(attempt.key, None):
+            attempt.untold &= ~News.STARTED
         self.tell(attempt, News.ENDED)
 
     def never_came(self, fence: agent_pb2.Fence, ended: agent_pb2.Ended) -> None:
@@ -160,6 +186,8 @@ class Ledger:
 
     def tell_everything(self) -> None:
         """A new session has begun: what the one before it carried may not have been recorded."""
+        self._begun.clear()
+        self._running.clear()
         for attempt in self._held.values():
             attempt.untold = attempt.known()
             if attempt.untold:

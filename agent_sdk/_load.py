@@ -25,6 +25,9 @@ SMOOTHING_S: Final = 5.0
 """A change is seen to two thirds after so many seconds: shorter bursts are nothing to plan by."""
 REFRESH_S: Final = 30.0
 """What has changed by less is told after so many seconds all the same: a threshold may lie between."""
+SHARED_S: Final = 0.1
+"""All agents of a process go by one reading of the machine for so long: to read costs more than all else that
+an idle agent does."""
 
 _NOT_SMOOTHED: Final = frozenset({"gpu_memory_free_bytes"})
 """What is free is free at once."""
@@ -87,7 +90,7 @@ class LoadMeter:
     ) -> None:
         self._gauges = GaugeReader(gauges)
         self._smoother = Smoother(smoothing_s)
-        self._read = read or _read_machine
+        self._read = read or _MACHINE.read
         self._now_s = now_s
         self._reading, self._read_s = self._read(), now_s()
         self._reported: agent_pb2.LoadReport | None = None
@@ -159,6 +162,24 @@ def _figures(before: Reading, now: Reading, seconds: float) -> dict[str, float]:
         "net_sent_bps": max(now.net_sent - before.net_sent, 0) / seconds,
         "net_received_bps": max(now.net_received - before.net_received, 0) / seconds,
     }
+
+
+class _Machine:
+    """This machine, by its last reading."""
+
+    def __init__(self) -> None:
+        self._reading: Reading | None = None
+        self._read_s = 0.0
+
+    def read(self) -> Reading:
+        """As it is now, or was a moment ago."""
+        now_s = time.monotonic()
+        if self._reading is None or now_s - self._read_s >= SHARED_S:
+            self._reading, self._read_s = _read_machine(), now_s
+        return self._reading
+
+
+_MACHINE: Final = _Machine()
 
 
 def _read_machine() -> Reading:

@@ -25,6 +25,10 @@ SETTLE_S: Final = 5.0
 CLOSE_S: Final = 1.0
 """How long it waits for the coordinator to end the stream after its goodbye."""
 
+BEGUN_S: Final = 0.01
+"""That an attempt has begun is told once it has run for so long, or up to twice that; of one that ends before
+that, the end says when it began."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graces:
@@ -52,7 +56,8 @@ class Runtime:
         self._nodes = Nodes(surroundings.open_channel)
         self._effects = None if effects_path is None else EffectsFile(effects_path, profile.agent_id)
         news, self._acked = asyncio.Event(), asyncio.Event()
-        self._ledger = Ledger(on_news=news.set, on_ack=self._acked.set)
+        self._loop = asyncio.get_running_loop()
+        self._ledger = Ledger(on_news=news.set, on_begun=self._tell_begun_later, on_ack=self._acked.set)
         spawns = Spawns(on_news=news.set, new_id=surroundings.new_id)
         reporter = Reporter(self._ledger, spawns)
         self._executor = Executor(
@@ -77,7 +82,6 @@ class Runtime:
             gauges=gauges,
             surroundings=surroundings,
         )
-        self._loop = asyncio.get_running_loop()
         self._stop_asked = asyncio.Event()
         self._hurry = asyncio.Event()
         self._ended = asyncio.Event()
@@ -117,6 +121,9 @@ class Runtime:
     async def ended(self) -> None:
         """Return when `run` has."""
         await self._ended.wait()
+
+    def _tell_begun_later(self) -> None:
+        self._loop.call_later(BEGUN_S, self._ledger.tell_begun)
 
     async def _wind_down(self, session: asyncio.Task[None]) -> None:
         self._session.say(Farewell.DRAINING)

@@ -33,6 +33,9 @@ _STAGE_TASKS = 5_000
 _STAGE_BYTES = 1 << 20
 """And about so many bytes: an entry must not hold up those behind it."""
 
+_LONGEST_WAIT_S = 10.0
+"""A call waits no longer for the end of a DAG."""
+
 _Context = grpc.aio.ServicerContext[pb.SubmitDagPart, pb.SubmitDagReply]
 
 
@@ -72,7 +75,11 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
 
     @unary
     async def GetDag(self, request: pb.GetDagRequest) -> pb.GetDagReply:
-        read = await self._node.read(allow_stale=request.allow_stale)
+        stale, read = request.allow_stale, None
+        if request.wait_ms:
+            wait_s = min(request.wait_ms / 1_000, _LONGEST_WAIT_S)
+            read = await self._node.read_end(request.dag_id, wait_s, allow_stale=stale)
+        read = read or await self._node.read(allow_stale=stale)
         record, counts = self._node.queries.dag_record(request.dag_id)
         return pb.GetDagReply(dag=convert.dag_to_proto(record, counts), **read._asdict())
 

@@ -37,6 +37,8 @@ class RaftSettings(msgspec.Struct, frozen=True, kw_only=True):
     split."""
     commit_notice_s: float = 0.005
     """Followers hear of a new commit index within this time, though there is nothing else to send."""
+    gather_s: float = 0.02
+    """Commands that come faster than the leader can make entries wait at most this long to share one."""
     transfer_timeout_s: float = 1.0
     brief_sync_s: float = 0.001
     """While syncs of the log take less than this on average, the event loop waits for them itself."""

@@ -28,6 +28,7 @@ from coordinator.core.outcome import Effects, Event, KvEvent, Outcome, Reply
 from coordinator.core.state import State
 from coordinator.errors import ApplyFailed, Fatal, UnknownFormat
 from coordinator.replica.collecting import load_uncollected
+from coordinator.replica.endings import Endings
 from coordinator.replica.watch import EventHistory, kv_weight
 from coordinator.storage.layout import Stored, encode, pack
 from coordinator.storage.snapshots import StateReader, StateWriter
@@ -61,6 +62,7 @@ class Applier:
         self.kv_history: EventHistory[KvEvent] = EventHistory(
             kv_history_bytes, self._state.machine.sequence, weigh=kv_weight
         )
+        self.endings = Endings()
         self._unfinished: list[_Carried] = []
         """What the machine has carried out, and nobody but who waits for it knows of."""
         self._writes: list[Stored] = []
@@ -145,7 +147,8 @@ class Applier:
                 raise
 
     def interrupt_watchers(self) -> None:
-        """Let every watcher take a turn, though nothing has happened."""
+        """Let everybody who watches or waits take a turn, though nothing has happened."""
+        self.endings.interrupt()
         self.history.interrupt()
         self.kv_history.interrupt()
 
@@ -183,6 +186,7 @@ class Applier:
         self._digests.restart(self._store.applied.index, self._digest)
         self.history.restart(self._store.applied.index)
         self.kv_history.restart(state.machine.sequence)
+        self.endings.interrupt()
         self._wake(self._store.applied.index)
         return former
 
@@ -239,6 +243,7 @@ class Applier:
             self.history.record(entry.index, at_ms, outcome.events)
             if changes := outcome.kv_events:
                 self.kv_history.record(changes[-1].version, at_ms, changes)
+            self.endings.ended(outcome.effects.gone)
             self.on_outcome(entry.index, entry.term, outcome)
             if self.on_effects is not None:
                 self.on_effects(outcome.effects)

@@ -32,8 +32,9 @@ from coordinator.replica.sessions import Sessions
 from coordinator.replica.slow_models import SlowModels
 from coordinator.replica.timers import Timers
 
-_REBUILD_SLICE: Final = 5_000
-"""Tasks looked at between two turns of the event loop when a new leader rebuilds its queues."""
+_REBUILD_SLICE: Final = 1_000
+"""Tasks, or agents and what they hold, looked at between two turns of the event loop when a new leader
+rebuilds its queues: one that is silent for long is taken for dead, and so would its successor be."""
 
 _RETRY_S: Final = 0.05
 """After a full queue, the leader's own commands are tried again this much later."""
@@ -87,6 +88,7 @@ class Leader:
         # What ends unlock is assigned in the entry that records them.
         sessions.on_report = placement.foresee
         proposer.before_entry = placement.decide_now
+        placement.on_due = proposer.ask
 
     @property
     def _state(self) -> State:
@@ -128,13 +130,24 @@ class Leader:
             if agent.record.state not in _GONE:
                 self._timers.lose_at(grace, agent_id, agent.record.epoch)
         self.placement.remember()
-        self.placement.add_agents(list(self._state.agents))
+        await self._rebuild_agents()
         for number in list(self._state.dags):
             dag = self._state.dags.get(number)
             if dag is not None and dag.record.sweep_from >= 0:
                 self.propose(SweepDag(number))
             if dag is not None and dag.record.state is DagState.RUNNING:
                 await self._rebuild_dag(dag)
+
+    async def _rebuild_agents(self) -> None:
+        some, size = [], 0
+        for agent_id, agent in list(self._state.agents.items()):
+            some.append(agent_id)
+            size += 1 + len(agent.held)
+            if size >= _REBUILD_SLICE:
+                self.placement.add_agents(some)
+                await asyncio.sleep(0)
+                some, size = [], 0
+        self.placement.add_agents(some)
 
     async def _rebuild_dag(self, dag: Dag) -> None:
         for start in range(0, len(dag.tasks), _REBUILD_SLICE):

@@ -81,6 +81,7 @@ class Node:
             max_commands=config.limits.max_queued_commands,
             max_bytes=config.limits.max_queued_bytes,
             max_entry_bytes=config.raft.max_entry_bytes,
+            gather_s=config.raft.gather_s,
         )
         self.sessions = Sessions(
             lambda: self.applier.state,
@@ -166,6 +167,19 @@ class Node:
             await self.leadership.serving()
         await self.applier.wait_applied(await self.consensus.read_index())
         return Read(self.applier.applied.index, stale=False, age_ms=0)
+
+    async def read_end(self, dag_id: str, wait_s: float, *, allow_stale: bool) -> Read | None:
+        """Wait for at most so long until a DAG that has not ended does. None if it had ended before, or has
+        not yet: then `read` says how things are. Raises NotLeader."""
+        if not allow_stale:
+            await self.leadership.serving()
+        dag = self.applier.state.dag(dag_id)
+        if dag is None or not await self.applier.endings.wait(dag.record.number, wait_s):
+            return None
+        stale = self.leadership.leader is None
+        if stale and not allow_stale:
+            return None
+        return Read(self.applier.applied.index, stale=stale, age_ms=self.age_ms if stale else 0)
 
     def follow(self, from_revision: int) -> AsyncIterator[tuple[list[Happening[Event]], int]]:
         """Events from a revision on; see `EventHistory.follow`."""

@@ -110,11 +110,12 @@ class Placement:
         self._expected = NOTHING_EXPECTED
         self._kept: dict[int, Expected] = {}
         self._rounds = 0
-        self._scheduled = False
-        self._due: asyncio.Handle | None = None
-        self._look: asyncio.TimerHandle | None = None
-        self._change: asyncio.TimerHandle | None = None
-        self._gathering: asyncio.TimerHandle | None = None
+        self._scheduled = self._due = False
+        """Whether a round will be made, and whether as soon as an entry leaves."""
+        self.on_due: Callable[[], None] = self._decide_soon
+        """Let an entry leave."""
+        none: asyncio.TimerHandle | None = None
+        self._look = self._change = self._gathering = none
         self._stopped = False
 
     def note(self, effects: Effects) -> None:
@@ -139,8 +140,10 @@ class Placement:
 
     def add_ready(self, keys: Iterable[int]) -> None:
         """These tasks may have to be placed."""
-        self._mirror.ready(self._under_way.free(keys))
-        self._schedule()
+        ready = self._under_way.free(keys)
+        self._mirror.ready(ready)
+        if ready or self._has_room():
+            self._schedule()
 
     def foresee(self, agent_id: str, reports: list[AttemptReport], recorded: asyncio.Future[Reply]) -> None:
         """An agent's reports have been proposed, and `recorded` will be the machine's reply: count what they
@@ -158,8 +161,11 @@ class Placement:
 
     def decide_now(self) -> None:
         """An entry is about to leave: make the round that is due, so that its choices travel along."""
-        if self._due is not None:
+        if self._due or (self._gathering is not None and not self._all_busy()):
             self._round()
+
+    def _decide_soon(self) -> None:
+        asyncio.get_running_loop().call_soon(self.decide_now)
 
     def set_loads(self, loads: Mapping[str, AgentLoad]) -> None:
         """What agents have measured since the last call, perhaps nothing: who is overloaded now takes nothing
@@ -227,7 +233,7 @@ class Placement:
     def stop(self) -> None:
         """The term is over."""
         self._stopped = True
-        for timer in (self._due, self._look, self._gathering, self._change):
+        for timer in (self._look, self._gathering, self._change):
             if timer is not None:
                 timer.cancel()
 
@@ -249,17 +255,13 @@ class Placement:
         if pause_s > 0:
             self._gathering = asyncio.get_running_loop().call_later(pause_s, self._round)
         else:
-            self._due = asyncio.get_running_loop().call_soon(self._round)
+            self._due = True
+            self.on_due()
 
     def _gather_no_longer(self) -> None:
         if self._gathering is not None:
             self._gathering.cancel()
             self._gathering = None
-
-    def _due_no_longer(self) -> None:
-        if self._due is not None:
-            self._due.cancel()
-            self._due = None
 
     def _look_later(self) -> None:
         if self._look is None and self._scheduler.looks_at_what_runs:
@@ -282,8 +284,7 @@ class Placement:
             self._round()
 
     def _round(self) -> None:
-        self._scheduled = False
-        self._due_no_longer()
+        self._scheduled = self._due = False
         self._gather_no_longer()
         if self._stopped or self._rounds >= _ROUNDS_IN_FLIGHT:
             return
@@ -313,7 +314,7 @@ class Placement:
         choices = [choice for choice in decision.choices if choice.rival or self._still_wanted(choice)]
         if choices or (decision.before and not decision.choices):
             self._propose(decision.before, choices)
-        if decision.choices:
+        if decision.choices and self._has_room():
             self._schedule()
         else:
             self._look_later()
@@ -353,6 +354,10 @@ class Placement:
     def _all_busy(self) -> bool:
         """Whether whatever is placed now waits in a queue."""
         return not self._snapshot.agents.standing().many_free
+
+    def _has_room(self) -> bool:
+        """Whether any agent takes one more attempt, if only into its queue."""
+        return bool(self._snapshot.agents.standing().open.any())
 
     def _still_wanted(self, choice: Choice) -> bool:
         task = self._state().task(choice.key)

@@ -1,8 +1,9 @@
 """Group commit: commands that arrive while entries are in flight travel together in the next one.
 
-An entry leaves at the end of the event loop's iteration in which its first command came, unless `window`
-entries are on their way already; then it leaves when one of them has been applied, and carries all that
-has come meanwhile. Before it does, the leader may add what follows from it (`before_entry`).
+An entry leaves at the end of the event loop's iteration in which its first command came, or after a wait for
+others where they come faster than this node can make entries (`gathering`). If `window` entries are on their
+way already, it leaves when one of them has been applied, and carries all that has come meanwhile. Before it
+does, the leader may add what follows from it (`before_entry`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from coordinator.core.outcome import Refusal, Reply
 from coordinator.defects import Defects
 from coordinator.errors import CoordinatorError, LimitExceeded, NotLeader, OutcomeUnknown, QueueFull
 from coordinator.replica.clock import Clock
+from coordinator.replica.gathering import Gathering
 from coordinator.replica.refused import raise_refusal
 
 
@@ -38,6 +40,7 @@ class _Waiting(NamedTuple):
 
 
 class _InFlight(NamedTuple):
+    left_s: float
     term: int
     replies: list[asyncio.Future[Reply]]
 
@@ -60,6 +63,7 @@ class Proposer:
         max_commands: int,
         max_bytes: int,
         max_entry_bytes: int,
+        gather_s: float,
         window: int = 4,
     ) -> None:
         self._consensus = consensus
@@ -74,6 +78,11 @@ class Proposer:
         self._waiting_bytes = 0
         self._in_flight: dict[int, _InFlight] = {}
         self._flush_scheduled = False
+        self._flushing = False
+        self._asked = False
+        """Whether an entry is to leave though nothing waits."""
+        self._gathering = Gathering(gather_s)
+        self._held: asyncio.TimerHandle | None = None
         self.before_entry: Callable[[], None] = _nothing
         """Called when an entry is about to leave; what it submits travels along."""
         self._left: asyncio.Event | None = None
@@ -107,8 +116,15 @@ class Proposer:
         reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(raw, size, reply))
         self._waiting_bytes += size
+        if not self._flushing:
+            self._gathering.came(_now_s())
         self._schedule()
         return reply
+
+    def ask(self) -> None:
+        """Let an entry leave soon, though it be for what `before_entry` has to add alone."""
+        self._asked = True
+        self._schedule()
 
     async def call(self, command: Command) -> Reply:
         """As `submit`, and raise the machine's refusal as the error that it names."""
@@ -128,19 +144,21 @@ class Proposer:
         flight = self._in_flight.pop(index, None)
         if flight is None:
             return
+        self._gathering.committed(_now_s() - flight.left_s)
         if flight.term != term:
             self._fail(flight.replies, OutcomeUnknown("another leader's entry took this command's place"))
         else:
             for future, reply in zip(flight.replies, replies, strict=True):
                 if not future.done():
                     future.set_result(reply)
-        if self._waiting:
+        if self._waiting or self._asked:
             self._schedule()
 
     def revoke(self, error: NotLeader) -> None:
         """This node no longer leads: what is in flight may yet be committed by another, what waits will
         not be."""
         self.before_entry = _nothing
+        self._asked = False
         in_flight = [future for flight in self._in_flight.values() for future in flight.replies]
         self._in_flight.clear()
         waiting = [one.reply for one in self._waiting]
@@ -164,13 +182,24 @@ class Proposer:
         return len(self._waiting)
 
     def _schedule(self) -> None:
-        if not self._flush_scheduled and len(self._in_flight) < self._window:
-            self._flush_scheduled = True
+        if self._held is not None and self._waiting_bytes >= self._max_entry_bytes:
+            self._held.cancel()
+            self._held = None
             asyncio.get_running_loop().call_soon(self._flush)
+        elif not self._flush_scheduled and len(self._in_flight) < self._window:
+            self._flush_scheduled = True
+            wait_s = self._gathering.wait_s
+            if wait_s > 0:
+                self._held = asyncio.get_running_loop().call_later(wait_s, self._flush)
+            else:
+                asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
+        self._held = None
+        self._asked = False
+        self._flushing = True
         self.before_entry()
-        self._flush_scheduled = False
+        self._flushing = self._flush_scheduled = False
         with self._defects.vital("proposing"):
             taken = True
             while taken and self._waiting and len(self._in_flight) < self._window:
@@ -193,7 +222,7 @@ class Proposer:
             self._fail(replies, unknown)
             raise
         else:
-            self._in_flight[index] = _InFlight(term, replies)
+            self._in_flight[index] = _InFlight(_now_s(), term, replies)
         return True
 
     def _wait_with(self, batch: list[_Waiting], pause_s: float) -> None:
@@ -227,6 +256,10 @@ class Proposer:
                 future.set_exception(error)
                 # Whoever asked may be gone by now; nobody else is to blame for not looking.
                 future.exception()
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _nothing() -> None:

@@ -13,8 +13,9 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from agent_sdk import AsyncClient, Dag, DagEvent, Event, Task
 from coordinator.cli.local_cluster import LocalCluster
-from quorumflow_proto.v1 import agent_pb2, client_pb2, operator_pb2
-from tests.integration.conftest import WAIT_S, Wire, eventually, refusal_of
+from quorumflow_proto.v1 import agent_pb2, client_pb2, common_pb2, operator_pb2
+from tests.integration.conftest import WAIT_S, RunAgent, Wire, eventually, refusal_of
+from tests.integration.gates import Gate
 
 
 @pytest.fixture
@@ -93,6 +94,46 @@ async def test_a_follower_answers_stale_reads_and_says_so(
     assert not (await leader.client.GetDag(request)).stale
     tasks = await follower.client.ListTasks(client_pb2.ListTasksRequest(dag_id=dag_id, allow_stale=True))
     assert [task.id for task in tasks.tasks] == ["t"]
+
+
+async def test_a_read_may_wait_for_the_end(
+    cluster: LocalCluster, client: AsyncClient, leader: Wire, follower: Wire, run_agent: RunAgent
+) -> None:
+    """At the leader, and at a follower that may be stale; and it may be over before."""
+    gate = Gate(cluster.endpoints, slots=1)
+    await run_agent(gate.agent)
+    dag_id = await client.submit(gate.dag("default", 1))
+    brief = client_pb2.GetDagRequest(dag_id=dag_id, wait_ms=1)
+    assert (await leader.client.GetDag(brief)).dag.state == common_pb2.DAG_STATE_RUNNING
+    await gate.has_begun(1)
+    request = client_pb2.GetDagRequest(dag_id=dag_id, wait_ms=10_000)
+    stale = client_pb2.GetDagRequest(dag_id=dag_id, wait_ms=10_000, allow_stale=True)
+    calls = [leader.client.GetDag(request), follower.client.GetDag(stale)]
+    gate.open.release()
+    replies = [await call for call in calls]
+    assert [reply.dag.state for reply in replies] == [common_pb2.DAG_STATE_COMPLETED] * 2
+    assert [reply.stale for reply in replies] == [False, True]
+    assert (await leader.client.GetDag(request)).dag.state == common_pb2.DAG_STATE_COMPLETED
+
+
+async def test_who_waits_for_an_end_is_sent_on_when_another_leads(
+    cluster: LocalCluster,
+    client: AsyncClient,
+    leader: Wire,
+    change_leader: Callable[[], asyncio.Task[str]],
+    run_agent: RunAgent,
+) -> None:
+    gate = Gate(cluster.endpoints, slots=1)
+    await run_agent(gate.agent)
+    dag_id = await client.submit(gate.dag("default", 1))
+    await gate.has_begun(1)
+    call = leader.client.GetDag(client_pb2.GetDagRequest(dag_id=dag_id, wait_ms=10_000))
+    waiting = asyncio.create_task(client.wait(dag_id, WAIT_S))
+    await change_leader()
+    code, detail = await refusal_of(call)
+    assert (code, detail.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "NOT_LEADER")
+    gate.open.release()
+    assert (await waiting).state == "COMPLETED"
 
 
 HELLO = agent_pb2.AgentMessage(hello=agent_pb2.Hello(agent_id="lost", instance_id="i", slots=1))

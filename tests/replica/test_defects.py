@@ -47,11 +47,16 @@ class Proposals:
     def __init__(self) -> None:
         self.made: list[Command] = []
         self.news = asyncio.Event()
+        self.before_entry: Callable[[], None]
 
     def submit(self, command: Command) -> asyncio.Future[Reply]:
         self.made.append(command)
         self.news.set()
         return asyncio.get_running_loop().create_future()
+
+    def ask(self) -> None:
+        """Let the leader add to an entry."""
+        asyncio.get_running_loop().call_soon(self.before_entry)
 
 
 class Term:

@@ -44,7 +44,7 @@ class World:
         self.log, self.applier = log, applier
         self.left: list[bytes] = []
         self.proposer = Proposer(
-            self, self, Defects(), max_commands=100, max_bytes=1 << 20, max_entry_bytes=1 << 20
+            self, self, Defects(), max_commands=100, max_bytes=1 << 20, max_entry_bytes=1 << 20, gather_s=0.02
         )
         self.placement = Placement(
             lambda: applier.newest,
@@ -55,6 +55,7 @@ class World:
             timer=lambda: 0.0,
         )
         self.proposer.before_entry = self.placement.decide_now
+        self.placement.on_due = self.proposer.ask
         applier.on_outcome = self._note
         applier.on_replies = self.proposer.applied
         self.session_of: dict[str, int] = {}
@@ -180,6 +181,9 @@ async def test_what_is_ready_while_its_assignment_is_on_the_way_is_not_assigned_
     await world.settle()
     world.proposer.before_entry = lambda: None
     world.ends(first)
+    await world.leaves()
+    world.proposer.before_entry = world.placement.decide_now
+    world.proposer.ask()
     assert [[type(one) for one in entry] for entry in await world.leaves()] == [[Report], [Assign]]
     world.commit(1)
     assert second.state is TaskState.READY

@@ -17,6 +17,8 @@ from coordinator.defects import Defects
 from coordinator.errors import LimitExceeded, NotFound, NotLeader, OutcomeUnknown, QueueFull
 from coordinator.replica.proposer import Proposer
 
+GATHER_S = 0.02
+
 
 class Clock:
     """Stands still."""
@@ -59,7 +61,7 @@ def no_defect() -> None:
 
 def make(log: Log, lose: Callable[[], None] = no_defect, **bounds: int) -> Proposer:
     settings = {"max_commands": 100, "max_bytes": 100_000, "max_entry_bytes": 10_000, "window": 2} | bounds
-    return Proposer(log, Clock(), Defects().within(lose), **settings)
+    return Proposer(log, Clock(), Defects().within(lose), gather_s=GATHER_S, **settings)
 
 
 def cancel(number: int) -> CancelDag:
@@ -98,6 +100,59 @@ async def test_beyond_the_window_commands_gather_until_an_entry_is_applied():
         f"dag-{number}" for number in range(2, 6)
     ]
     assert not any(future.done() for future in late)
+
+
+async def overload(log: Log, proposer: Proposer) -> None:
+    """Commands come as fast as they can, and commits take longer than they did at first."""
+    for number in range(30):
+        for _ in range(5):
+            proposer.submit(cancel(number))
+        await log.has_taken(5 * number + 5)
+        await asyncio.sleep(0.001 if number == 0 else 0.004)
+        proposer.applied(len(log.entries) + 1, 7, [Done()] * len(log.entries[-1].commands))
+
+
+async def test_under_load_an_entry_waits_for_what_comes_in_later_turns() -> None:
+    log = Log()
+    proposer = make(log)
+    await overload(log, proposer)
+    before = len(log.entries)
+    for number in range(5):
+        proposer.submit(cancel(number))
+        await turn()
+    assert len(log.entries) == before
+    await log.has_taken(155)
+    assert [len(entry.commands) for entry in log.entries[before:]] == [5]
+
+
+async def test_an_entry_that_is_full_waits_no_longer() -> None:
+    log = Log()
+    proposer = make(log, max_entry_bytes=264)
+    await overload(log, proposer)
+    for number in range(20):
+        proposer.submit(cancel(number))
+    await turn()
+    assert proposer.waiting < 20
+
+
+async def test_an_entry_may_be_asked_for_and_is_made_if_there_is_something_to_add() -> None:
+    log = Log()
+    proposer = make(log, window=1)
+    added = [cancel(1), cancel(2)]
+    proposer.before_entry = lambda: proposer.submit(added.pop(0)) and None if added else None
+    proposer.ask()
+    await turn()
+    assert [entry.commands for entry in log.entries] == [[cancel(1)]]
+    proposer.ask()
+    await turn()
+    assert len(log.entries) == 1
+    proposer.applied(2, 7, [Done()])
+    await turn()
+    assert [entry.commands for entry in log.entries[1:]] == [[cancel(2)]]
+    proposer.applied(3, 7, [Done()])
+    proposer.ask()
+    await turn()
+    assert len(log.entries) == 2
 
 
 async def test_what_the_log_does_not_take_waits_in_its_order_until_it_does():

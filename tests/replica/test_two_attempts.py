@@ -78,6 +78,9 @@ class Answers:
             future.set_result(SessionOpened(record.epoch, [], False))
         return future
 
+    def ask(self) -> None:
+        """No entry leaves."""
+
 
 async def test_both_are_pushed_and_the_one_that_loses_is_stopped(log, make_applier) -> None:
     pair = Pair(log, make_applier("a"))

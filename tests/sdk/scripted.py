@@ -117,6 +117,14 @@ class Peer:
         for _ in range(count):
             yield await self.next_report()
 
+    async def ends(self, count: int) -> AsyncIterator[agent_pb2.TaskReport]:
+        """The next so many ends; other reports before them are passed over."""
+        while count:
+            report = await self.next_report()
+            if report.HasField("ended"):
+                count -= 1
+                yield report
+
     async def next_report(self) -> agent_pb2.TaskReport:
         """The next report of any kind."""
         while not self._ready:

@@ -238,6 +238,14 @@ async def test_a_large_dag_is_streamed_in_bounded_parts_and_repeated_whole(node:
 # --- waiting and watching -----------------------------------------------------------------------------------
 
 
+async def test_a_wait_is_one_call_where_the_node_waits(node: Node) -> None:
+    node.script.on("GetDag", COMPLETED)
+    async with AsyncClient(node.address, timeout_s=8) as client:
+        assert (await client.wait("d1", timeout_s=15)).state == "COMPLETED"
+    (call,) = node.script.calls["GetDag"]
+    assert (call.dag_id, call.wait_ms, call.allow_stale) == ("d1", 4_000, False)
+
+
 async def test_a_wait_watches_the_dag_from_where_it_was_read(node: Node, client: AsyncClient) -> None:
     node.script.on("GetDag", RUNNING, COMPLETED)
     done = client_pb2.WatchReply(events=[dag_event(12, common_pb2.DAG_STATE_COMPLETED)], revision=12)

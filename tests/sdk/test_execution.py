@@ -79,7 +79,7 @@ async def test_no_more_run_at_once_than_there_are_slots_and_in_order(
 
     peer = await serve(node, launch, agent)
     await peer.assign(*(task(key) for key in range(1, 7)))
-    ended = [report.ended async for report in peer.reports(12) if report.HasField("ended")]
+    ended = [report.ended async for report in peer.ends(6)]
     assert [one.outcome for one in ended] == [COMPLETED] * 6
     assert most == [2]
     assert [{*started[at : at + 2]} for at in (0, 2, 4)] == [{"t1", "t2"}, {"t3", "t4"}, {"t5", "t6"}]
@@ -369,7 +369,7 @@ async def test_types_without_a_handler_are_slept_through_where_that_is_asked_for
     agent.add_builtins(simulate=True)
     peer = await serve(node, launch, agent)
     await peer.assign(task(1, "weld", payload=b'{"seconds": 0.001}'), task(2, "weld"), task(3, "echo"))
-    ends = {report.fence.key: report.ended async for report in peer.reports(6) if report.HasField("ended")}
+    ends = {report.fence.key: report.ended async for report in peer.ends(3)}
     assert (ends[1].outcome, ends[3].outcome) == (COMPLETED, COMPLETED)
     assert "'weld' task lacks 'seconds'" in ends[2].error
 

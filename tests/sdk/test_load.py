@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_sdk import Agent
+from agent_sdk import Agent, _load
 from agent_sdk._gauges import COMPLAINTS_KEPT, GaugeReader
 from agent_sdk._load import REFRESH_S, SMOOTHING_S, LoadMeter, Reading, Smoother
 from quorumflow_proto.v1 import agent_pb2
@@ -124,6 +124,21 @@ def test_a_gauge_that_is_missing_once_keeps_its_value_and_free_memory_is_not_smo
     report = meter.sample(0, 0)
     assert report.gpu == 0.75
     assert report.gpu_memory_free_bytes == 1, "0 would stand for not measured"
+
+
+def test_meters_of_one_process_share_a_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = 0
+
+    def read() -> Reading:
+        nonlocal readings
+        readings += 1
+        return Reading(cpu=0.5, memory=0.5)
+
+    monkeypatch.setattr(_load, "_read_machine", read)
+    monkeypatch.setattr(_load, "_MACHINE", _load._Machine())
+    meters = [LoadMeter() for _ in range(100)]
+    assert [meter.sample(0, 0).cpu for meter in meters] == [0.5] * 100
+    assert 1 <= readings < 100
 
 
 def test_an_agent_without_gauges_tells_of_none() -> None:

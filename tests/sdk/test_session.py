@@ -67,10 +67,12 @@ async def test_the_hello_says_what_the_agent_offers(node: Node, launch: Launch) 
 async def test_an_attempt_is_started_and_ended(node: Node, launch: Launch) -> None:
     agent = Agent(node.address, "a1")
     seen: list[TaskContext] = []
+    told = asyncio.Event()
 
     @agent.handler("work")
     async def work(context: TaskContext) -> dict[str, int]:
         seen.append(context)
+        await told.wait()
         return {"doubled": 2 * context.json()["n"]}
 
     launch(agent)
@@ -80,6 +82,7 @@ async def test_an_attempt_is_started_and_ended(node: Node, launch: Launch) -> No
         task(7, attempt=3, payload=b'{"n": 21}', metadata={"k": "v"}, checkpoint=b"half", timeout_ms=60_000)
     )
     assert (await peer.next_report()).WhichOneof("body") == "started"
+    told.set()
     report = await peer.next_report()
     assert (report.fence.key, report.fence.attempt) == (7, 3)
     assert report.ended.outcome == COMPLETED
@@ -88,6 +91,26 @@ async def test_an_attempt_is_started_and_ended(node: Node, launch: Launch) -> No
     assert (context.dag_id, context.task_id, context.type, context.attempt) == ("d", "t7", "work", 3)
     assert (context.checkpoint, dict(context.metadata)) == (b"half", {"k": "v"})
     assert context.deadline is not None
+
+
+async def test_of_what_ends_at_once_the_end_alone_is_told(node: Node, launch: Launch) -> None:
+    """It says how long the attempt took, and so when it began."""
+    gate = Gate()
+    agent = Agent(node.address, "a1", slots=2)
+    agent.handler("held")(gate)
+    agent.handler("brief")(lambda _: None)
+    launch(agent)
+    peer = await node.session()
+    await peer.welcome()
+    await peer.assign(task(1, "held"), task(2, "brief"))
+    told = [await peer.next_report() for _ in range(2)]
+    gate.release(1)
+    told.append(await peer.next_report())
+    assert [(one.fence.key, one.WhichOneof("body")) for one in told] == [
+        (2, "ended"),
+        (1, "started"),
+        (1, "ended"),
+    ]
 
 
 async def test_after_a_break_everything_held_is_named_and_unacknowledged_ends_are_told_again(
