@@ -1,4 +1,5 @@
-"""`python -m bench.profile W1`: where the leader's time goes during a workload, as a flame graph.
+"""`python -m bench.profile W1`: where the leader's time goes during a workload, as a flame graph and by
+stage.
 
 py-spy, which is in the extra `bench`, samples the process from outside; it may do so as root, or where the
 system lets a user trace processes of his own.
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -22,6 +24,7 @@ from bench.catalogue import WORKLOADS
 from bench.results import new_file
 from bench.sizes import Sizes
 from bench.stage import Stage
+from bench.stages import stage_times, table
 from bench.suite import Workload, select
 from bench.usage import LEADER
 from bench.workloads import warm_up
@@ -93,11 +96,20 @@ def main(name: str, seconds: float, rate: int, gil: bool, out: Path | None) -> N
         with Stage(folder, workload.crew) as stage:
             if workload.crew is not None:
                 warm_up(stage.client)
+            before, began_s = _counters(stage), time.monotonic()
             with Profiler(stage.pids()[LEADER][0], picture, rate=rate, gil=gil):
                 times = _repeat(workload, stage, seconds)
+            spent = table(stage_times(before, _counters(stage)), time.monotonic() - began_s)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    click.echo(spent)
     click.echo(f"{name} x {times}: the leader's time is drawn in {picture}")
+
+
+def _counters(stage: Stage) -> Mapping[str, float]:
+    """Of the leader."""
+    leader = stage.cluster.nodes[stage.cluster.leader()]
+    return stage.client.node_status(leader.grpc).counters
 
 
 def _repeat(workload: Workload, stage: Stage, seconds: float) -> int:

@@ -207,9 +207,9 @@ class _Stream:
         return None
 
     async def _report(self, session: Session, message: pb.Reports) -> None:
-        reports = [
-            self._bounded(one) for report in message.reports if (one := convert.report_from_proto(report))
-        ]
+        with self._node.stages["parse"]:
+            parsed = (convert.report_from_proto(report) for report in message.reports)
+            reports = [self._bounded(one) for one in parsed if one]
         if not reports:
             return
         await self._in_flight.acquire()

@@ -70,6 +70,7 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
             counters={
                 **{name: float(value) for name, value in status.counters.items()},
                 "suspicious_loads": float(self._node.sessions.suspicious),
+                **self._node.stages.counters(),
                 **{f"defects_{work}": float(count) for work, count in self._node.defects.counts.items()},
             },
         )

@@ -51,6 +51,7 @@ from coordinator.errors import (
     StateCorrupt,
     WrongState,
 )
+from coordinator.stages import Stages
 
 
 class HardenedSyncObj(SyncObjSeam):
@@ -75,6 +76,7 @@ class HardenedSyncObj(SyncObjSeam):
         flusher: Worker,
         wake: Callable[[], None],
         reconfigured: Callable[[], None],
+        stages: Stages | None = None,
     ) -> None:
         """`incarnation` names the data folder. `wake` is called whenever something has happened that a tick
         should see to, `reconfigured` when the newest configuration is another, or has been committed.
@@ -96,6 +98,7 @@ class HardenedSyncObj(SyncObjSeam):
             settings=settings,
             now=now,
             rng=rng,
+            stages=stages,
         )
         self.gate = Belonging(self, incarnation, self.fail, self._wake)
         """What its links are to ask."""

@@ -228,8 +228,11 @@ class Leadership:
     def replicate(self, now: float) -> None:
         """Send every follower what it may have now: entries, chunks of a snapshot, or a heartbeat when one
         is due. Followers are served in turn, so that those at the same place get one and the same message."""
-        if not self._owes(now):
-            return
+        if self._owes(now):
+            with self._node.stages["replicate"]:
+                self._send_all(now)
+
+    def _send_all(self, now: float) -> None:
         self._seq += 1
         self._round.clear()
         for_reads = self._reads.wants_round()

@@ -36,9 +36,12 @@ from coordinator.consensus.port import (
 from coordinator.consensus.settings import RaftSettings
 from coordinator.consensus.worker import ThreadWorker, Worker
 from coordinator.errors import CoordinatorError, Fatal, NotLeader, OutcomeUnknown, WrongState
+from coordinator.stages import Stages
 from coordinator.storage.engine import Engine
 
 log = logging.getLogger(__name__)
+
+_NO_TIMER: asyncio.TimerHandle | None = None
 
 
 class RaftConsensus:
@@ -58,6 +61,7 @@ class RaftConsensus:
         settings: RaftSettings | None = None,
         now: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
+        stages: Stages | None = None,
     ) -> None:
         """Open the log. `founders` are the members of a new cluster, the same on all of them: they count at
         the first start of an empty log, and an empty membership waits to be added. `worker` makes the
@@ -75,8 +79,7 @@ class RaftConsensus:
         self._syncer = worker(f"sync {me}", self._settings.brief_sync_s)
         self._flusher = worker(f"flush {me}", 0.0)
         self._running = self._tick_asked = self._handing_over = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_s = math.inf
+        self._timer, self._timer_s = _NO_TIMER, math.inf
         self._role_waiters: list[asyncio.Future[None]] = []
         journal = _journal(engine, founders, self._settings)
         self._node = HardenedSyncObj(
@@ -92,6 +95,7 @@ class RaftConsensus:
             flusher=self._flusher,
             wake=self._wake,
             reconfigured=self._reconfigured,
+            stages=stages,
         )
         links.attach(self._node.gate)
 

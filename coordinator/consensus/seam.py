@@ -23,6 +23,7 @@ from coordinator.consensus.journal import Journal
 from coordinator.consensus.messages import Message
 from coordinator.consensus.port import Abstention, Replica, Role
 from coordinator.consensus.settings import RaftSettings
+from coordinator.stages import Stages
 
 _ROLES = {
     _RAFT_STATE.FOLLOWER: Role.FOLLOWER,
@@ -71,6 +72,7 @@ class SyncObjSeam(SyncObj):
         settings: RaftSettings,
         now: Callable[[], float],
         rng: random.Random,
+        stages: Stages | None = None,
     ) -> None:
         self.me = me
         self.journal = journal
@@ -79,6 +81,7 @@ class SyncObjSeam(SyncObj):
         self.now = now
         self.rng = rng
         self.counters: Counter[str] = Counter()
+        self.stages = stages or Stages(now)
         self.abstains = Abstention.NONE
         """Whether this node leaves it to others to stand for election; it votes all the same."""
         self._nodes: dict[str, Node] = {}

@@ -58,6 +58,7 @@ class LogSync:
         node.journal.finish_sync(ticket)
         node.counters["syncs"] += 1
         took_s = node.now() - self._began_s
+        node.stages["sync"].took(took_s)
         if took_s >= node.settings.slow_sync_s:
             node.counters["slow_syncs"] += 1
             log.warning(

@@ -30,6 +30,7 @@ from coordinator.errors import ApplyFailed, Fatal, UnknownFormat
 from coordinator.replica.collecting import load_uncollected
 from coordinator.replica.endings import Endings
 from coordinator.replica.watch import EventHistory, kv_weight
+from coordinator.stages import Stages
 from coordinator.storage.layout import Stored, encode, pack
 from coordinator.storage.snapshots import StateReader, StateWriter
 from coordinator.storage.state_store import StateStore, StoredState
@@ -53,10 +54,17 @@ class Applier:
     """The state in memory and on disk, moved on by committed entries."""
 
     def __init__(
-        self, store: StateStore, *, max_events: int, kv_history_bytes: int, max_digests: int
+        self,
+        store: StateStore,
+        *,
+        max_events: int,
+        kv_history_bytes: int,
+        max_digests: int,
+        stages: Stages | None = None,
     ) -> None:
         """Load the state. Raises StateCorrupt."""
         self._store = store
+        self._stages = stages or Stages()
         self._state: State = load_uncollected(store.load)
         self.history: EventHistory[Event] = EventHistory(max_events, store.applied.index)
         self.kv_history: EventHistory[KvEvent] = EventHistory(
@@ -195,7 +203,8 @@ class Applier:
             return _Carried(entry, 0, None)
         decoded = _read(entry)
         try:
-            outcome = machine.apply(self._state, entry.index, decoded)
+            with self._stages["apply"]:
+                outcome = machine.apply(self._state, entry.index, decoded)
         except Exception as error:
             names = ", ".join(sorted({type(command).__name__ for command in decoded.commands}))
             raise ApplyFailed(
@@ -210,9 +219,10 @@ class Applier:
             return
         entry, _, outcome = self._unfinished[-1]
         if outcome is not None:
-            writes = [encode(write) for write in outcome.writes]
-            self._digest = roll(self._digest, entry.index, pack(writes))
-            self._writes += writes
+            with self._stages["encode"]:
+                writes = [encode(write) for write in outcome.writes]
+                self._digest = roll(self._digest, entry.index, pack(writes))
+                self._writes += writes
         self._digests.add(self._digest)
 
     def _settle(self) -> None:
@@ -236,7 +246,8 @@ class Applier:
         carried, self._unfinished = self._unfinished, []
         writes, self._writes = self._writes, []
         last = carried[-1].entry
-        self._store.commit(writes, SnapshotMeta(last.index, last.term, self._digest))
+        with self._stages["encode"]:
+            self._store.commit(writes, SnapshotMeta(last.index, last.term, self._digest))
         for entry, at_ms, outcome in carried:
             if outcome is None:
                 continue

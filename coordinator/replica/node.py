@@ -35,6 +35,7 @@ from coordinator.replica.sessions import Sessions
 from coordinator.replica.space import SpaceGuard
 from coordinator.replica.surroundings import Surroundings, this_machine
 from coordinator.replica.watch import Happening
+from coordinator.stages import Stages
 from coordinator.storage.state_store import StateStore
 
 _log = structlog.get_logger(__name__)
@@ -63,6 +64,7 @@ class Node:
         self.plugins = around.plugins
         self.draining = False
         self.defects = Defects()
+        self.stages = Stages(around.now)
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._store = StateStore(around.open_home())
@@ -71,24 +73,18 @@ class Node:
             max_events=config.limits.watch_history,
             kv_history_bytes=config.limits.kv_history_bytes,
             max_digests=config.raft.digest_history,
+            stages=self.stages,
         )
         self._log_engine = around.open_log()
         self.consensus = self._make_consensus(around)
-        self.proposer = Proposer(
-            self.consensus,
-            self._clock,
-            self.defects.within(self._cannot_propose),
-            max_commands=config.limits.max_queued_commands,
-            max_bytes=config.limits.max_queued_bytes,
-            max_entry_bytes=config.raft.max_entry_bytes,
-            gather_s=config.raft.gather_s,
-        )
+        self.proposer = self._make_proposer()
         self.sessions = Sessions(
             lambda: self.applier.state,
             self._store.checkpoint,
             self.proposer,
             max_agents=config.limits.max_agents,
             pace=Pace(config.agents.load_interval_ms, config.agents.max_load_reports_per_s),
+            stages=self.stages,
         )
         self.admission = Admission(
             lambda: self.applier.state,
@@ -256,6 +252,20 @@ class Node:
             settings=self.config.raft,
             now=around.now,
             rng=around.rng,
+            stages=self.stages,
+        )
+
+    def _make_proposer(self) -> Proposer:
+        limits, raft = self.config.limits, self.config.raft
+        return Proposer(
+            self.consensus,
+            self._clock,
+            self.defects.within(self._cannot_propose),
+            max_commands=limits.max_queued_commands,
+            max_bytes=limits.max_queued_bytes,
+            max_entry_bytes=raft.max_entry_bytes,
+            gather_s=raft.gather_s,
+            stages=self.stages,
         )
 
     def _make_space_guard(self, around: Surroundings) -> SpaceGuard:
@@ -293,6 +303,7 @@ class Node:
             plugins=self.plugins,
             load=self.config.load,
             defects=defects,
+            stages=self.stages,
         )
         return Leader(
             self.applier,

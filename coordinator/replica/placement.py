@@ -44,8 +44,10 @@ from coordinator.scheduling.settings import SchedulingSettings
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.summaries import GroupSummary, summaries
 from coordinator.scheduling.tasks.graphs import Expected
+from coordinator.stages import Stages
 
 _log = structlog.get_logger(__name__)
+_NO_TIMER: asyncio.TimerHandle | None = None
 
 _ROUNDS_IN_FLIGHT: Final = 4
 
@@ -79,6 +81,7 @@ class Placement:
         plugins: Plugins | None = None,
         load: LoadSettings | None = None,
         defects: Defects | None = None,
+        stages: Stages | None = None,
     ) -> None:
         settings, plugins = scheduling or SchedulingSettings(), plugins or Plugins()
         self._state = state
@@ -87,7 +90,7 @@ class Placement:
         self._timer = timer
         self._settings = settings
         self._defects = defects or Defects()
-        self._failed = 0
+        self._stage = (stages or Stages())["place"]
         self._snapshot = Snapshot(
             LookAhead(seconds=look_ahead_ms / 1000),
             plugins.families,
@@ -109,13 +112,11 @@ class Placement:
         self._faults_told: dict[str, str] = {}
         self._expected = NOTHING_EXPECTED
         self._kept: dict[int, Expected] = {}
-        self._rounds = 0
+        self._rounds = self._failed = 0
         self._scheduled = self._due = False
-        """Whether a round will be made, and whether as soon as an entry leaves."""
         self.on_due: Callable[[], None] = self._decide_soon
         """Let an entry leave."""
-        none: asyncio.TimerHandle | None = None
-        self._look = self._change = self._gathering = none
+        self._look = self._change = self._gathering = _NO_TIMER
         self._stopped = False
 
     def note(self, effects: Effects) -> None:
@@ -340,6 +341,7 @@ class Placement:
         ended_s = self._timer()
         duration_s = ended_s - begun_s
         at_ms = round(now_s * 1_000)
+        self._stage.took(duration_s)
         self.decisions.decided(at_ms, decision, witness, duration_s, self._batch.size)
         made = len(decision.plan.choices)
         batch = self._batch.observe(made, duration_s)

@@ -23,6 +23,7 @@ from coordinator.errors import CoordinatorError, LimitExceeded, NotLeader, Outco
 from coordinator.replica.clock import Clock
 from coordinator.replica.gathering import Gathering
 from coordinator.replica.refused import raise_refusal
+from coordinator.stages import Stages
 
 
 class _Frame(msgspec.Struct, array_like=True):
@@ -65,6 +66,7 @@ class Proposer:
         max_entry_bytes: int,
         gather_s: float,
         window: int = 4,
+        stages: Stages | None = None,
     ) -> None:
         self._consensus = consensus
         self._clock = clock
@@ -74,6 +76,7 @@ class Proposer:
         # Half of the queue, so that whoever waits for `room` then finds enough of it.
         self._max_entry_bytes = min(max_entry_bytes - _FRAME_OVERHEAD, max_bytes // 2)
         self._window = window
+        self._stages = stages or Stages()
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
         self._in_flight: dict[int, _InFlight] = {}
@@ -210,8 +213,9 @@ class Proposer:
         """Make an entry of these; False if the log takes nothing for the moment."""
         replies = [one.reply for one in batch]
         try:
-            entry = _Frame(FORMAT, self._clock.now_ms(), [one.command for one in batch])
-            index, term = self._consensus.propose(_encode(entry))
+            with self._stages["propose"]:
+                entry = _Frame(FORMAT, self._clock.now_ms(), [one.command for one in batch])
+                index, term = self._consensus.propose(_encode(entry))
         except QueueFull as error:
             self._wait_with(batch, error.retry_after_ms / 1000)
             return False

@@ -33,6 +33,7 @@ from coordinator.replica.pacing import Pace
 from coordinator.replica.proposer import Proposer
 from coordinator.replica.refused import raise_refusal
 from coordinator.scheduling.load.score import believed
+from coordinator.stages import Stages
 
 _log = structlog.get_logger(__name__)
 
@@ -95,11 +96,13 @@ class Sessions:
         *,
         max_agents: int,
         pace: Pace,
+        stages: Stages | None = None,
     ) -> None:
         self._state = state
         self._checkpoint = checkpoint
         self._proposer = proposer
         self._max_agents = max_agents
+        self._stages = stages or Stages()
         self.pace = pace
         self.suspicious = 0
         self.on_report: ReportListener = _ignore
@@ -209,12 +212,13 @@ class Sessions:
     def dispatch(self, attempts: Iterable[tuple[str, int, int]]) -> None:
         """Push (agent, key, attempt) to those agents that are there. One whose session is just being opened
         gets its own with the welcome."""
-        work: dict[str, list[Work]] = defaultdict(list)
-        for agent_id, key, attempt in attempts:
-            if agent_id in self._open and (one := self._work(key, attempt)) is not None:
-                work[agent_id].append(one)
-        for agent_id, batch in work.items():
-            self._open[agent_id].link.assign(self.term, batch)
+        with self._stages["push"]:
+            work: dict[str, list[Work]] = defaultdict(list)
+            for agent_id, key, attempt in attempts:
+                if agent_id in self._open and (one := self._work(key, attempt)) is not None:
+                    work[agent_id].append(one)
+            for agent_id, batch in work.items():
+                self._open[agent_id].link.assign(self.term, batch)
 
     def halt(self, attempts: Iterable[tuple[str, int, int, str]]) -> None:
         """Tell agents to stop (agent, key, attempt, reason)."""
