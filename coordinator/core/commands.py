@@ -24,7 +24,7 @@ from coordinator.core.model import (
 from coordinator.core.namespaces import NO_QUOTAS, Quotas
 from coordinator.core.reservations import ReservationRecord
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 """Of entries, as they are made now; a node that meets a later one stops."""
 
 FIRST_FORMAT: Final = 1
@@ -121,6 +121,15 @@ class Choice(msgspec.Struct, array_like=True, gc=False):
 class Assign(msgspec.Struct, tag=7, array_like=True):
     """A round of placement. Each choice is checked again; what no longer holds is dropped."""
 
+    choices: list[Choice]
+
+
+class AssignRoots(msgspec.Struct, tag=44, array_like=True):
+    """The same for tasks of a DAG that is submitted in this very entry, before this, with the request id
+    `submission`: nobody knows its number then, so that the `key` of each choice is the task's index. None is
+    a rival."""
+
+    submission: str
     choices: list[Choice]
 
 
@@ -340,6 +349,7 @@ Command = (
     | RescheduleTask
     | SpawnTasks
     | Assign
+    | AssignRoots
     | Report
     | OpenSession
     | CloseSession

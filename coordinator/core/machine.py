@@ -27,6 +27,7 @@ APPLIERS: Final[dict[type, Callable[[Transaction, Any], Reply]]] = {
     c.SweepDag: dags.sweep,
     c.PurgeDags: dags.purge,
     c.Assign: tasks.assign,
+    c.AssignRoots: tasks.assign_roots,
     c.Report: tasks.report,
     c.ExpireAttempts: tasks.expire,
     c.WakeTasks: tasks.wake,

@@ -45,6 +45,8 @@ class Transaction:
         self.index = index
         state.machine.now_ms = max(state.machine.now_ms, min(at_ms, MAX_TIME_MS))
         self.now_ms = state.machine.now_ms
+        self.submitted: dict[str, Dag] = {}
+        """By request id, DAGs that this entry has brought whole."""
         self.events: list[Event] = []
         self.kv_events: list[KvEvent] = []
         self.effects = Effects()

@@ -22,6 +22,9 @@ _TIMES: Final = 4.0
 
 _LONGEST_GAP_S: Final = 1.0
 
+ENOUGH: Final = 32
+"""Commands beside which an entry costs little."""
+
 
 class Gathering:
     """All times are seconds. Entries wait for `most_s` at most."""

@@ -15,7 +15,7 @@ from coordinator.consensus.membership import Member, Membership
 from coordinator.consensus.port import Abstention
 from coordinator.consensus.raft import RaftConsensus
 from coordinator.core import machine
-from coordinator.core.commands import Command
+from coordinator.core.commands import Command, SubmitDag
 from coordinator.core.outcome import Event, KvEvent, Reply
 from coordinator.defects import Defects
 from coordinator.errors import CoordinatorError, Fatal
@@ -152,7 +152,11 @@ class Node:
         if self.leadership.leader is None:
             await self.leadership.serving()
         self.space.admit(command)
-        return self.proposer.submit(command)
+        alone, leader = self.proposer.idle, self.leadership.leader
+        recorded = self.proposer.submit(command)
+        if alone and leader is not None and isinstance(command, SubmitDag):
+            leader.placement.expect_dag(command, recorded)
+        return recorded
 
     async def read(self, *, allow_stale: bool) -> Read:
         """Wait until a read of the applied state is linearizable, or with `allow_stale` do not. Raises

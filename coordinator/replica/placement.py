@@ -15,7 +15,7 @@ from typing import Final
 
 import structlog
 
-from coordinator.core.commands import Assign, AttemptReport, Choice, Command
+from coordinator.core.commands import Assign, AttemptReport, Choice, Command, SubmitDag
 from coordinator.core.foretold import Completion, Foretold
 from coordinator.core.model import INDEX_BITS, AgentLoad, Task, TaskState
 from coordinator.core.outcome import Done, Effects, Reply
@@ -25,6 +25,7 @@ from coordinator.defects import Defects
 from coordinator.errors import CoordinatorError, QueueFull
 from coordinator.plugins import Plugins
 from coordinator.replica.decisions import Decisions
+from coordinator.replica.submissions import Submissions
 from coordinator.replica.under_way import UnderWay
 from coordinator.scheduling.adaptation.batch import Batch
 from coordinator.scheduling.adaptation.interval import Interval
@@ -66,7 +67,8 @@ _DEFECTS: Final = 10
 class Placement:
     """The leader's, for one term. `submit` proposes a command and gives its reply; `opened_after` is the
     epoch beyond which sessions have been opened in this term; `now_ms` is the leader's clock, `timer` gives
-    monotonic seconds. `decisions` has what was decided."""
+    monotonic seconds. `decisions` has what was decided; `on_due` is called when a round is, to let an entry
+    leave."""
 
     def __init__(
         self,
@@ -101,6 +103,7 @@ class Placement:
         self._mirror = Mirror(state, self._snapshot, opened_after=opened_after, load=load)
         self._foretold = Foretold(state)
         self._under_way = UnderWay()
+        self._submissions = Submissions()
         self._snapshot.policies = plugins.policies
         self._policy = policy(settings.policy, plugins.policies)
         self._batch = Batch(settings.round_ms / 1_000, settings.least_batch, settings.most_batch)
@@ -115,13 +118,13 @@ class Placement:
         self._rounds = self._failed = 0
         self._scheduled = self._due = False
         self.on_due: Callable[[], None] = self._decide_soon
-        """Let an entry leave."""
         self._look = self._change = self._gathering = _NO_TIMER
         self._stopped = False
 
     def note(self, effects: Effects) -> None:
         """Take over what an applied entry has changed."""
         self._mirror.note(effects, self._now_s())
+        self._forget_submitted()
         self.add_ready(effects.ready)
 
     def remember(self) -> None:
@@ -160,10 +163,26 @@ class Placement:
             recorded.add_done_callback(lambda done: self._told(agent_id, completions, done))
             self._schedule()
 
+    def expect_dag(self, command: SubmitDag, recorded: asyncio.Future[Reply]) -> None:
+        """A small DAG has been proposed, and `recorded` will be the machine's reply: place its first tasks
+        along with it, if they are brief. Those that last may wait for the moment that this saves."""
+        with self._defects.vital("foreseeing"):
+            made = self._submissions.add(command, self.now_ms())
+            if made is None:
+                return
+            recorded.add_done_callback(lambda _: self._submissions.applied.append(made))
+            if all(map(self._is_brief, made.roots)):
+                self._snapshot.ready(made.dag, made.roots, self.now_ms())
+                self._submissions.unsent += [task.key for task in made.roots]
+                self._schedule()
+
     def decide_now(self) -> None:
         """An entry is about to leave: make the round that is due, so that its choices travel along."""
         if self._due or (self._gathering is not None and not self._all_busy()):
             self._round()
+        # What has found no place in the entry of its submission waits until that is applied.
+        self._snapshot.waiting.discard(self._submissions.unsent)
+        self._submissions.unsent.clear()
 
     def _decide_soon(self) -> None:
         asyncio.get_running_loop().call_soon(self.decide_now)
@@ -313,6 +332,8 @@ class Placement:
         self._snapshot.waiting.discard([choice.key for choice in decision.choices if not choice.rival])
         # Cancelled tasks stay among the waiting until they are chosen.
         choices = [choice for choice in decision.choices if choice.rival or self._still_wanted(choice)]
+        self._propose_roots([one for one in choices if self._submissions.holds(one.key)])
+        choices = [one for one in choices if not self._submissions.holds(one.key)]
         if choices or (decision.before and not decision.choices):
             self._propose(decision.before, choices)
         if decision.choices and self._has_room():
@@ -362,6 +383,8 @@ class Placement:
         return bool(self._snapshot.agents.standing().open.any())
 
     def _still_wanted(self, choice: Choice) -> bool:
+        if self._submissions.holds(choice.key):
+            return True
         task = self._state().task(choice.key)
         if task is None or task.attempt + 1 != choice.attempt:
             return False
@@ -393,6 +416,33 @@ class Placement:
         self._under_way.begin(choices)
         self._rounds += 1
         reply.add_done_callback(lambda done: self._settled(choices, done))
+
+    def _propose_roots(self, choices: list[Choice]) -> None:
+        """Have these tasks assigned along with their submissions. What cannot be is placed once these have
+        been applied."""
+        now_s = self._now_s()
+        for command, submission, some in self._submissions.commands(choices):
+            try:
+                self._submit(command)
+            except QueueFull:
+                return
+            submission.given.extend(some)
+            for one in some:
+                self._mirror.hold_expected(one.agent, one.key, one.attempt, now_s)
+
+    def _is_brief(self, task: Task) -> bool:
+        return self._snapshot.is_brief(task.profile, task.key, task.hint)
+
+    def _forget_submitted(self) -> None:
+        """These submissions have been applied or refused: their tasks are known by their own keys now, and so
+        is who holds them."""
+        applied, self._submissions.applied = self._submissions.applied, []
+        for submission in applied:
+            self._submissions.remove(submission)
+            self._snapshot.waiting.discard([task.key for task in submission.roots])
+            for one in submission.given:
+                self._snapshot.release(one.agent, one.key, one.attempt)
+            self._snapshot.forget_dag(submission.number)
 
     def _settled(self, choices: list[Choice], reply: asyncio.Future[Reply]) -> None:
         """The round has been applied: take back what was refused."""

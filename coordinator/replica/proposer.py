@@ -21,7 +21,7 @@ from coordinator.core.outcome import Refusal, Reply
 from coordinator.defects import Defects
 from coordinator.errors import CoordinatorError, LimitExceeded, NotLeader, OutcomeUnknown, QueueFull
 from coordinator.replica.clock import Clock
-from coordinator.replica.gathering import Gathering
+from coordinator.replica.gathering import ENOUGH, Gathering
 from coordinator.replica.refused import raise_refusal
 from coordinator.stages import Stages
 
@@ -180,22 +180,31 @@ class Proposer:
         self._fail(waiting, error)
 
     @property
+    def idle(self) -> bool:
+        """Whether nothing waits, and no entry is on its way."""
+        return not self._waiting and not self._in_flight
+
+    @property
     def waiting(self) -> int:
         """Commands not yet in an entry."""
         return len(self._waiting)
 
     def _schedule(self) -> None:
-        if self._held is not None and self._waiting_bytes >= self._max_entry_bytes:
+        if self._held is not None and self._is_worth_it():
             self._held.cancel()
             self._held = None
             asyncio.get_running_loop().call_soon(self._flush)
         elif not self._flush_scheduled and len(self._in_flight) < self._window:
             self._flush_scheduled = True
             wait_s = self._gathering.wait_s
-            if wait_s > 0:
+            if wait_s > 0 and not self._is_worth_it():
                 self._held = asyncio.get_running_loop().call_later(wait_s, self._flush)
             else:
                 asyncio.get_running_loop().call_soon(self._flush)
+
+    def _is_worth_it(self) -> bool:
+        """Whether an entry of what waits needs no more."""
+        return len(self._waiting) >= ENOUGH or self._waiting_bytes >= self._max_entry_bytes
 
     def _flush(self) -> None:
         self._held = None

@@ -175,6 +175,14 @@ class Mirror:
             if live is not None and live.started_ms:
                 self.snapshot.begin(key, attempt, live.started_ms / 1_000)
 
+    def hold_expected(self, agent_id: str, key: int, attempt: int, now_s: float) -> None:
+        """The agent will have been given this attempt, of a task that the snapshot knows and the state does
+        not yet."""
+        graph = self.snapshot.graphs.of(key)
+        if graph is not None:
+            task = graph.task(key)
+            self.snapshot.hold(agent_id, key, attempt, task.profile, task.hint, now_s)
+
     def take_back(self, agent_id: str, key: int, attempt: int) -> None:
         """What was proposed has been refused."""
         if not self._holds(agent_id, key, attempt):

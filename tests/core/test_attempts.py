@@ -52,6 +52,28 @@ def test_a_task_goes_through_its_life_and_every_step_is_told(node: Driver) -> No
     assert node.state.agents["w"].stats.completed == 2
 
 
+def test_the_first_tasks_of_a_dag_are_assigned_in_its_own_entry_and_of_no_other_dag(node: Driver) -> None:
+    """A1, E4: by their index, since nobody knew the number of the DAG; one that was there before, or that is
+    refused, has nothing assigned by that."""
+    node.join("w", credit=9)
+
+    def roots(submission: str, *indices: int) -> c.AssignRoots:
+        return c.AssignRoots(submission, [c.Choice(at, 1, "w", node.epoch("w")) for at in indices])
+
+    made = node.apply(
+        node.submission("d", {"a": [], "b": [], "c": ["a"]}, request_id="r"), roots("r", 0, 2, -1, 9)
+    )
+    assert made.replies[1] == Done(1)
+    assert made.effects.dispatch == [("w", node.key("d", "a"), 1)]
+    states = {one: node.task("d", one).state.name for one in "abc"}
+    assert states == {"a": "ASSIGNED", "b": "READY", "c": "PENDING"}
+    assert node.do(roots("r", 1)) == Done(0)
+    again = node.apply(node.submission("d", {"a": []}, request_id="other"), roots("other", 1))
+    assert isinstance(again.replies[0], Refusal)
+    assert again.replies[1] == Done(0)
+    assert node.task("d", "b").state is TaskState.READY
+
+
 def test_an_end_without_a_start_counts_from_its_duration(node: Driver) -> None:
     """B5: a short task reports its end alone; it was RUNNING all the same."""
     node.join("w")

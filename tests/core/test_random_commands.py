@@ -111,7 +111,7 @@ class Chaos(RuleBasedStateMachine):
             *often,
             *(self.submit, self.submit, self.stage, self.nonsense, self.cancel_dag, self.sweep, self.purge),
             *(self.expire, self.wake, self.wake, self.cancel_or_reschedule, self.spawn, self.spawn),
-            *(self.recall, self.recall, self.preempt),
+            *(self.recall, self.recall, self.preempt, self.assign_roots),
             *(self.open_session, self.open_session, self.close_session, self.lose_or_forget, self.drain),
             self.change_agent,
             *(self.put, self.put, self.delete),
@@ -237,6 +237,11 @@ class Chaos(RuleBasedStateMachine):
         """A round for READY tasks, or for any."""
         keys = dice.some(self._keys(dice, [TaskState.READY]))
         return c.Assign([self._choice(dice, key, rival=dice.rarely()) for key in keys])
+
+    def assign_roots(self, dice: Dice) -> c.Command:
+        """A round for tasks of what this entry brings, or something else."""
+        indices = dice.some([-1, 0, 1, 2, *_SENSELESS])
+        return c.AssignRoots(dice.request(), [self._choice(dice, at, rival=False) for at in indices])
 
     def rival(self, dice: Dice) -> c.Command:
         """Another attempt beside those that are live."""

@@ -9,6 +9,7 @@ import msgspec
 
 from coordinator.core.commands import (
     Assign,
+    AssignRoots,
     AttemptReport,
     CancelDag,
     Command,
@@ -23,6 +24,7 @@ from coordinator.core.model import (
     AgentSpec,
     AttemptOutcome,
     DagHeader,
+    FamilyNeeds,
     Priority,
     Requirements,
     Task,
@@ -117,6 +119,17 @@ class World:
             entries += len(self.left)
             self.commit()
         return entries
+
+    def submits(self, dag_id: str, depends: list[tuple[int, ...]], request_id: str = "", **profile) -> None:
+        """A client's call for a DAG of brief tasks."""
+        size = len(depends)
+        block = TaskBlock(0, [f"t{at}" for at in range(size)], [0] * size, depends, [b""] * size, [1] * size)
+        made = TaskProfile("noop", **profile)
+        command = SubmitDag(request_id or f"r-{dag_id}", DagHeader(dag_id), [made], block)
+        self.placement.expect_dag(command, self.proposer.submit(command))
+
+    def tasks(self, dag_id: str) -> list[Task]:
+        return self.applier.state.dag(dag_id).tasks
 
 
 def choices(commands: list[Command]) -> list[tuple[str, int, int]]:
@@ -280,3 +293,88 @@ async def test_a_dag_that_is_cancelled_meanwhile_stays_cancelled(log, make_appli
     assert second.state is TaskState.CANCELLED
     await world.settle()
     assert other.state is TaskState.ASSIGNED
+
+
+# --- tasks of what is submitted -----------------------------------------------------------------------------
+
+
+async def test_the_first_tasks_of_a_dag_are_assigned_in_the_entry_of_its_submission(
+    log, make_applier
+) -> None:
+    world = World(log, make_applier("a"))
+    world.agent("a0", slots=2)
+    world.submits("d", [(), (), (0, 1)])
+    (commands,) = await world.leaves()
+    assert [type(one) for one in commands] == [SubmitDag, AssignRoots]
+    assert [(one.agent, one.key, one.attempt) for one in commands[1].choices] == [("a0", 0, 1), ("a0", 1, 1)]
+    world.commit()
+    states = [task.state for task in world.tasks("d")]
+    assert states == [TaskState.ASSIGNED, TaskState.ASSIGNED, TaskState.PENDING]
+    assert await world.settle() == 0
+    first, second, _ = world.tasks("d")
+    world.ends(first)
+    world.ends(second)
+    await world.settle()
+    assert world.tasks("d")[2].state is TaskState.ASSIGNED
+
+
+async def test_what_finds_no_slot_waits_and_is_placed_once(log, make_applier) -> None:
+    world = World(log, make_applier("a"))
+    world.agent("a0")
+    world.submits("d", [(), ()])
+    world.submits("e", [()])
+    (commands,) = await world.leaves()
+    assert [type(one) for one in commands] == [SubmitDag, SubmitDag, AssignRoots]
+    world.commit()
+    await world.settle()
+    assert [task.state for task in world.tasks("d")] == [TaskState.ASSIGNED, TaskState.READY]
+    assert world.placement.waiting == 2
+    for _ in range(3):
+        (running,) = [
+            one for dag in ("d", "e") if world.applier.state.dag(dag) for one in world.tasks(dag) if one.live
+        ]
+        world.ends(running)
+        await world.settle()
+    assert not world.applier.state.dags
+    assert world.placement.waiting == 0
+
+
+async def test_a_submission_that_is_refused_takes_its_assignment_along(log, make_applier) -> None:
+    world = World(log, make_applier("a"))
+    world.agent("a0", tools=("saw",))
+    world.agent("a1", slots=1)
+    (known,) = world.submit("d", [()], requirements=Requirements(needs=FamilyNeeds(tool="saw")))
+    await world.settle()
+    world.submits("d", [()])
+    (commands,) = await world.leaves()
+    assert [type(one) for one in commands] == [SubmitDag, AssignRoots]
+    world.commit()
+    assert await world.settle() == 0
+    assert [one.agent for one in known.live] == ["a0"]
+    world.submits("e", [()])
+    await world.settle()
+    assert [task.state for task in world.tasks("e")] == [TaskState.ASSIGNED], "its slot is free again"
+
+
+async def test_a_call_that_is_made_twice_at_once_has_its_tasks_assigned_once(log, make_applier) -> None:
+    world = World(log, make_applier("a"))
+    world.agent("a0", slots=4)
+    world.submits("d", [()], "same")
+    world.submits("d", [()], "same")
+    (commands,) = await world.leaves()
+    assert [type(one) for one in commands] == [SubmitDag, SubmitDag, AssignRoots]
+    world.commit()
+    await world.settle()
+    assert [len(task.attempts) for task in world.tasks("d")] == [1]
+
+
+async def test_tasks_that_last_are_assigned_when_their_dag_is_there(log, make_applier) -> None:
+    world = World(log, make_applier("a"))
+    world.agent("a0")
+    block = TaskBlock(0, ["t0"], [0], [()], [b""], [60_000])
+    command = SubmitDag("r", DagHeader("d"), [TaskProfile("noop")], block)
+    world.placement.expect_dag(command, world.proposer.submit(command))
+    (commands,) = await world.leaves()
+    assert [type(one) for one in commands] == [SubmitDag]
+    await world.settle()
+    assert [task.state for task in world.tasks("d")] == [TaskState.ASSIGNED]

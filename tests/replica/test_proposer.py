@@ -15,6 +15,7 @@ from coordinator.core.model import DagHeader, TaskBlock, TaskProfile
 from coordinator.core.outcome import Done, Refusal
 from coordinator.defects import Defects
 from coordinator.errors import LimitExceeded, NotFound, NotLeader, OutcomeUnknown, QueueFull
+from coordinator.replica.gathering import ENOUGH
 from coordinator.replica.proposer import Proposer
 
 GATHER_S = 0.02
@@ -133,6 +134,16 @@ async def test_an_entry_that_is_full_waits_no_longer() -> None:
         proposer.submit(cancel(number))
     await turn()
     assert proposer.waiting < 20
+
+
+async def test_an_entry_of_many_commands_waits_no_longer() -> None:
+    log = Log()
+    proposer = make(log)
+    await overload(log, proposer)
+    for number in range(ENOUGH):
+        proposer.submit(cancel(number))
+    await turn()
+    assert (proposer.waiting, len(log.entries[-1].commands)) == (0, ENOUGH)
 
 
 async def test_an_entry_may_be_asked_for_and_is_made_if_there_is_something_to_add() -> None:

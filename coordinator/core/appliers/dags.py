@@ -32,7 +32,7 @@ def submit(tx: Transaction, command: SubmitDag) -> Reply:
     )
     if refusal is not None:
         return refusal
-    dag = _create(tx, header, command.profiles, DagState.RUNNING)
+    dag = tx.submitted[command.request_id] = _create(tx, header, command.profiles, DagState.RUNNING)
     _append(tx, dag, block)
     _release(tx, dag)
     return _submitted(tx, dag)

@@ -8,6 +8,7 @@ from coordinator.core.answers import ResultRecord
 from coordinator.core.appliers.dags import append_tasks
 from coordinator.core.commands import (
     Assign,
+    AssignRoots,
     AttemptReport,
     CancelTask,
     Choice,
@@ -73,6 +74,18 @@ def assign(tx: Transaction, command: Assign) -> Reply:
         elif task is not None and _placeable(tx, task):
             tx.effects.ready.append(task.key)
     return Done(count)
+
+
+def assign_roots(tx: Transaction, command: AssignRoots) -> Reply:
+    """Carry out choices for a DAG that this entry has brought."""
+    dag = tx.submitted.get(command.submission)
+    if dag is None:
+        return Done(0)
+    known = [one for one in command.choices if 0 <= one.key < len(dag.tasks)]
+    number = dag.record.number
+    return assign(
+        tx, Assign([Choice(task_key(number, one.key), one.attempt, one.agent, one.epoch) for one in known])
+    )
 
 
 def _placeable(tx: Transaction, task: Task) -> bool:
