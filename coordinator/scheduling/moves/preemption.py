@@ -89,13 +89,14 @@ class Preempting:
         return found
 
     def _urgent(self, now_s: float) -> list[tuple[TaskClass, WaitingTask]]:
-        """Urgent tasks without room, and others whose slots are taken, in line."""
+        """Urgent tasks without room, and others whose slots are taken, in line; not those of a DAG that has
+        ended, which wait until they are chosen."""
         some = [
             (members, task)
             for members in self._snapshot.waiting.classes.values()
             if members.profile.priority is Priority.URGENT or self._is_owed(members, now_s)
             for task in islice(members.tasks, ENDED_AT_ONCE + len(self._begun))
-            if task.key not in self._begun
+            if task.key not in self._begun and _task_of(self._snapshot, task.key) is not None
         ]
         now_ms = round(now_s * 1_000)
         return nsmallest(
