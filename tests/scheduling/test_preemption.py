@@ -207,6 +207,19 @@ def test_a_decision_that_was_not_carried_out_is_taken_again() -> None:
     assert cluster.ended() == ["runs"]
 
 
+def test_nobody_gives_way_to_a_task_whose_dag_has_ended() -> None:
+    """It stays among what waits until it is chosen, which is never while nobody has room."""
+    cluster = Urgency()
+    cluster.join("a")
+    cluster.run("a", "on-a", work())
+    cluster.urge("now")
+    (key,) = [task.key for task in cluster.state.dag("now").tasks]
+    cluster.apply(c.CancelDag("", "now"))
+    assert cluster.state.dag("now") is None
+    assert key in cluster.snapshot.waiting
+    assert cluster.ended() == []
+
+
 def test_no_task_gives_way_more_than_a_few_times() -> None:
     cluster = Urgency()
     cluster.join("a")
