@@ -93,7 +93,7 @@ class AgentsSection(msgspec.Struct, frozen=True, kw_only=True):
     `look_ahead_ms` is the work that an agent may hold beyond its slots, `load_interval_ms` the shortest pause
     between its load reports, whose sum over all agents stays below `max_load_reports_per_s`."""
 
-    disconnect_grace_ms: Millis = 100
+    disconnect_grace_ms: Millis = 50
     failover_grace_ms: Millis = 3_000
     keepalive_ms: Millis = 1_000
     keepalive_timeout_ms: Millis = 1_500
