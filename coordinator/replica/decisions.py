@@ -10,7 +10,7 @@ import msgspec
 import structlog
 
 from coordinator.core.commands import Choice, Command, Preempt, Recall
-from coordinator.core.model import INDEX_BITS
+from coordinator.core.model import INDEX_BITS, INDEX_MASK, task_key
 from coordinator.core.state import State
 from coordinator.scheduling.decision_log import (
     Adapted,
@@ -87,6 +87,11 @@ class Decisions:
     def assignment(self, key: int, attempt: int) -> Assignment | None:
         """How the choice of this attempt came about, if that was taken down and is still kept."""
         return self._assignments.get(key, attempt)
+
+    def numbered(self, choices: list[Choice], number: int) -> None:
+        """These choices were made before their DAG had this number."""
+        for one in choices:
+            self._assignments.rename(one.key, one.attempt, task_key(number, one.key & INDEX_MASK))
 
     @property
     def last(self) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Final
 
 import structlog
@@ -170,7 +171,7 @@ class Placement:
             made = self._submissions.add(command, self.now_ms())
             if made is None:
                 return
-            recorded.add_done_callback(lambda _: self._submissions.applied.append(made))
+            recorded.add_done_callback(partial(self._submissions.settled, made))
             if all(map(self._is_brief, made.roots)):
                 self._snapshot.ready(made.dag, made.roots, self.now_ms())
                 self._submissions.unsent += [task.key for task in made.roots]
@@ -437,8 +438,10 @@ class Placement:
         """These submissions have been applied or refused: their tasks are known by their own keys now, and so
         is who holds them."""
         applied, self._submissions.applied = self._submissions.applied, []
-        for submission in applied:
+        for submission, number in applied:
             self._submissions.remove(submission)
+            if number:
+                self.decisions.numbered(submission.given, number)
             self._snapshot.waiting.discard([task.key for task in submission.roots])
             for one in submission.given:
                 self._snapshot.release(one.agent, one.key, one.attempt)

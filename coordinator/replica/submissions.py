@@ -6,6 +6,7 @@ keys of its tasks. What is chosen for these travels behind the submission, by it
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Final, NamedTuple
@@ -13,6 +14,7 @@ from typing import Final, NamedTuple
 from coordinator.core.appliers.dags import append_tasks
 from coordinator.core.commands import AssignRoots, Choice, SubmitDag
 from coordinator.core.model import INDEX_BITS, INDEX_MASK, STATES, Dag, DagRecord, DagState, Task, TaskState
+from coordinator.core.outcome import Reply, Submitted
 
 MOST_TASKS: Final = 64
 """Of a DAG that is looked at before its submission is applied: for a larger one, that time is little."""
@@ -37,11 +39,12 @@ class Submission(NamedTuple):
 
 class Submissions:
     """By their numbers here; of two with one request id only the first. `unsent` are the keys of tasks that
-    wait for an agent while the submission has not left, `applied` those that are to be forgotten."""
+    wait for an agent while the submission has not left, `applied` those that are to be forgotten, with the
+    number that the DAG has now: 0 if it was refused, or nobody knows."""
 
     def __init__(self) -> None:
         self.unsent: list[int] = []
-        self.applied: list[Submission] = []
+        self.applied: list[tuple[Submission, int]] = []
         self._by_number: dict[int, Submission] = {}
         self._request_ids: set[str] = set()
         self._number = FIRST
@@ -57,6 +60,12 @@ class Submissions:
         made = self._by_number[self._number] = Submission(command.request_id, dag, roots, [])
         self._request_ids.add(command.request_id)
         return made
+
+    def settled(self, submission: Submission, recorded: asyncio.Future[Reply]) -> None:
+        """This is the machine's reply to it."""
+        known = not recorded.cancelled() and recorded.exception() is None
+        reply = recorded.result() if known else None
+        self.applied.append((submission, reply.number if isinstance(reply, Submitted) else 0))
 
     def remove(self, submission: Submission) -> None:
         """It has been applied or refused."""

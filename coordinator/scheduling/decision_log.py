@@ -115,6 +115,12 @@ class Assignments:
         while len(self._kept) > self._most:
             self._kept.popitem(last=False)
 
+    def rename(self, key: int, attempt: int, known_as: int) -> None:
+        """The task of this attempt has another key now."""
+        one = self._kept.pop((key, attempt), None)
+        if one is not None:
+            self.add([msgspec.structs.replace(one, key=known_as)])
+
     def get(self, key: int, attempt: int) -> Assignment | None:
         """Of this attempt, if it is known."""
         return self._kept.get((key, attempt))
