@@ -141,7 +141,7 @@ class AsyncClient:
     async def _wait(self, dag_id: str) -> DagStatus:
         loop = asyncio.get_running_loop()
         wait_s = min(LONGEST_WAIT_S, self._calls.timeout_s / 2)
-        request = client_pb2.GetDagRequest(dag_id=dag_id, wait_ms=round(wait_s * 1_000))
+        request = client_pb2.GetDagRequest(dag_id=dag_id, wait_ms=max(1, round(wait_s * 1_000)))
         while True:
             asked_s = loop.time()
             status = await self._get(request)

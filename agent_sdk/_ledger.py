@@ -155,7 +155,7 @@ class Ledger:
         """Have it reported of all that had begun at the call before this one, and still runs."""
         running, self._running, self._begun = self._running, self._begun, {}
         for attempt in running.values():
-            if attempt.untold:
+            if attempt.untold & News.STARTED:
                 self.tell(attempt, News.STARTED)
         self._asked = bool(self._running)
         if self._asked:
