@@ -3,7 +3,7 @@ RocksDB."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -27,6 +27,7 @@ from coordinator.core.state import State
 from coordinator.replica.applier import Applier
 from coordinator.storage.state_home import FolderHome
 from coordinator.storage.state_store import StateStore
+from tests.replica.terms import Term
 
 MakeApplier = Callable[[str], Applier]
 
@@ -89,3 +90,10 @@ def make_applier(tmp_path: Path) -> Iterator[MakeApplier]:
     yield make
     for store in stores.values():
         store.close()
+
+
+@pytest.fixture
+async def term(log, make_applier) -> AsyncIterator[Term]:
+    made = Term(log, make_applier("a"))
+    yield made
+    made.leader.stop()
