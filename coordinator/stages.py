@@ -53,6 +53,7 @@ class Stages:
     """All stages of a node, by name. `timer` gives monotonic seconds."""
 
     def __init__(self, timer: Callable[[], float] = time.monotonic) -> None:
+        self.timer = timer
         self._stages = {name: Stage(timer) for name in STAGES}
 
     def __getitem__(self, name: str) -> Stage:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Iterator
 
 import grpc
@@ -204,12 +203,13 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
 
     def _build(self, header: DagHeader, specs: list[common_pb2.TaskSpec]) -> BuiltDag:
         """Perhaps in a thread, beside others."""
-        began_s = time.monotonic()
+        stages = self._node.stages
+        began_s = stages.timer()
         draft = convert.draft_from_proto(header, specs)
-        parsed_s = time.monotonic()
+        parsed_s = stages.timer()
         built = build(draft, self._limits, self._node.plugins.families)
-        self._node.stages["parse"].took(parsed_s - began_s)
-        self._node.stages["validate"].took(time.monotonic() - parsed_s)
+        stages["parse"].took(parsed_s - began_s)
+        stages["validate"].took(stages.timer() - parsed_s)
         return built
 
     def _page_size(self, asked: int) -> int:
