@@ -166,13 +166,13 @@ class Placement:
 
     def expect_dag(self, command: SubmitDag, recorded: asyncio.Future[Reply]) -> None:
         """A small DAG has been proposed, and `recorded` will be the machine's reply: place its first tasks
-        along with it, if they are brief. Those that last may wait for the moment that this saves."""
+        along with it, if all are brief. Those that last may wait for the moment that this saves."""
         with self._defects.vital("foreseeing"):
             made = self._submissions.add(command, self.now_ms())
             if made is None:
                 return
             recorded.add_done_callback(partial(self._submissions.settled, made))
-            if all(map(self._is_brief, made.roots)):
+            if all(map(self._is_brief, made.dag.tasks)):
                 self._snapshot.ready(made.dag, made.roots, self.now_ms())
                 self._submissions.unsent += [task.key for task in made.roots]
                 self._schedule()

@@ -209,10 +209,12 @@ class Proposer:
     def _flush(self) -> None:
         self._held = None
         self._asked = False
-        self._flushing = True
-        self.before_entry()
-        self._flushing = self._flush_scheduled = False
         with self._defects.vital("proposing"):
+            self._flushing = True
+            try:
+                self.before_entry()
+            finally:
+                self._flushing = self._flush_scheduled = False
             taken = True
             while taken and self._waiting and len(self._in_flight) < self._window:
                 taken = self._propose(self._take())
