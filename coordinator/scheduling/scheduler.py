@@ -70,7 +70,7 @@ class Scheduler:
         nothing."""
         snapshot = self.snapshot
         adapted = self._patience.observe(*snapshot.races.take())
-        snapshot.estimates.renew()
+        snapshot.estimates.renew_in_time(now_s)
         snapshot.follow_late(now_s)
         if isinstance(self._policy, Policy):
             snapshot.running.renew(min(self._made, len(snapshot.waiting)))

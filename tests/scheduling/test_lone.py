@@ -71,10 +71,22 @@ def test_it_takes_one_where_there_is_more_to_it(crew: Crew) -> None:
         wait(snapshot, 1, expected_ms=LASTING)
         assert place_lone(snapshot, LIMITS, BALANCED, NOW_S) is None
     assert [choice.agent for choice in plan_by_cost(reserved, LIMITS, BALANCED, NOW_S).choices] == ["b"]
-    brief = crew(a={})
-    wait(brief, 1, expected_ms=10)
-    assert place_lone(brief, LIMITS, BALANCED, NOW_S) is None
     assert place_lone(crew(), LIMITS, BALANCED, NOW_S) is None
+
+
+def test_a_brief_task_takes_no_whole_round_though_it_queues(crew: Crew) -> None:
+    snapshot = crew(a={}, b={"speed": 0.5})
+    for agent in ("a", "b"):
+        snapshot.hold(agent, 9, 1, PLAIN, 10, NOW_S)
+    wait(snapshot, 1, expected_ms=10)
+    lone = place_lone(snapshot, LIMITS, BALANCED, NOW_S)
+    assert lone is not None
+    assert [choice.agent for choice in lone.choices] == ["a"]
+    assert lone == whole_round(snapshot, BALANCED)
+    full = crew(a={"credit": 1})
+    full.hold("a", 9, 1, PLAIN, 10, NOW_S)
+    wait(full, 1, expected_ms=10)
+    assert place_lone(full, LIMITS, BALANCED, NOW_S) is None
 
 
 def test_its_data_draws_it_too() -> None:

@@ -50,6 +50,10 @@ _LONGEST_S: Final = 1e9
 _LOOKED_AGAIN: Final = 1.1
 _RENEWED_AT_ONCE: Final = 64
 """Kinds, and agents, that one renewal brings up to date: what is left follows with the next."""
+_BRIEF_S: Final = 0.1
+"""What ends of tasks that last no longer have taught is not needed at once,"""
+_PATIENCE_S: Final = 0.02
+"""but so much later: where such tasks end, many do, and each renewal makes all prices anew."""
 _SETTLED_AFTER: Final = 4
 """Times that kinds and agents are brought up to date in turn until what they say of each other is at rest."""
 
@@ -75,6 +79,9 @@ class Estimates:
         self._expected: dict[int, dict[Kind, Expectation]] = {}
         self._speeds: dict[TaskFamily, tuple[tuple[int, int], FloatRow]] = {}
         self._mean_inverse = ((-1, -1), 1.0)
+        self._pressing = False
+        """Whether more has been observed than the ends of brief tasks of kinds that are known."""
+        self._renewed_s = -math.inf
         self.version = 0
         self.epoch = 0
 
@@ -100,6 +107,7 @@ class Estimates:
         self._offsets.observe(dag, kind, value + factor - of_reading.mean * read, ends.noise, before)
         self._changed_kinds[kind] = None
         self._changed_rows[row] = None
+        self._pressing |= seconds > _BRIEF_S or not ends.settled
 
     def failed(self, kind: Kind, agent_id: str) -> None:
         """A task of this kind has come to nothing on this agent, which may be to blame."""
@@ -109,6 +117,7 @@ class Estimates:
         self._fit_to_agents()
         self._blame.failed(kind, row, self._seen(kind).sums.item(0, row))
         self._changed_kinds[kind] = None
+        self._pressing = True
 
     def remember(self, kind: Kind, rows: IntRow, sums: FloatRow, read: FloatRow, failed: FloatRow) -> None:
         """What the agents in these rows have shown before any end is observed: how many ended, the sums of
@@ -145,6 +154,13 @@ class Estimates:
         self._blame.forget_row(row)
 
     # --- asking ---------------------------------------------------------------------------------------------
+
+    def renew_in_time(self, now_s: float) -> None:
+        """`renew`, now or when it can be put off no longer."""
+        if self._pressing or not 0 <= now_s - self._renewed_s < _PATIENCE_S:
+            self._renewed_s = now_s
+            self.renew()
+            self._pressing = bool(self._changed_kinds or self._changed_rows)
 
     def renew(self) -> bool:
         """Take in what was observed since, a bounded part of it at once; returns whether anything changed."""

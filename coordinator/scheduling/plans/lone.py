@@ -14,7 +14,8 @@ from coordinator.scheduling.snapshot import Snapshot
 
 def place_lone(snapshot: Snapshot, limits: PlanLimits, policy: Policy, now_s: float) -> Plan | None:
     """The plan for the only task that waits, if there is no more to it than that the agent where it costs
-    least has a free slot. None if there is: then a whole round has to find out."""
+    least has a free slot or, of those that have one or room in their queue, for a brief task. None if there
+    is: then a whole round has to find out."""
     agents, shares = snapshot.agents, snapshot.shares
     if not (agents.rows and limits.max_choices and policy.foresight):
         return None
@@ -23,16 +24,21 @@ def place_lone(snapshot: Snapshot, limits: PlanLimits, policy: Policy, now_s: fl
     (members,) = snapshot.waiting.classes.values()
     profile, owner, task = members.profile, members.owner, members.tasks[0]
     shares.advance(now_s)
-    limited = shares.account(owner.namespace).settings.quotas != NO_QUOTAS
-    if limited or snapshot.is_brief(profile, task.key, task.hint):
+    if shares.account(owner.namespace).settings.quotas != NO_QUOTAS:
         return None
     around = Round(snapshot, policy.weights, now_s, {})
     work_s = snapshot.work_s(profile, task.key, task.hint)
     own, prices = snapshot.policy_for(owner, policy), snapshot.prices.renew()
     lane = Lane(profile, own, around, prices, limits.shortlist, work_s)
     arrivals = snapshot.graphs.arrivals(task.key, agents, {})
-    row = lane.cheapest(work_s, arrivals, agents.rows.get(task.previous, NOWHERE))
-    if row == NOWHERE or not around.ledger.slot_free.item(row):
+    previous = agents.rows.get(task.previous, NOWHERE)
+    if snapshot.is_brief(profile, task.key, task.hint):
+        row = lane.cheapest_open(work_s, arrivals, previous, brief=True)
+        placed = row != NOWHERE
+    else:
+        row = lane.cheapest(work_s, arrivals, previous)
+        placed = row != NOWHERE and around.ledger.slot_free.item(row)
+    if not placed:
         return None
     choice = Choice(task.key, task.attempt, agents.ids[row], agents.epochs.item(row))
     return Plan([choice], 1, {}, snapshot.turn)
