@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 Priority = Literal["low", "medium", "high", "urgent"]
 FailurePolicy = Literal["continue", "fail_fast"]
@@ -106,6 +106,9 @@ class Data:
     locations: Sequence[str] = ()
 
 
+NO_REQUIREMENTS: Final = Requires()
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """One unit of work.
@@ -127,7 +130,7 @@ class Task:
     priority: Priority | None = None
     timeout_s: float | None = None
     retry: Retry | None = None
-    requires: Requires = Requires()
+    requires: Requires = NO_REQUIREMENTS
     expected_s: float = 0.0
     deadline: datetime | None = None
     labels: Mapping[str, str] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
-from agent_sdk._dag import Dag, Data, Requires, Resources, Retry, Task
+from agent_sdk._dag import NO_REQUIREMENTS, Dag, Data, Requires, Resources, Retry, Task
 from agent_sdk.errors import InvalidRequest
 from quorumflow_proto.v1 import common_pb2
 
@@ -44,7 +44,6 @@ _DAG_STATES = {
     name.removeprefix("DAG_STATE_"): number for name, number in common_pb2.DagState.items() if number
 }
 
-_NO_REQUIREMENTS = Requires()
 _NO_RESOURCES = Resources()
 
 
@@ -76,31 +75,50 @@ def task_spec(task: Task) -> common_pb2.TaskSpec:
 
 
 def _task_spec(task: Task) -> common_pb2.TaskSpec:
-    family = _family(task)
-    return common_pb2.TaskSpec(
-        id=task.id,
-        type=task.type,
-        family=_FAMILIES.get(family, common_pb2.TASK_FAMILY_UNSPECIFIED),
-        family_name="" if family in _FAMILIES else family,
-        payload=to_bytes(task.payload, "payload"),
-        depends_on=task.depends_on,
-        inputs=[_data_item(item) for item in task.inputs],
-        outputs=[_data_item(item) for item in task.outputs],
-        requirements=None if task.requires == _NO_REQUIREMENTS else _requirements(task.requires),
-        priority=(
-            common_pb2.PRIORITY_UNSPECIFIED
-            if task.priority is None
-            else _choice(_PRIORITIES, task.priority, "priority")
-        ),
-        deadline_ms=_deadline_ms(task.deadline),
-        timeout_ms=_ms(task.timeout_s or 0.0, "timeout_s"),
-        retry=None if task.retry is None else _retry(task.retry),
-        expected_ms=_ms(task.expected_s, "expected_s"),
-        labels=task.labels,
-        metadata=task.metadata,
-        parent_id=task.parent_id,
-        preemptible=task.preemptible,
-    )
+    """Most fields are seldom given, and those that are not cost nothing."""
+    wire = common_pb2.TaskSpec(id=task.id, type=task.type)
+    if (payload := task.payload) is not None:
+        wire.payload = to_bytes(payload, "payload")
+    if depends_on := task.depends_on:
+        wire.depends_on.extend(depends_on)
+    if task.timeout_s:
+        wire.timeout_ms = _ms(task.timeout_s, "timeout_s")
+    if task.expected_s:
+        wire.expected_ms = _ms(task.expected_s, "expected_s")
+    if task.priority is not None:
+        wire.priority = _choice(_PRIORITIES, task.priority, "priority")
+    if task.deadline is not None:
+        wire.deadline_ms = _deadline_ms(task.deadline)
+    if task.retry is not None:
+        wire.retry.CopyFrom(_retry(task.retry))
+    if task.requires is not NO_REQUIREMENTS and task.requires != NO_REQUIREMENTS:
+        wire.requirements.CopyFrom(_requirements(task.requires))
+    if family := _family(task):
+        _set_family(wire, family)
+    _add_extras(wire, task)
+    return wire
+
+
+def _set_family(wire: common_pb2.TaskSpec, family: str) -> None:
+    if family in _FAMILIES:
+        wire.family = _FAMILIES[family]
+    else:
+        wire.family_name = family
+
+
+def _add_extras(wire: common_pb2.TaskSpec, task: Task) -> None:
+    if task.inputs:
+        wire.inputs.extend([_data_item(item) for item in task.inputs])
+    if task.outputs:
+        wire.outputs.extend([_data_item(item) for item in task.outputs])
+    if task.labels:
+        wire.labels.update(task.labels)
+    if task.metadata:
+        wire.metadata.update(task.metadata)
+    if task.parent_id:
+        wire.parent_id = task.parent_id
+    if task.preemptible:
+        wire.preemptible = True
 
 
 def to_bytes(value: Any, what: str) -> bytes:
@@ -189,7 +207,7 @@ def _family(task: Task) -> str:
     """As stated, which the server judges: a plug-in may have brought it; else that of the needs, if any."""
     if task.family is not None:
         return task.family
-    if task.requires is _NO_REQUIREMENTS:
+    if task.requires is NO_REQUIREMENTS:
         return ""
     needed = [name for name in _FAMILIES if getattr(task.requires, name, None) is not None]
     if len(needed) > 1:

@@ -38,16 +38,18 @@ class Submission:
 
     def parts(self) -> Iterator[client_pb2.SubmitDagPart]:
         """The header with the first tasks, then the other tasks in their order."""
+        tasks = self._spec.tasks
         part = client_pb2.SubmitDagPart(request_id=self._request_id, header=self._header())
-        size = part.ByteSize()
-        for task in self._spec.tasks:
+        first, size = 0, part.ByteSize()
+        for at, task in enumerate(tasks):
             task_size = task.ByteSize()
-            full = len(part.tasks) == self._settings.tasks_per_message
-            if part.tasks and (full or size + task_size > self._settings.bytes_per_message):
+            full = at - first == self._settings.tasks_per_message
+            if at > first and (full or size + task_size > self._settings.bytes_per_message):
+                part.tasks.extend(tasks[first:at])
                 yield part
-                part, size = client_pb2.SubmitDagPart(), 0
-            part.tasks.append(task)
+                part, first, size = client_pb2.SubmitDagPart(), at, 0
             size += task_size
+        part.tasks.extend(tasks[first:])
         yield part
 
     def _header(self) -> common_pb2.DagSpec:

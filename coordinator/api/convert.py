@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from coordinator.core.commands import AttemptReport, ReportKind
 from coordinator.core.model import (
@@ -32,6 +32,8 @@ from coordinator.replica.sessions import Work
 from quorumflow_proto.v1 import agent_pb2, client_pb2, common_pb2
 
 _Enum = TypeVar("_Enum", bound=IntEnum)
+
+_UNDEMANDING: Final = Requirements()
 
 
 def known(kind: type[_Enum], number: int) -> _Enum:
@@ -70,19 +72,19 @@ def task_from_proto(spec: common_pb2.TaskSpec) -> TaskDraft:
     return TaskDraft(
         id=spec.id,
         type=spec.type,
-        family=known(TaskFamily, spec.family),
+        family=known(TaskFamily, family) if (family := spec.family) else TaskFamily.UNSPECIFIED,
         payload=spec.payload,
-        depends_on=tuple(spec.depends_on),
-        inputs=tuple(_data_item(item) for item in spec.inputs),
-        outputs=tuple(_data_item(item) for item in spec.outputs),
-        requirements=_requirements(spec.requirements) if spec.HasField("requirements") else Requirements(),
+        depends_on=tuple(before) if (before := spec.depends_on) else (),
+        inputs=tuple(map(_data_item, items)) if (items := spec.inputs) else (),
+        outputs=tuple(map(_data_item, items)) if (items := spec.outputs) else (),
+        requirements=_requirements(spec.requirements) if spec.HasField("requirements") else _UNDEMANDING,
         priority=spec.priority,
         deadline_ms=spec.deadline_ms,
         timeout_ms=spec.timeout_ms,
         retry=_retry(spec.retry) if spec.HasField("retry") else None,
         expected_ms=spec.expected_ms,
-        labels=pairs(spec.labels),
-        metadata=pairs(spec.metadata),
+        labels=pairs(values) if (values := spec.labels) else (),
+        metadata=pairs(values) if (values := spec.metadata) else (),
         parent_id=spec.parent_id,
         preemptible=spec.preemptible,
         family_name=spec.family_name,
