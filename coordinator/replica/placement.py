@@ -454,11 +454,9 @@ class Placement:
             self._settle(choices, reply)
 
     def _settle(self, choices: list[Choice], reply: asyncio.Future[Reply]) -> None:
-        self._mirror.proposed.difference_update(
-            (choice.agent, choice.key, choice.attempt) for choice in choices
-        )
         again = self._under_way.settle(choices)
         if self._stopped or reply.cancelled() or isinstance(reply.exception(), CoordinatorError):
+            self._mirror.proposed.difference_update((one.agent, one.key, one.attempt) for one in choices)
             return
         outcome = reply.result()
         if not isinstance(outcome, Done) or outcome.count < len(choices):

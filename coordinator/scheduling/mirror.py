@@ -79,7 +79,9 @@ class Mirror:
         self._learn(effects)
         completed = {(key, attempt) for key, attempt, _, _ in effects.ended}
         for given in effects.dispatch:
-            if given not in self.proposed:
+            if given in self.proposed:
+                self.proposed.discard(given)
+            else:
                 self.hold(*given, now_s)
         for due_ms, key, attempt in effects.expire_at:
             if snapshot.running.holds(key) and (task := self._known(key)) is not None:
@@ -184,8 +186,9 @@ class Mirror:
             self.snapshot.hold(agent_id, key, attempt, task.profile, task.hint, now_s)
 
     def take_back(self, agent_id: str, key: int, attempt: int) -> None:
-        """What was proposed has been refused."""
+        """What was proposed has been refused, unless it is held."""
         if not self._holds(agent_id, key, attempt):
+            self.proposed.discard((agent_id, key, attempt))
             self.snapshot.release(agent_id, key, attempt)
 
     def _holds(self, agent_id: str, key: int, attempt: int) -> bool:
