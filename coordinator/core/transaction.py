@@ -141,15 +141,20 @@ class Transaction:
         self.touch_task(task)
         self.effects.dispatch.append((spec.agent_id, task.key, task.attempt))
 
-    def start(self, task: Task, attempt: Attempt, *, ago_ms: int = 0) -> None:
-        """The agent has begun, `ago_ms` before now: from there its timeout runs."""
-        attempt.started_ms = min(max(attempt.assigned_ms, self.now_ms - ago_ms), self.now_ms)
+    def start(self, task: Task, attempt: Attempt) -> None:
+        """The agent has begun: from now on its timeout runs."""
+        self._begin(task, attempt, self.now_ms)
+        self.effects.expire_at.append((self.now_ms + task.profile.timeout_ms, task.key, attempt.number))
+
+    def start_late(self, task: Task, attempt: Attempt, ago_ms: int) -> None:
+        """The agent has begun `ago_ms` before now, and tells its end in the same breath."""
+        self._begin(task, attempt, min(max(attempt.assigned_ms, self.now_ms - ago_ms), self.now_ms))
+
+    def _begin(self, task: Task, attempt: Attempt, at_ms: int) -> None:
+        attempt.started_ms = at_ms
         if task.state is TaskState.ASSIGNED:
             self.move(task, TaskState.RUNNING, attempt=attempt)
         self.touch_task(task)
-        self.effects.expire_at.append(
-            (attempt.started_ms + task.profile.timeout_ms, task.key, attempt.number)
-        )
 
     def complete(self, task: Task, attempt: Attempt) -> None:
         """The attempt has done its work: stop its rival, and unlock what waited for it."""

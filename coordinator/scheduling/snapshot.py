@@ -25,6 +25,7 @@ from coordinator.scheduling.costs.affinity import MODEL_LOAD_S, Affinity
 from coordinator.scheduling.costs.policies import ALL, policy_of
 from coordinator.scheduling.costs.pricing import Prices
 from coordinator.scheduling.costs.weights import Policy
+from coordinator.scheduling.learning.durations import Durations
 from coordinator.scheduling.learning.estimates import Estimates
 from coordinator.scheduling.learning.expectation import Expectation
 from coordinator.scheduling.load.measured import Measured
@@ -74,6 +75,7 @@ class Snapshot:
         self.measured = Measured(self.agents)
         self.waiting = WaitingTable()
         self.estimates = Estimates(self.agents)
+        self.durations = Durations(self.agents, self.estimates)
         self.running = Running(self.agents, self.estimates)
         self.races = Races()
         self.graphs = Graphs()
@@ -131,8 +133,7 @@ class Snapshot:
         row = agents.rows.get(agent_id)
         if row is None or (key, attempt) in agents.held_attempts[row]:
             return
-        speed = self.estimates.pace(kind_of(profile, hint), row)
-        seconds = self.work_s(profile, key, hint) / speed
+        seconds = self.durations.on(row, profile, key, hint)
         agents.hold(agent_id, key, attempt, profile, seconds)
         graph = self.graphs.of(key)
         if graph is not None:

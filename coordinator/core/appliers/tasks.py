@@ -200,7 +200,7 @@ def report(tx: Transaction, command: Report) -> Reply:
 def _take_report(tx: Transaction, task: Task, attempt: Attempt, one: AttemptReport) -> None:
     if one.kind is ReportKind.ENDED:
         if not attempt.started_ms:
-            tx.start(task, attempt, ago_ms=one.duration_us // 1000)
+            tx.start_late(task, attempt, one.duration_us // 1000)
         _end(tx, task, attempt, one)
     elif one.kind is ReportKind.STARTED:
         if not attempt.started_ms:
