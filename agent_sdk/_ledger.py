@@ -103,13 +103,18 @@ class Attempt:
 
 class Ledger:
     """All attempts that this agent holds, in the order of their assignment. `on_news` is called when
-    something is to be told, `on_begun` when `tell_begun` should be called in a while, `on_ack` when the
-    coordinator has acknowledged ends."""
+    something is to be told, `on_end` when it is an end, `on_begun` when `tell_begun` should be called in a
+    while, `on_ack` when the coordinator has acknowledged ends."""
 
     def __init__(
-        self, on_news: Callable[[], None], on_begun: Callable[[], None], on_ack: Callable[[], None]
+        self,
+        on_news: Callable[[], None],
+        on_begun: Callable[[], None],
+        on_ack: Callable[[], None],
+        on_end: Callable[[], None] | None = None,
     ) -> None:
         self._on_news = on_news
+        self._on_end = on_end or on_news
         self._on_begun = on_begun
         self._on_ack = on_ack
         self._held: dict[Key, Attempt] = {}
@@ -118,6 +123,8 @@ class Ledger:
         """Those that have begun since `tell_begun`,"""
         self._running: dict[Key, Attempt] = {}
         """and those that had begun then: neither is told yet."""
+        self._unanswered: set[Key] = set()
+        """Those whose end has been told in this session, and is not acknowledged."""
         self._asked = False
         """Whether `on_begun` was called, and `tell_begun` not since."""
 
@@ -136,6 +143,16 @@ class Ledger:
     def fences(self) -> list[agent_pb2.Fence]:
         """Of all that is held."""
         return [attempt.assignment.fence for attempt in self._held.values()]
+
+    @property
+    def untold(self) -> int:
+        """Attempts of which there is something to tell."""
+        return len(self._with_news)
+
+    @property
+    def unanswered(self) -> int:
+        """Ends that have been told in this session and are not acknowledged."""
+        return len(self._unanswered)
 
     @property
     def settled(self) -> bool:
@@ -167,7 +184,9 @@ class Ledger:
         attempt.ended = ended
         if self._begun.pop(attempt.key, None) or self._running.pop(attempt.key, None):
             attempt.untold &= ~News.STARTED
-        self.tell(attempt, News.ENDED)
+        attempt.untold |= News.ENDED
+        self._with_news[attempt.key] = attempt
+        self._on_end()
 
     def never_came(self, fence: agent_pb2.Fence, ended: agent_pb2.Ended) -> None:
         """An attempt is to stop that is not here: it was taken away before it was sent. The coordinator keeps
@@ -178,7 +197,7 @@ class Ledger:
 
     def tell(self, attempt: Attempt, news: int) -> None:
         """Have the news reported. After its end nothing else is worth telling of an attempt."""
-        if attempt.phase is Phase.ENDED and news != News.ENDED:
+        if attempt.phase is Phase.ENDED:
             return
         attempt.untold |= news
         self._with_news[attempt.key] = attempt
@@ -188,6 +207,7 @@ class Ledger:
         """A new session has begun: what the one before it carried may not have been recorded."""
         self._begun.clear()
         self._running.clear()
+        self._unanswered.clear()
         for attempt in self._held.values():
             attempt.untold = attempt.known()
             if attempt.untold:
@@ -202,6 +222,8 @@ class Ledger:
         size = 0
         while self._with_news and size < REPORTS_BYTES:
             attempt = self._with_news.pop(next(iter(self._with_news)))
+            if attempt.phase is Phase.ENDED:
+                self._unanswered.add(attempt.key)
             for report in attempt.reports():
                 reports.append(report)
                 size += report.ByteSize()
@@ -214,4 +236,5 @@ class Ledger:
             if attempt is not None and attempt.phase is Phase.ENDED:
                 del self._held[attempt.key]
                 self._with_news.pop(attempt.key, None)
+                self._unanswered.discard(attempt.key)
         self._on_ack()

@@ -11,6 +11,7 @@ from typing import Any, Final
 from agent_sdk._channels import Nodes
 from agent_sdk._effects import EffectsFile
 from agent_sdk._executor import Executor, Handler
+from agent_sdk._gathering import Gathering
 from agent_sdk._gauges import Gauges
 from agent_sdk._leader import Leader
 from agent_sdk._ledger import Ledger
@@ -57,7 +58,12 @@ class Runtime:
         self._effects = None if effects_path is None else EffectsFile(effects_path, profile.agent_id)
         news, self._acked = asyncio.Event(), asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._ledger = Ledger(on_news=news.set, on_begun=self._tell_begun_later, on_ack=self._acked.set)
+        self._ledger = Ledger(
+            on_news=news.set,
+            on_begun=self._tell_begun_later,
+            on_ack=self._take_answer,
+            on_end=lambda: self._gathering.ended(),
+        )
         spawns = Spawns(on_news=news.set, new_id=surroundings.new_id)
         reporter = Reporter(self._ledger, spawns)
         self._executor = Executor(
@@ -70,6 +76,7 @@ class Runtime:
             effects=self._effects,
             now_ns=surroundings.now_ns,
         )
+        self._gathering = Gathering(self._ledger, lambda: self._executor.queued, news.set)
         self._session = Session(
             Leader(endpoints),
             self._nodes,
@@ -121,6 +128,10 @@ class Runtime:
     async def ended(self) -> None:
         """Return when `run` has."""
         await self._ended.wait()
+
+    def _take_answer(self) -> None:
+        self._acked.set()
+        self._gathering.answered()
 
     def _tell_begun_later(self) -> None:
         self._loop.call_later(BEGUN_S, self._ledger.tell_begun)
