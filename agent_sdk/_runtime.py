@@ -62,7 +62,7 @@ class Runtime:
             on_news=news.set,
             on_begun=self._tell_begun_later,
             on_ack=self._take_answer,
-            on_end=lambda: self._gathering.ended(),
+            on_end=self._tell_end,
         )
         spawns = Spawns(on_news=news.set, new_id=surroundings.new_id)
         reporter = Reporter(self._ledger, spawns)
@@ -128,6 +128,9 @@ class Runtime:
     async def ended(self) -> None:
         """Return when `run` has."""
         await self._ended.wait()
+
+    def _tell_end(self) -> None:
+        self._gathering.ended()
 
     def _take_answer(self) -> None:
         self._acked.set()

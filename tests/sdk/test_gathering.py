@@ -20,14 +20,20 @@ class Desk:
         self.ledger = Ledger(
             on_news=self._tell,
             on_begun=lambda: None,
-            on_ack=lambda: self.gathering.answered(),
-            on_end=lambda: self.gathering.ended(),
+            on_ack=self._answered,
+            on_end=self._ended,
         )
         self.gathering = Gathering(self.ledger, lambda: self.queued, self._tell)
 
     def _tell(self) -> None:
         self.calls += 1
         self.called.set()
+
+    def _answered(self) -> None:
+        self.gathering.answered()
+
+    def _ended(self) -> None:
+        self.gathering.ended()
 
     def end(self, *keys: int) -> None:
         for key in keys:
