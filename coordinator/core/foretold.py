@@ -62,13 +62,15 @@ class Foretold:
         dag = self._state().dags.get(key >> INDEX_BITS)
         if not ending or dag is None:
             return False
-        if dag.record.state is not DagState.RUNNING or dag.record.ending is not None:
-            return False
         tasks = dag.tasks
         task = tasks[key & INDEX_MASK]
+        if task.state is not TaskState.PENDING or len(ending) < task.waiting:
+            return False
+        if dag.record.state is not DagState.RUNNING or dag.record.ending is not None:
+            return False
         # Some of them may have been applied, and are not settled yet.
         left = sum([tasks[one & INDEX_MASK].state is not TaskState.COMPLETED for one in ending])
-        return task.state is TaskState.PENDING and task.waiting == left > 0
+        return task.waiting == left > 0
 
     def settled(self, completions: Iterable[Completion]) -> None:
         """These have been applied or refused."""

@@ -65,9 +65,10 @@ class Ends(msgspec.Struct, array_like=True, gc=False):
         if count >= HISTORY_WINDOW:
             self.total -= _part(self.total)
             self.squares -= _part(self.squares)
-            self.read -= _part(self.read)
-            self.read_squares -= _part(self.read_squares)
-            self.products -= _part(self.products)
+            if self.read or self.read_squares or self.products:
+                self.read -= _part(self.read)
+                self.read_squares -= _part(self.read_squares)
+                self.products -= _part(self.products)
         else:
             self.count = count + 1
         self.total += log2

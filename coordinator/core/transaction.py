@@ -224,7 +224,9 @@ class Transaction:
 
     def _taught(self, task: Task, attempt: Attempt, hint: int) -> Ends:
         pair = attempt.agent, kind_of(task.profile, hint)
-        ends = self._ends[pair] = self.state.history.row(pair)
+        ends = self._ends.get(pair)
+        if ends is None:
+            ends = self._ends[pair] = self.state.history.row(pair)
         return ends
 
     def take_back(self, task: Task, outcome: AttemptOutcome, reason: str) -> None:

@@ -75,12 +75,12 @@ class Snapshot:
         self.measured = Measured(self.agents)
         self.waiting = WaitingTable()
         self.estimates = Estimates(self.agents)
-        self.durations = Durations(self.agents, self.estimates)
         self.running = Running(self.agents, self.estimates)
         self.races = Races()
         self.graphs = Graphs()
         self.foreseen = Foreseen(self.graphs)
         self.look_ahead = look_ahead or LookAhead()
+        self.durations = Durations(self.agents, self.estimates, self.look_ahead.brief_s)
         self.feasible = FeasibilityCache()
         self.regions = Regions(self.agents, self.groups, self.feasible)
         self.affinity = Affinity(self.agents, self.measured, self.estimates, model_load_s)
@@ -247,9 +247,7 @@ class Snapshot:
 
     def is_brief(self, profile: TaskProfile, key: int, hint: int) -> bool:
         """Whether a task may queue on an agent: it is known not to last."""
-        kind = kind_of(profile, hint)
-        basic = self.estimates.basic(kind, key >> INDEX_BITS)
-        return basic.known and basic.seconds * self.estimates.scale(kind, hint) <= self.look_ahead.brief_s
+        return self.durations.is_brief(profile, key, hint)
 
     def barrier(
         self, namespace: str, profile: TaskProfile, key: int, hint: int, now_s: float
