@@ -154,10 +154,16 @@ class Shares:
 
     def dominant(self, holding: Holding) -> float:
         """The largest part of anything that this is. Queues may make it more than 1."""
-        usage = holding.usage
-        amounts = (holding.slots, usage.milli_cores, usage.memory_bytes, usage.gpu_memory_bytes)
-        parts = (amount / whole for amount, whole in zip(amounts, self._totals(), strict=True) if whole)
-        return max(parts, default=0.0)
+        usage, (slots, cores, memory, gpu_memory) = holding.usage, self._totals()
+        largest = holding.slots / slots if slots else 0.0
+        for amount, whole in (
+            (usage.milli_cores, cores),
+            (usage.memory_bytes, memory),
+            (usage.gpu_memory_bytes, gpu_memory),
+        ):
+            if amount and whole:
+                largest = max(largest, amount / whole)
+        return largest
 
     def _settle(self, account: Account) -> None:
         elapsed_s = self._now_s - account.settled_s
