@@ -109,6 +109,7 @@ class Profile:
             model_limits=self.model_limits,
             data=self.data,
             groups=self.groups,
+            takes_acks_with_work=True,
         )
 
 

@@ -188,6 +188,8 @@ class Session:
     def _take(self, message: agent_pb2.CoordinatorMessage) -> None:
         kind = message.WhichOneof("body")
         if kind == "assignments":
+            if message.assignments.HasField("acks"):
+                self._ledger.acknowledge(message.assignments.acks.fences)
             self._assign(message.assignments)
         elif kind == "acks":
             self._ledger.acknowledge(message.acks.fences)

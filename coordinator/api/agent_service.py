@@ -54,6 +54,8 @@ class _Link:
         self._changed = asyncio.Event()
         self._error: errors.CoordinatorError | None = None
         self._draining = False
+        self.takes_acks_with_work = False
+        """Whether the agent reads acknowledgements in a message of assignments."""
 
     async def next(self) -> pb.CoordinatorMessage:
         """The next message. Raises the error that the link was closed with, once all before it are sent."""
@@ -80,8 +82,10 @@ class _Link:
         )
 
     def assign(self, term: int, work: list[Work]) -> None:
-        tasks = [convert.work_to_proto(one) for one in work]
-        self._send(pb.CoordinatorMessage(assignments=pb.Assignments(term=term, tasks=tasks)))
+        assignments = pb.Assignments(term=term, tasks=[convert.work_to_proto(one) for one in work])
+        if self.takes_acks_with_work and self._messages and self._messages[-1].HasField("acks"):
+            assignments.acks.CopyFrom(self._messages.pop().acks)
+        self._send(pb.CoordinatorMessage(assignments=assignments))
 
     def stop(self, fences: list[Fence], reason: str) -> None:
         stop = pb.Stop(fences=[convert.fence(*one) for one in fences], reason=reason)
@@ -165,6 +169,7 @@ class _Stream:
         # Only now: a refusal that crosses the agent's first message would lose its detail on the way.
         await self._node.leadership.serving()
         spec = spec_from_hello(message.hello, self._node.config.limits)
+        self._link.takes_acks_with_work = message.hello.takes_acks_with_work
         held = [(fence.key, fence.attempt) for fence in message.hello.held]
         return await self._node.sessions.open(spec, held, self._link)
 

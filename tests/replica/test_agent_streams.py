@@ -11,13 +11,13 @@ from pathlib import Path
 import grpc
 import pytest
 
-from coordinator.api.agent_service import AgentService, _Stream
+from coordinator.api.agent_service import AgentService, _Link, _Stream
 from coordinator.core.appliers import tasks
 from coordinator.core.commands import SubmitDag
-from coordinator.core.model import AgentState, DagHeader, TaskBlock, TaskProfile
+from coordinator.core.model import AgentState, DagHeader, Task, TaskBlock, TaskProfile
 from coordinator.errors import StorageFault
 from coordinator.replica.node import Node
-from coordinator.replica.sessions import Session
+from coordinator.replica.sessions import Session, Work
 from quorumflow_proto.v1 import agent_pb2 as pb
 from tests.replica.nodes import Nodes
 
@@ -100,6 +100,40 @@ async def test_a_leader_that_cannot_store_an_assignment_stops_for_that_alone(
         assert unexpected == []
     finally:
         await nodes.stop()
+
+
+def work(key: int) -> Work:
+    task = Task(key, f"t{key}", TaskProfile("noop"), (), b"", 0)
+    return Work("d", task, 1, None, b"")
+
+
+async def sent(link: _Link) -> list[tuple[list[int], list[int]]]:
+    """Of each message that waits, the keys that it acknowledges and those that it assigns."""
+    messages = [await link.next() for _ in range(len(link._messages))]
+    return [
+        (
+            [fence.key for fence in (*message.acks.fences, *message.assignments.acks.fences)],
+            [task.fence.key for task in message.assignments.tasks],
+        )
+        for message in messages
+    ]
+
+
+async def test_acknowledgements_that_wait_go_with_the_work_that_follows() -> None:
+    link = _Link(None)
+    link.takes_acks_with_work = True
+    link.acknowledge([(1, 1)])
+    link.assign(1, [work(2)])
+    link.assign(1, [work(3)])
+    link.acknowledge([(2, 1)])
+    assert await sent(link) == [([1], [2]), ([], [3]), ([2], [])]
+
+
+async def test_an_agent_that_does_not_know_them_there_gets_them_by_themselves() -> None:
+    link = _Link(None)
+    link.acknowledge([(1, 1)])
+    link.assign(1, [work(2)])
+    assert await sent(link) == [([1], []), ([], [2])]
 
 
 async def test_a_node_that_stops_leaves_a_spawn_to_the_next_leader(tmp_path: Path, monkeypatch) -> None:

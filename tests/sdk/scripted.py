@@ -147,9 +147,9 @@ class Peer:
         await self.send(welcome=agent_pb2.Welcome(session_epoch=epoch, term=term, **more))
         return hello
 
-    async def assign(self, *tasks: agent_pb2.Assignment, term: int = 1) -> None:
+    async def assign(self, *tasks: agent_pb2.Assignment, term: int = 1, **more: Any) -> None:
         """Assign attempts."""
-        await self.send(assignments=agent_pb2.Assignments(term=term, tasks=tasks))
+        await self.send(assignments=agent_pb2.Assignments(term=term, tasks=tasks, **more))
 
     async def acknowledge(self, *keys: int) -> None:
         """The ends of the first attempts of these tasks are recorded."""

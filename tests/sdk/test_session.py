@@ -143,6 +143,22 @@ async def test_after_a_break_everything_held_is_named_and_unacknowledged_ends_ar
     assert gate.started[:3] == ["t1", "t2", "t3"]
 
 
+async def test_acknowledgements_may_come_with_work(node: Node, launch: Launch) -> None:
+    gate = Gate()
+    launch(gated_agent(node.address, gate))
+    first = await node.session()
+    assert (await first.welcome()).takes_acks_with_work
+    await first.assign(task(1))
+    gate.release(1)
+    await first.end_of(1)
+    await first.assign(task(2), acks=agent_pb2.Acks(fences=[fence(1)]))
+    gate.release(2)
+    await first.end_of(2)
+    first.end(UNAVAILABLE)
+    second = await node.session()
+    assert [held.key for held in (await second.welcome()).held] == [2]
+
+
 async def test_what_ends_without_a_stream_is_told_in_the_next_session(
     new_node: NewNode, launch: Launch
 ) -> None:
