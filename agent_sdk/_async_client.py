@@ -17,7 +17,7 @@ from agent_sdk._leader import CALL_TIMEOUT_S, LeaderCalls
 from agent_sdk._members import AsyncMembers
 from agent_sdk._namespaces import AsyncNamespaces
 from agent_sdk._reservations import AsyncReservations
-from agent_sdk._submit import Submission, SubmitSettings
+from agent_sdk._submit import Submission, SubmitSettings, Submitting
 from agent_sdk._surroundings import Surroundings, this_machine
 from agent_sdk._watch import Watch
 from agent_sdk.errors import DeadlineExceeded, QuorumflowError, WrongState, from_rpc_error
@@ -68,6 +68,7 @@ class AsyncClient:
     ) -> None:
         self._calls = LeaderCalls(endpoints, timeout_s, surroundings or this_machine(CLIENT_KEEPALIVE_MS))
         self._submit_settings = submit_settings or SubmitSettings()
+        self._submitting = Submitting()
         self.kv = AsyncKv(self._calls)
         """The replicated key-value space."""
         self.members = AsyncMembers(self._calls)
@@ -88,6 +89,7 @@ class AsyncClient:
     async def close(self) -> None:
         """Close all connections; calls under way fail."""
         await self.kv.close()
+        await self._submitting.close()
         await self._calls.close()
 
     # --- DAGs -----------------------------------------------------------------------------------------------
@@ -101,7 +103,8 @@ class AsyncClient:
     async def submit_spec(self, spec: common_pb2.DagSpec, *, request_id: str | None = None) -> str:
         """`submit` for a DAG in the wire's form."""
         submission = Submission(spec, request_id or self._calls.new_id(), self._submit_settings)
-        return (await self._calls.call(submission.send)).dag_id
+        reply = await self._calls.call(lambda node, left_s: self._submitting.send(submission, node, left_s))
+        return reply.dag_id
 
     async def get(self, dag_id: str, *, allow_stale: bool = False) -> DagStatus:
         """A DAG as it is now (a linearizable read), or with `allow_stale` as whichever node is asked

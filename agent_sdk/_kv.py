@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
+from agent_sdk._call_streams import CallStreams, Kind
 from agent_sdk._channels import Node
-from agent_sdk._kv_stream import WriteStreams
 from agent_sdk._leader import LeaderCalls
 from agent_sdk._loop_thread import LoopThread
 from agent_sdk._views import Labelled
@@ -38,7 +38,7 @@ class AsyncKv:
     def __init__(self, calls: LeaderCalls) -> None:
         self._calls = calls
         self._writes = _Writes(calls.new_id(), calls.timeout_s)
-        self._streams = WriteStreams()
+        self._streams = CallStreams(_WRITES)
 
     async def put(self, key: str, value: bytes, *, expect: int | None = None) -> KvItem:
         """Give a key a value. Raises StaleVersion, LimitExceeded."""
@@ -105,7 +105,7 @@ class AsyncKv:
 
         def attempt(node: Node, left_s: float) -> Awaitable[pb.KvWriteReply]:
             self._writes.name(write_id, number)
-            return self._streams.write(node, request, left_s)
+            return self._streams.ask(node, request, left_s)
 
         try:
             return await self._calls.call(attempt)
@@ -219,3 +219,22 @@ def _request(kind: Callable[..., Request], **fields: object) -> Request:
 
 def _item(wire: pb.KvItem, reply: Labelled) -> KvItem:
     return KvItem(wire.key, wire.value, wire.version, wire.created, reply.stale, reply.age_ms)
+
+
+async def _write_alone(node: Node, request: pb.KvWriteRequest, left_s: float) -> pb.KvWriteReply:
+    if request.HasField("put"):
+        return pb.KvWriteReply(put=await node.kv.Put(request.put, timeout=left_s))
+    return pb.KvWriteReply(delete=await node.kv.Delete(request.delete, timeout=left_s))
+
+
+def _write_replies(message: pb.KvWriteReplies) -> Sequence[pb.KvWriteReply]:
+    return message.replies
+
+
+_WRITES: Final = Kind[pb.KvWriteRequest, pb.KvWriteReply](
+    what="writes",
+    open=lambda node: node.kv.Write(),
+    message=lambda writes: pb.KvWrites(writes=writes),
+    replies=_write_replies,
+    alone=_write_alone,
+)

@@ -1,12 +1,21 @@
-"""Submission of a DAG: in one message while it is small, in parts beyond that."""
+"""Submission of a DAG: in one message while it is small, in parts beyond that. Small ones that are submitted
+while others are under way share a stream with these."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
+from agent_sdk._call_streams import CallStreams, Kind
 from agent_sdk._channels import Node
+from agent_sdk.errors import Unsupported
 from quorumflow_proto.v1 import client_pb2, common_pb2
+
+STREAMED_TASKS: Final = 64
+"""Of the DAGs that go on a stream: it should not be held up by any of them,"""
+STREAMED_BYTES: Final = 32 << 10
+"""nor by what such a DAG takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,12 +38,20 @@ class Submission:
             len(spec.tasks) > settings.tasks_per_message or spec.ByteSize() > settings.bytes_per_message
         )
 
+    @property
+    def small(self) -> bool:
+        """Whether it may go on a stream with others."""
+        return len(self._spec.tasks) <= STREAMED_TASKS and self._spec.ByteSize() <= STREAMED_BYTES
+
+    def request(self) -> client_pb2.SubmitDagRequest:
+        """All of it in one message."""
+        return client_pb2.SubmitDagRequest(request_id=self._request_id, dag=self._spec)
+
     async def send(self, node: Node, timeout_s: float) -> client_pb2.SubmitDagReply:
         """One try at one node."""
         if self._streamed:
             return await node.client.SubmitDagStream(self.parts(), timeout=timeout_s)
-        request = client_pb2.SubmitDagRequest(request_id=self._request_id, dag=self._spec)
-        return await node.client.SubmitDag(request, timeout=timeout_s)
+        return await node.client.SubmitDag(self.request(), timeout=timeout_s)
 
     def parts(self) -> Iterator[client_pb2.SubmitDagPart]:
         """The header with the first tasks, then the other tasks in their order."""
@@ -65,3 +82,51 @@ class Submission:
             deadline_ms=spec.deadline_ms,
             policy=spec.policy,
         )
+
+
+class Submitting:
+    """The submissions of one client. One that comes alone is a call, which costs no stream; small ones that
+    come while others are under way share one, where a node has it."""
+
+    def __init__(self) -> None:
+        self._streams = CallStreams(_SUBMISSIONS)
+        self._under_way = 0
+        self._streamless: set[str] = set()
+        """Addresses of nodes that do not know of such a stream."""
+
+    async def send(self, submission: Submission, node: Node, timeout_s: float) -> client_pb2.SubmitDagReply:
+        """One try at one node. Raises as the call."""
+        self._under_way += 1
+        try:
+            alone = self._under_way == 1 or node.address in self._streamless
+            if alone or not submission.small:
+                return await submission.send(node, timeout_s)
+            asked = client_pb2.DagSubmission(request=submission.request())
+            try:
+                return (await self._streams.ask(node, asked, timeout_s)).done
+            except Unsupported:
+                self._streamless.add(node.address)
+                return await submission.send(node, timeout_s)
+        finally:
+            self._under_way -= 1
+
+    async def close(self) -> None:
+        """Submit nothing more; whoever waits for an answer is told."""
+        await self._streams.close()
+
+
+async def _alone(node: Node, asked: client_pb2.DagSubmission, left_s: float) -> client_pb2.DagSubmissionReply:
+    return client_pb2.DagSubmissionReply(done=await node.client.SubmitDag(asked.request, timeout=left_s))
+
+
+def _replies(message: client_pb2.DagSubmissionReplies) -> Sequence[client_pb2.DagSubmissionReply]:
+    return message.replies
+
+
+_SUBMISSIONS: Final = Kind[client_pb2.DagSubmission, client_pb2.DagSubmissionReply](
+    what="submissions",
+    open=lambda node: node.client.SubmitDags(),
+    message=lambda submissions: client_pb2.DagSubmissions(submissions=submissions),
+    replies=_replies,
+    alone=_alone,
+)

@@ -15,7 +15,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from quorumflow_proto.v1 import common_pb2, kv_pb2
+from quorumflow_proto.v1 import common_pb2
 
 DETAIL_KEY = "coordinator-error-bin"
 """The trailing metadata that carries an `ErrorDetail`."""
@@ -272,8 +272,8 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> QuorumflowError:
     return fallback(message, reason="" if fallback is not QuorumflowError else error.code().name)
 
 
-def from_write_error(error: kv_pb2.KvWriteError) -> QuorumflowError:
-    """As `from_rpc_error`, for one write of a stream."""
+def from_call_error(error: common_pb2.CallError) -> QuorumflowError:
+    """As `from_rpc_error`, for one request of a stream."""
     return from_detail(error.detail, _BY_NUMBER.get(error.code, QuorumflowError))
 
 

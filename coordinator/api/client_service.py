@@ -2,41 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 import grpc
 
 from coordinator import errors
 from coordinator.api import convert
-from coordinator.api.errors import refuse, streaming, unary, unexpected
+from coordinator.api.call_streams import CallStream
+from coordinator.api.errors import conversing, refuse, streaming, unary, unexpected
 from coordinator.api.explained import explanation_to_proto
 from coordinator.api.malformed import intact
+from coordinator.api.submissions import Submissions, submissions_on
 from coordinator.api.watching import Watching
-from coordinator.core.commands import CancelDag, CancelTask, RescheduleTask, StageDag, SubmitDag
-from coordinator.core.model import DagHeader, DagState, TaskState
-from coordinator.core.outcome import DagChanged, DagEvent, Event, Submitted, TaskChanged, TaskEvent
-from coordinator.dag.builder import BuiltDag, build, split
-from coordinator.replica.admission import part_id
+from coordinator.core.commands import CancelDag, CancelTask, RescheduleTask
+from coordinator.core.model import DagState, TaskState
+from coordinator.core.outcome import DagChanged, DagEvent, Event, TaskChanged, TaskEvent
 from coordinator.replica.node import Node
 from coordinator.replica.watch import Happening
-from coordinator.scheduling.costs.policies import check_of_work
 from quorumflow_proto.v1 import client_pb2 as pb
 from quorumflow_proto.v1 import client_pb2_grpc, common_pb2
-
-_BUILD_INLINE_TASKS = 500
-"""Larger DAGs are validated in a thread, so that the event loop is not held."""
-
-_STAGE_TASKS = 5_000
-"""Tasks per log entry of a streamed submission."""
-
-_STAGE_BYTES = 1 << 20
-"""And about so many bytes: an entry must not hold up those behind it."""
 
 _LONGEST_WAIT_S = 10.0
 """A call waits no longer for the end of a DAG."""
 
-_Context = grpc.aio.ServicerContext[pb.SubmitDagPart, pb.SubmitDagReply]
+_InParts = grpc.aio.ServicerContext[pb.SubmitDagPart, pb.SubmitDagReply]
+_Streamed = grpc.aio.ServicerContext[pb.DagSubmissions, pb.DagSubmissionReplies]
 
 
 class ClientService(client_pb2_grpc.ClientServiceServicer):
@@ -44,17 +34,21 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
 
     def __init__(self, node: Node, watching: Watching) -> None:
         self._node = node
-        self._limits = node.config.limits
+        self._submissions = Submissions(node)
         self._watching = watching
 
     @unary
     async def SubmitDag(self, request: pb.SubmitDagRequest) -> pb.SubmitDagReply:
         await self._node.leadership.serving()
         header = convert.header_from_proto(request.dag)
-        return await self._submit(request.request_id, header, list(request.dag.tasks))
+        return await self._submissions.submit(request.request_id, header, list(request.dag.tasks))
+
+    @conversing
+    async def SubmitDags(self, context: _Streamed) -> None:  # type: ignore[override]
+        await CallStream(self._node, context, submissions_on(self._node, self._submissions)).serve()
 
     async def SubmitDagStream(
-        self, request_iterator: AsyncIterator[pb.SubmitDagPart], context: _Context
+        self, request_iterator: AsyncIterator[pb.SubmitDagPart], context: _InParts
     ) -> pb.SubmitDagReply:
         try:
             await self._node.leadership.serving()
@@ -64,10 +58,11 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
                 part = intact(message)
                 first = first or part
                 tasks.extend(part.tasks)
-                self._limits.check("max_dag_tasks", len(tasks), "the number of tasks")
+                self._node.config.limits.check("max_dag_tasks", len(tasks), "the number of tasks")
             if first is None:
                 raise errors.InvalidRequest("the stream ended before its first part, which holds the header")
-            return await self._submit(first.request_id, convert.header_from_proto(first.header), tasks)
+            header = convert.header_from_proto(first.header)
+            return await self._submissions.submit(first.request_id, header, tasks)
         except errors.CoordinatorError as error:
             await refuse(context, error)
         except Exception as error:
@@ -167,58 +162,9 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         async for events, revision in replies:
             yield pb.WatchReply(events=events, revision=revision, age_ms=self._node.age_ms)
 
-    async def _submit(
-        self, request_id: str, header: DagHeader, specs: list[common_pb2.TaskSpec]
-    ) -> pb.SubmitDagReply:
-        if not request_id:
-            raise errors.InvalidRequest("a submission needs a request_id, so that a retry of it is safe")
-        if not header.dag_id:
-            # The same on every retry, whichever node takes it.
-            header.dag_id = f"dag-{request_id}"
-        check_of_work(header.policy, self._node.plugins.policies)
-        self._node.admission.admit(request_id, len(specs), header.namespace)
-        if len(specs) <= _BUILD_INLINE_TASKS:
-            built = self._build(header, specs)
-        else:
-            built = await asyncio.to_thread(self._build, header, specs)
-        if len(built.block.ids) <= _STAGE_TASKS and _size(built) < self._limits.max_message_bytes // 4:
-            command = SubmitDag(request_id, built.header, built.profiles, built.block)
-            reply = await self._node.propose(command, Submitted)
-        else:
-            reply = await self._stage(request_id, built)
-        return pb.SubmitDagReply(dag_id=reply.dag_id, revision=reply.revision, tasks=reply.tasks)
-
-    async def _stage(self, request_id: str, built: BuiltDag) -> Submitted:
-        """In parts, each remembered by itself: a retry after a lost leader goes on where the first try
-        stopped."""
-        part_bytes = min(_STAGE_BYTES, self._limits.max_message_bytes // 4)
-        blocks = split(built, max_tasks=_STAGE_TASKS, max_bytes=part_bytes)
-        profiles = built.profiles
-        for block in blocks[:-1]:
-            part = part_id(request_id, block.first)
-            await self._node.propose(StageDag(part, built.header, profiles, block, last=False), Submitted)
-            profiles = []
-        last = StageDag(request_id, built.header, profiles, blocks[-1], last=True)
-        return await self._node.propose(last, Submitted)
-
-    def _build(self, header: DagHeader, specs: list[common_pb2.TaskSpec]) -> BuiltDag:
-        """Perhaps in a thread, beside others."""
-        stages = self._node.stages
-        began_s = stages.timer()
-        draft = convert.draft_from_proto(header, specs)
-        parsed_s = stages.timer()
-        built = build(draft, self._limits, self._node.plugins.families)
-        stages["parse"].took(parsed_s - began_s)
-        stages["validate"].took(stages.timer() - parsed_s)
-        return built
-
     def _page_size(self, asked: int) -> int:
-        return min(asked or self._limits.page_size, self._limits.page_size)
-
-
-def _size(built: BuiltDag) -> int:
-    """About how many bytes the DAG takes in the log."""
-    return sum(map(len, built.block.payloads)) + sum(map(len, built.block.ids)) + 8 * len(built.block.ids)
+        most = self._node.config.limits.page_size
+        return min(asked or most, most)
 
 
 def _concerns(event: Event, request: pb.WatchRequest) -> bool:

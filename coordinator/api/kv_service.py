@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 
+from coordinator.api.call_streams import CallStream
 from coordinator.api.errors import conversing, streaming, unary
 from coordinator.api.kv_writes import (
     Context,
-    WriteStream,
     delete_from_proto,
     deleted_to_proto,
     put_from_proto,
     stored_to_proto,
+    writes_on,
 )
 from coordinator.api.watching import Watching
 from coordinator.core.appliers.kv import refusal_of
@@ -42,7 +43,7 @@ class KvService(kv_pb2_grpc.KvServiceServicer):
 
     @conversing
     async def Write(self, context: Context) -> None:  # type: ignore[override]
-        await WriteStream(self._node, context).serve()
+        await CallStream(self._node, context, writes_on(self._node)).serve()
 
     @unary
     async def Get(self, request: pb.KvGetRequest) -> pb.KvGetReply:

@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 from google.protobuf.message import Message
 
+from coordinator.api.call_streams import error_to_proto
 from coordinator.api.errors import refuse
-from coordinator.api.kv_writes import refused_to_proto
 from coordinator.cli.client import main
 from coordinator.errors import CoordinatorError
 from quorumflow_proto.v1 import (
@@ -101,7 +101,7 @@ def _written(script: Script, request: kv_pb2.KvWriteRequest) -> kv_pb2.KvWriteRe
     script.asked.append((kind.capitalize(), getattr(request, kind)))
     one: Any = script.answers[kind.capitalize()]
     if isinstance(one, CoordinatorError):
-        return kv_pb2.KvWriteReply(call=request.call, error=refused_to_proto(one))
+        return kv_pb2.KvWriteReply(call=request.call, error=error_to_proto(one))
     return kv_pb2.KvWriteReply(call=request.call, **{kind: one})
 
 

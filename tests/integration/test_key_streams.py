@@ -14,6 +14,7 @@ import pytest
 
 from agent_sdk import AsyncClient, KvItem, StaleVersion, errors
 from coordinator.core.limits import KV_KEY_BYTES, KV_VALUE_BYTES
+from quorumflow_proto.v1 import common_pb2
 from quorumflow_proto.v1 import kv_pb2 as kv
 from tests.integration.conftest import StartCluster, Wire, refusal_of
 
@@ -132,7 +133,7 @@ async def test_an_error_is_of_its_write_alone_and_that_of_a_call(
     await writes.send(3, put=put())
     replies = {reply.call: reply for reply in [await writes.reply() for _ in range(3)]}
     code, detail = await refusal_of(leader.kv.Put(bad))
-    assert replies[2].error == kv.KvWriteError(code=code.value[0], detail=detail)
+    assert replies[2].error == common_pb2.CallError(code=code.value[0], detail=detail)
     assert replies[1].HasField("put")
     assert replies[3].HasField("put")
 
