@@ -1,5 +1,5 @@
-"""Submission of a DAG: in one message while it is small, in parts beyond that. Small ones that are submitted
-while others are under way share a stream with these."""
+"""Submission of a DAG: in one message while it is small, in parts beyond that. The small ones of a client
+that goes on submitting share a stream."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Submission:
 
     def __init__(self, spec: common_pb2.DagSpec, request_id: str, settings: SubmitSettings) -> None:
         self._spec = spec
-        self._request_id = request_id
+        self.request_id = request_id
         self._settings = settings
         self._streamed = (
             len(spec.tasks) > settings.tasks_per_message or spec.ByteSize() > settings.bytes_per_message
@@ -45,7 +45,7 @@ class Submission:
 
     def request(self) -> client_pb2.SubmitDagRequest:
         """All of it in one message."""
-        return client_pb2.SubmitDagRequest(request_id=self._request_id, dag=self._spec)
+        return client_pb2.SubmitDagRequest(request_id=self.request_id, dag=self._spec)
 
     async def send(self, node: Node, timeout_s: float) -> client_pb2.SubmitDagReply:
         """One try at one node."""
@@ -56,7 +56,7 @@ class Submission:
     def parts(self) -> Iterator[client_pb2.SubmitDagPart]:
         """The header with the first tasks, then the other tasks in their order."""
         tasks = self._spec.tasks
-        part = client_pb2.SubmitDagPart(request_id=self._request_id, header=self._header())
+        part = client_pb2.SubmitDagPart(request_id=self.request_id, header=self._header())
         first, size = 0, part.ByteSize()
         for at, task in enumerate(tasks):
             task_size = task.ByteSize()
@@ -85,30 +85,27 @@ class Submission:
 
 
 class Submitting:
-    """The submissions of one client. One that comes alone is a call, which costs no stream; small ones that
-    come while others are under way share one, where a node has it."""
+    """The submissions of one client. Its first is a call, as many submit no other; small ones that follow
+    share a stream, where a node has it."""
 
     def __init__(self) -> None:
         self._streams = CallStreams(_SUBMISSIONS)
-        self._under_way = 0
+        self._first = ""
+        """The request id of the first."""
         self._streamless: set[str] = set()
         """Addresses of nodes that do not know of such a stream."""
 
     async def send(self, submission: Submission, node: Node, timeout_s: float) -> client_pb2.SubmitDagReply:
         """One try at one node. Raises as the call."""
-        self._under_way += 1
+        self._first = self._first or submission.request_id
+        if submission.request_id == self._first or not submission.small or node.address in self._streamless:
+            return await submission.send(node, timeout_s)
+        asked = client_pb2.DagSubmission(request=submission.request())
         try:
-            alone = self._under_way == 1 or node.address in self._streamless
-            if alone or not submission.small:
-                return await submission.send(node, timeout_s)
-            asked = client_pb2.DagSubmission(request=submission.request())
-            try:
-                return (await self._streams.ask(node, asked, timeout_s)).done
-            except Unsupported:
-                self._streamless.add(node.address)
-                return await submission.send(node, timeout_s)
-        finally:
-            self._under_way -= 1
+            return (await self._streams.ask(node, asked, timeout_s)).done
+        except Unsupported:
+            self._streamless.add(node.address)
+            return await submission.send(node, timeout_s)
 
     async def close(self) -> None:
         """Submit nothing more; whoever waits for an answer is told."""

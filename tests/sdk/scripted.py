@@ -210,6 +210,10 @@ class Script:
         self._called: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self.write_streams: list[asyncio.Event] = []
         """One for each stream of writes that was opened, set when it has ended."""
+        self.submission_streams: list[asyncio.Event] = []
+        """The same of streams of submissions,"""
+        self.streamed: list[client_pb2.SubmitDagRequest] = []
+        """and what came on them."""
 
     def on(self, method: str, *answers: Any) -> None:
         """Answer calls of `method` with these, in order."""
@@ -219,6 +223,11 @@ class Script:
         """Wait until the method has been called."""
         async with asyncio.timeout(PATIENCE_S):
             await self._called[method].wait()
+
+    def forget(self, method: str) -> None:
+        """The calls of the method until now do not count."""
+        self.calls[method].clear()
+        self._called[method].clear()
 
     def next_answer(self, method: str, request: Any) -> Any:
         """Note the call; the answer to it."""
@@ -295,6 +304,34 @@ async def _answer_write(script: Script, request: kv_pb2.KvWriteRequest, context:
     return True
 
 
+async def _answer_submissions(
+    servicer: Any, messages: AsyncIterator[client_pb2.DagSubmissions], context: Any
+) -> None:
+    """Submissions on a stream are answered as SubmitDag is, as above."""
+    script: Script = servicer.script
+    ended = asyncio.Event()
+    script.submission_streams.append(ended)
+    try:
+        async for message in messages:
+            for asked in message.submissions:
+                script.streamed.append(asked.request)
+                scripted = script.next_answer("SubmitDag", asked.request)
+                if scripted is END:
+                    return
+                if scripted is STAY:
+                    continue
+                reply = client_pb2.DagSubmissionReply(call=asked.call)
+                if isinstance(scripted, Refused):
+                    assert scripted.detail is not None
+                    reply.error.code = scripted.code.value[0]
+                    reply.error.detail.CopyFrom(scripted.detail)
+                else:
+                    reply.done.CopyFrom(scripted)
+                await context.write(client_pb2.DagSubmissionReplies(replies=[reply]))
+    finally:
+        ended.set()
+
+
 def _unary_calls(module: Any, service: str) -> list[str]:
     methods = module.DESCRIPTOR.services_by_name[service].methods
     return [call.name for call in methods if not call.server_streaming]
@@ -306,13 +343,15 @@ _OPERATOR_CALLS = _unary_calls(operator_pb2, "OperatorService")
 
 
 class Node:
-    """One scripted node. `sessions` are agents' sessions, `script` answers clients and operators."""
+    """One scripted node. `sessions` are agents' sessions, `script` answers clients and operators. An `older`
+    one has no stream of submissions."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, older: bool = False) -> None:
         self.script = Script()
         self.agents = AgentSide()
         self._server = grpc.aio.server(options=SERVER_OPTIONS)
-        client = _scripted(ClientServiceServicer, _UNARY_CALLS, Watch=_stream("Watch"), script=self.script)()
+        streams = {"Watch": _stream("Watch")} | ({} if older else {"SubmitDags": _answer_submissions})
+        client = _scripted(ClientServiceServicer, _UNARY_CALLS, **streams, script=self.script)()
         kv_streams = {"Watch": _stream("WatchKeys"), "Write": _answer_writes}
         kv = _scripted(KvServiceServicer, _KV_CALLS, **kv_streams, script=self.script)()
         operator = _scripted(OperatorServiceServicer, _OPERATOR_CALLS, script=self.script)()

@@ -1,0 +1,41 @@
+"""The stream of submissions on real processes: many at once, and through changes of the leader none is lost
+and none recorded twice. Answers G1 and A5."""
+
+from __future__ import annotations
+
+import asyncio
+
+from agent_sdk import AsyncClient, Dag, Task
+from tests.integration.conftest import StartCluster
+
+AT_ONCE = 20
+
+
+def dag(name: str) -> Dag:
+    return Dag(name=name).add(Task(id="t", type="nobody-does-this"))
+
+
+async def test_leadership_that_is_handed_over_costs_no_submission_and_doubles_none(
+    start_cluster: StartCluster,
+) -> None:
+    own = start_cluster(nodes=3)
+    submitted: dict[str, str] = {}
+    enough = asyncio.Event()
+
+    async def keep_submitting(client: AsyncClient, name: str) -> None:
+        number = 0
+        while not enough.is_set():
+            number += 1
+            wanted = f"{name}/{number}"
+            submitted[await client.submit(dag(wanted))] = wanted
+
+    async with AsyncClient(own.endpoints) as one, AsyncClient(own.endpoints) as other:
+        async with asyncio.TaskGroup() as submitters:
+            for number in range(AT_ONCE):
+                submitters.create_task(keep_submitting((one, other)[number % 2], f"s{number}"))
+            for _ in range(3):
+                await other.members.transfer()
+            enough.set()
+        found = {status.dag_id: status.name async for status in one.list()}
+    assert len(submitted) > AT_ONCE
+    assert found == submitted

@@ -1,0 +1,129 @@
+"""The node's side of a stream of submissions (G1, A6): each is judged and answered as a call of its own,
+whatever is wrong with those around it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coordinator.api import submissions
+from coordinator.api.client_service import ClientService
+from coordinator.api.malformed import Malformed
+from coordinator.api.watching import Watching
+from coordinator.replica.node import Node
+from quorumflow_proto.v1 import client_pb2 as pb
+from quorumflow_proto.v1 import common_pb2
+from tests.replica.nodes import Nodes
+
+
+class Context:
+    """The node's end of a stream, whose client says what it asks for."""
+
+    def __init__(self) -> None:
+        self.messages: asyncio.Queue[object] = asyncio.Queue()
+        self.replies: list[pb.DagSubmissionReply] = []
+
+    def ask(self, *asked: pb.DagSubmission) -> None:
+        """Send submissions in one message."""
+        self.messages.put_nowait(pb.DagSubmissions(submissions=asked))
+
+    async def read(self) -> object:
+        return await self.messages.get()
+
+    async def write(self, message: pb.DagSubmissionReplies) -> None:
+        self.replies.extend(message.replies)
+
+    @property
+    def reasons(self) -> dict[int, str]:
+        """Of the refusals, by call; empty for what was done."""
+        return {reply.call: reply.error.detail.reason for reply in self.replies}
+
+
+def submission(call: int, *tasks: common_pb2.TaskSpec, request_id: str | None = None) -> pb.DagSubmission:
+    request = pb.SubmitDagRequest(
+        request_id=f"r{call}" if request_id is None else request_id,
+        dag=common_pb2.DagSpec(tasks=tasks or [common_pb2.TaskSpec(id="t", type="noop")]),
+    )
+    return pb.DagSubmission(call=call, request=request)
+
+
+@asynccontextmanager
+async def served(folder: Path) -> AsyncIterator[tuple[Nodes, Node, Context]]:
+    """A stream to a node that leads."""
+    nodes, context = Nodes(folder, 1), Context()
+    await nodes.start()
+    try:
+        node = nodes.nodes[await nodes.led()]
+        service: Any = ClientService(node, Watching(node))
+        serving = asyncio.create_task(service.SubmitDags(None, context))
+        yield nodes, node, context
+        serving.cancel()
+        await asyncio.wait({serving})
+    finally:
+        await nodes.stop()
+
+
+async def test_each_is_recorded_once_and_answered(tmp_path: Path) -> None:
+    async with served(tmp_path) as (nodes, node, context):
+        context.ask(submission(1), submission(2), submission(3, request_id="r1"))
+        await nodes.until(lambda: len(context.replies) == 3, "all are answered")
+        assert [reply.call for reply in context.replies] == [1, 2, 3]
+        assert [reply.done.dag_id for reply in context.replies] == ["dag-r1", "dag-r2", "dag-r1"]
+        assert {dag.record.header.dag_id for dag in node.applier.state.dags.values()} == {"dag-r1", "dag-r2"}
+
+
+async def test_what_is_wrong_with_one_is_no_matter_of_the_others(tmp_path: Path) -> None:
+    noop = common_pb2.TaskSpec(id="t", type="noop")
+    circle = [
+        common_pb2.TaskSpec(id="a", type="noop", depends_on=["b"]),
+        common_pb2.TaskSpec(id="b", type="noop", depends_on=["a"]),
+    ]
+    many = [common_pb2.TaskSpec(id=f"t{at}", type="noop") for at in range(501)]
+    large = common_pb2.TaskSpec(id="t", type="noop", payload=bytes(256 << 10))
+    async with served(tmp_path) as (nodes, _, context):
+        context.ask(
+            submission(1, *circle),
+            submission(2, *many),
+            submission(3, large),
+            submission(4, request_id=""),
+            submission(5, noop),
+        )
+        await nodes.until(lambda: len(context.replies) == 5, "all are answered")
+        assert context.reasons == {
+            1: "DAG_CYCLE",
+            2: "INVALID_REQUEST",
+            3: "INVALID_REQUEST",
+            4: "INVALID_REQUEST",
+            5: "",
+        }
+
+
+async def test_a_message_that_is_none_is_refused_call_by_call(tmp_path: Path) -> None:
+    async with served(tmp_path) as (nodes, _, context):
+        data = pb.DagSubmissions(submissions=[submission(1), submission(2)]).SerializeToString()
+        context.messages.put_nowait(Malformed("SubmitDags", "not UTF-8", data))
+        context.ask(submission(3))
+        await nodes.until(lambda: len(context.replies) == 3, "all are answered")
+        assert context.reasons == {1: "INVALID_REQUEST", 2: "INVALID_REQUEST", 3: ""}
+
+
+async def test_a_defect_is_of_the_submission_that_met_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = submissions.build
+
+    def fails_once(*of: Any) -> Any:
+        monkeypatch.setattr(submissions, "build", build)
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(submissions, "build", fails_once)
+    async with served(tmp_path) as (nodes, _, context):
+        context.ask(submission(1), submission(2))
+        await nodes.until(lambda: len(context.replies) == 2, "all are answered")
+        assert context.reasons == {1: "INTERNAL", 2: ""}
+        assert "a defect" in context.replies[0].error.detail.message
