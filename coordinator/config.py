@@ -62,7 +62,7 @@ class LimitsSection(DagLimits, frozen=True, kw_only=True):
 
     `max_message_bytes` bounds a gRPC message, `max_result_bytes` and `max_checkpoint_bytes` what a task may
     leave in the replicated state, `max_queued_commands` and `max_queued_bytes` what waits to be proposed,
-    `max_stream_writes` the writes of one stream that wait for their answer.
+    `max_stream_writes` the writes, or submissions, of one stream that wait for their answer.
     `watch_history` events are kept for watchers that lag or resume, and changes of keys that take
     `kv_history_bytes`; `page_size` bounds the items of one answer. Below `min_free_bytes` of free disk a node
     leaves leading to others, and in the end the cluster takes nothing new; 0 switches that off.
