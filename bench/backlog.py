@@ -41,6 +41,7 @@ def backlog(stage: Stage, sizes: Sizes) -> Outcome:
     restart_s = _restart(stage.cluster)
     if (there := waiting(stage.client)) != sizes.backlog:
         raise RuntimeError(f"{there} tasks wait after the restart instead of {sizes.backlog}")
+    _await_queues(stage, sizes.backlog)
     values = {
         "W8_bytes": grown / sizes.backlog,
         "W8_submit": sizes.backlog / submitting_s,
@@ -64,6 +65,17 @@ def _restart(cluster: LocalCluster) -> float:
         cluster.restart_node(node)
     cluster.wait_until_ready(_RESTART_TIMEOUT_S)
     return time.perf_counter() - began
+
+
+def _await_queues(stage: Stage, tasks: int) -> None:
+    """Return when the new leader, which serves before, has so many tasks in its queues. Raises
+    TimeoutError."""
+    leader = stage.cluster.nodes[stage.cluster.leader()].grpc
+    deadline = time.perf_counter() + _DRAIN_TIMEOUT_S
+    while (found := stage.client.node_status(leader).counters["queued_tasks"]) < tasks:
+        if time.perf_counter() > deadline:
+            raise TimeoutError(f"the leader has {found} of {tasks} tasks in its queues")
+        time.sleep(_POLL_S)
 
 
 def _rate(stage: Stage, tasks: int) -> float:

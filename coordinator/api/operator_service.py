@@ -59,7 +59,9 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
     @unary
     async def NodeStatus(self, request: pb.NodeStatusRequest) -> pb.NodeStatusReply:
         del request
-        status = self._node.consensus.status()
+        status, leader = self._node.consensus.status(), self._node.leadership.leader
+        # Less than all that waits, while a new leader still fills its queues.
+        queued = {} if leader is None else {"queued_tasks": float(leader.placement.waiting)}
         return pb.NodeStatusReply(
             node=self._myself(status),
             term=status.term,
@@ -70,6 +72,7 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
             counters={
                 **{name: float(value) for name, value in status.counters.items()},
                 "suspicious_loads": float(self._node.sessions.suspicious),
+                **queued,
                 **self._node.stages.counters(),
                 **{f"defects_{work}": float(count) for work, count in self._node.defects.counts.items()},
             },

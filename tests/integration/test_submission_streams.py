@@ -39,3 +39,17 @@ async def test_leadership_that_is_handed_over_costs_no_submission_and_doubles_no
         found = {status.dag_id: status.name async for status in one.list()}
     assert len(submitted) > AT_ONCE
     assert found == submitted
+
+
+async def test_the_leader_says_how_much_it_has_in_its_queues(start_cluster: StartCluster) -> None:
+    """Less than all that waits while it still fills them, after a change of leader (I1)."""
+    own = start_cluster(nodes=3)
+    async with AsyncClient(own.endpoints) as client:
+        await asyncio.gather(*(client.submit(dag(f"q{number}")) for number in range(AT_ONCE)))
+        await client.members.transfer()
+        leader = own.leader()
+        for node, addresses in own.nodes.items():
+            queued = (await client.node_status(addresses.grpc)).counters.get("queued_tasks")
+            while node == leader and queued < AT_ONCE:
+                queued = (await client.node_status(addresses.grpc)).counters["queued_tasks"]
+            assert queued == (AT_ONCE if node == leader else None)
