@@ -19,7 +19,7 @@ class LoopThread:
     end."""
 
     def __init__(self, name: str) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop = _new_event_loop()
         # Reentrant: the garbage collector may end an iterator while its own thread hands something over.
         self._lock = threading.RLock()
         self._open = True
@@ -92,3 +92,13 @@ async def _next(items: AsyncIterator[Value]) -> Value:
 
 async def _close(items: AsyncGenerator[Any, None]) -> None:
     await items.aclose()
+
+
+def _new_event_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's where there is one: not on Windows. Imported here, as programs that need no loop start
+    sooner without it."""
+    try:
+        from uvloop import new_event_loop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return new_event_loop()
