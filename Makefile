@@ -79,7 +79,7 @@ chaos: $(STAMP) ## Break real clusters, write reports to .drills: [DRILL=name] [
 	$(BIN)/python -m chaos run $(DRILL) --duration $(DURATION) --out .drills \
 		$(if $(SEED),--seed $(SEED)) $(if $(UNTIMED),--untimed)
 
-bench: $(STAMP) ## Measure W1 to W8, a quarter of an hour: [ONLY="W1 W3"] [RUNS=n] [BACKLOG=n] [JSON=file]
+bench: $(STAMP) ## Measure W1 to W8, two to seven minutes: [ONLY="W1 W3"] [RUNS=n] [BACKLOG=n] [JSON=file]
 	$(BIN)/python -m bench $(SUITE)
 
 bench-quick: $(STAMP) ## Measure W1 to W4 and W7 alone: [RUNS=n] [JSON=file]

@@ -17,7 +17,7 @@ _LARGE: Final = 50_000
 _SELDOM: Final = (10_000, 20, 20)
 """Thresholds of the three generations (`gc.set_threshold`). An entry of a few hundred tasks makes some
 thousands of objects that outlive it by little: by Python's 700 each would be looked at several times, which
-took a tenth of a busy leader's time."""
+took a twelfth of a busy leader's time."""
 
 
 def spare_what_is_there() -> None:
