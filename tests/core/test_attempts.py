@@ -52,6 +52,19 @@ def test_a_task_goes_through_its_life_and_every_step_is_told(node: Driver) -> No
     assert node.state.agents["w"].stats.completed == 2
 
 
+def test_an_attempt_that_is_told_of_by_its_end_alone_has_a_start_and_no_timeout(node: Driver) -> None:
+    """B6: what has ended needs no watch."""
+    node.join("w")
+    node.submit("d", {"a": []})
+    node.apply(c.Assign([node.choice("w", "d", "a")]))
+    node.now_ms += 12
+    ended = node.apply(node.said("w", "d", "a", duration_us=7_000))
+    assert ended.effects.expire_at == []
+    assert [event.state.name for event in ended.events[:2]] == ["RUNNING", "COMPLETED"]
+    (attempt,) = node.task("d", "a").attempts
+    assert (attempt.started_ms, attempt.ended_ms) == (node.now_ms - 7, node.now_ms)
+
+
 def test_the_first_tasks_of_a_dag_are_assigned_in_its_own_entry_and_of_no_other_dag(node: Driver) -> None:
     """A1, E4: by their index, since nobody knew the number of the DAG; one that was there before, or that is
     refused, has nothing assigned by that."""
