@@ -90,7 +90,8 @@ def _draw_one(axes: Axes, one: Comparison, title: str, row: float, edge: float) 
     axes.plot([better.min, min(better.max, edge)], [row, row], color=colour, linewidth=1.2)
     axes.plot([better.median], [row], color=colour, marker=mark, markersize=4.5)
     farthest = min(max(better.max, better.median), edge)
-    axes.annotate(label, (farthest, row), (6, -3), textcoords="offset points", color=colour, fontsize=_SMALL)
+    axes.annotate(label, (farthest, row), (6, -3), textcoords="offset points", color=colour, fontsize=_SMALL,
+                  bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5})  # fmt: skip
 
 
 def _limits(comparisons: Sequence[Comparison]) -> tuple[float, float]:
