@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 MAX_GROWTH: Final = 1.05
-"""What the leader's memory may be in the last third of all windows, to the second third; the greatest of
+"""What the leader's memory may be in the last third of all windows, to the second third; medians of
 each, since it goes up and down by a fifth within minutes."""
 MAX_SLOWER: Final = 1.5
-"""What p99 may be; medians of the same thirds."""
+"""What p99 may be, in the same way."""
 
 LEAST_WINDOWS: Final = 6
 
@@ -47,10 +47,10 @@ class Verdict(NamedTuple):
     def of(cls, windows: Sequence[Window]) -> Verdict:
         """From windows of equal length, `LEAST_WINDOWS` at least."""
         third = len(windows) // 3
-        parts = windows[third : 2 * third], windows[-third:]
-        peak, last_peak = (max(window.leader_mib for window in part) for part in parts)
-        second, last = (statistics.median(window.p99_ms for window in part) for part in parts)
-        return cls(last_peak / peak, last / second)
+        second, last = windows[third : 2 * third], windows[-third:]
+        before, after = (statistics.median(window.leader_mib for window in part) for part in (second, last))
+        sooner, later = (statistics.median(window.p99_ms for window in part) for part in (second, last))
+        return cls(after / before, later / sooner)
 
     @property
     def flat(self) -> bool:
