@@ -6,11 +6,10 @@ import statistics
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-MAX_GROWTH: Final = 1.05
-"""What the leader's memory may be in the last third of all windows, to the second third; medians of
-each, since it goes up and down by a fifth within minutes."""
+MAX_GROWTH: Final = 1.1
+"""What the leader's memory may be after the last window, to what it was after the warm-up."""
 MAX_SLOWER: Final = 1.5
-"""What p99 may be, in the same way."""
+"""What p99 may be in the last third of all windows, to the second third; medians of each."""
 
 LEAST_WINDOWS: Final = 6
 
@@ -47,10 +46,11 @@ class Verdict(NamedTuple):
     def of(cls, windows: Sequence[Window]) -> Verdict:
         """From windows of equal length, `LEAST_WINDOWS` at least."""
         third = len(windows) // 3
-        second, last = windows[third : 2 * third], windows[-third:]
-        before, after = (statistics.median(window.leader_mib for window in part) for part in (second, last))
-        sooner, later = (statistics.median(window.p99_ms for window in part) for part in (second, last))
-        return cls(after / before, later / sooner)
+        second, last = (
+            statistics.median(window.p99_ms for window in part)
+            for part in (windows[third : 2 * third], windows[-third:])
+        )
+        return cls(windows[-1].leader_mib / windows[third - 1].leader_mib, last / second)
 
     @property
     def flat(self) -> bool:
@@ -59,6 +59,6 @@ class Verdict(NamedTuple):
 
     def __str__(self) -> str:
         return (
-            f"in the last third memory is {self.growth:.2f} times that in the second (at most {MAX_GROWTH}), "
+            f"memory is {self.growth:.2f} times that after the warm-up (at most {MAX_GROWTH}), "
             f"p99 {self.slower:.2f} times (at most {MAX_SLOWER})"
         )
