@@ -42,6 +42,9 @@ from coordinator.storage.engine import Engine
 log = logging.getLogger(__name__)
 
 _NO_TIMER: asyncio.TimerHandle | None = None
+_TIMER_GRAIN_S: Final = 0.001
+"""Event loops may count time in milliseconds, as uvloop does, and call that much early. A tick before its
+deadline asks for the next one at once, hundreds of times over."""
 
 
 class RaftConsensus:
@@ -287,7 +290,7 @@ class RaftConsensus:
             return
         if self._timer is not None:
             self._timer.cancel()
-        delay = max(0.0, deadline - self._now())
+        delay = max(0.0, deadline - self._now()) + _TIMER_GRAIN_S
         self._timer_s = deadline
         self._timer = asyncio.get_running_loop().call_later(delay, self._timer_fired)
 
