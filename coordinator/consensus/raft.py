@@ -14,6 +14,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from coordinator.consensus.changes import Change
 from coordinator.consensus.hardened import HardenedSyncObj

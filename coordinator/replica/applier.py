@@ -5,9 +5,9 @@ This is `consensus.port.Replica`: consensus calls it on the event loop, in log o
 entry and process. An exception in it stops the node: the state in memory may be half changed, and nothing
 of it must be served or stored.
 
-On a leader the outcome is on its way to the client before the state is stored. It may be, since the entry is
-committed: whatever happens to this node, the log has it. Nobody else is shown what is not stored yet, since
-whoever asks for the state or the store has it finished first.
+On a leader the outcome is on its way to clients and agents before the state is stored. It may be, since
+the entry is committed: whatever happens to this node, the log has it. Nobody else is shown what is not
+stored yet, since whoever asks for the state or the store has it finished first.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ _decode = msgspec.msgpack.Decoder(Entry).decode
 RoleListener = Callable[[Role, int, str | None], None]
 ReplyListener = Callable[[int, int, list[Reply]], None]
 OutcomeListener = Callable[[int, int, Outcome], None]
+EffectsListener = Callable[[Effects], None]
 
 
 class _Carried(NamedTuple):
@@ -79,8 +80,11 @@ class Applier:
         """Told the index, term and replies of each entry, at once."""
         self.on_outcome: OutcomeListener = _ignore
         """Told the index, term and outcome of each entry, after it is stored."""
-        self.on_effects: Callable[[Effects], None] | None = None
-        """The leader's loops, while this node leads."""
+        self.on_push: EffectsListener | None = None
+        """While this node leads, told what each entry asks for as soon as its run has been carried out, for
+        agents: they wait."""
+        self.on_effects: EffectsListener | None = None
+        """While this node leads, told the same after it is stored: the leader's loops."""
         self.on_role_change: RoleListener = _ignore
         self.on_stopped: Callable[[Exception], None] = _ignore
         self.on_fault: Callable[[Fatal], None] = _ignore
@@ -141,6 +145,7 @@ class Applier:
         if self.on_effects is None:
             self._finish()
         else:
+            self._push()
             asyncio.get_running_loop().call_soon(self._settle_unasked)
 
     async def wait_applied(self, index: int) -> None:
@@ -212,6 +217,14 @@ class Applier:
             ) from error
         self.on_replies(entry.index, entry.term, outcome.replies)
         return _Carried(entry, decoded.at_ms, outcome)
+
+    def _push(self) -> None:
+        """Let agents hear of what was carried out: it is committed, and need not be stored before. Whoever
+        needs the store for that finishes all of it meanwhile."""
+        if self.on_push is not None:
+            for one in self._unfinished.copy():
+                if one.outcome is not None:
+                    self.on_push(one.outcome.effects)
 
     def _encode_newest(self) -> None:
         """Take note of what the newest entry carried out has to write, and of the digest after it."""

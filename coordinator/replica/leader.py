@@ -47,8 +47,8 @@ _GONE: Final = frozenset({AgentState.LOST, AgentState.STOPPED})
 
 
 class Leader:
-    """One term's worth of it, and of defects. `on_effects` is called for every entry applied from its making
-    on."""
+    """One term's worth of it, and of defects. `on_push`, then `on_effects` are called for every entry that is
+    applied from its making on."""
 
     def __init__(
         self,
@@ -94,15 +94,19 @@ class Leader:
     def _state(self) -> State:
         return self._applier.newest
 
+    def on_push(self, effects: Effects) -> None:
+        """Tell agents what an applied entry has for them."""
+        with self._defects.vital("effects"):
+            self._sessions.acknowledge(effects.acked)
+            self._sessions.halt(effects.halt)
+            self._sessions.dispatch(effects.dispatch)
+
     def on_effects(self, effects: Effects) -> None:
-        """Do what an applied entry asks for."""
+        """Do whatever else an applied entry asks for."""
         with self._defects.vital("effects"):
             self._carry_out(effects)
 
     def _carry_out(self, effects: Effects) -> None:
-        self._sessions.acknowledge(effects.acked)
-        self._sessions.halt(effects.halt)
-        self._sessions.dispatch(effects.dispatch)
         for due_ms, key in effects.wake_at:
             self._timers.wake_at(due_ms, key)
         for due_ms, key, attempt in effects.expire_at:

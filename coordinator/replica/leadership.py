@@ -123,7 +123,7 @@ class Leadership:
         self._clock.anchor(self._applier.state.machine.now_ms)
         self._sessions.term = term
         self._leader = self._make_leader(defects)
-        self._applier.on_effects = self._leader.on_effects
+        self._applier.on_push, self._applier.on_effects = self._leader.on_push, self._leader.on_effects
         # Agents and clients are served from here on; the queues fill while they come.
         serving.set_result(self._leader)
         _log.info("leading", term=term, applied=self._applier.applied.index)
@@ -137,7 +137,7 @@ class Leadership:
         if serving is None:
             return
         error = self.not_leader()
-        self._applier.on_effects = None
+        self._applier.on_push = self._applier.on_effects = None
         if self._leader is not None:
             self._leader.stop()
             self._leader = None

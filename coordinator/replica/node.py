@@ -79,8 +79,8 @@ class Node:
         self.consensus = self._make_consensus(around)
         self.proposer = self._make_proposer()
         self.sessions = Sessions(
-            lambda: self.applier.state,
-            self._store.checkpoint,
+            lambda: self.applier.newest,
+            self._checkpoint,
             self.proposer,
             max_agents=config.limits.max_agents,
             pace=Pace(config.agents.load_interval_ms, config.agents.max_load_reports_per_s),
@@ -232,6 +232,10 @@ class Node:
     def address_of(self, node_id: str) -> str:
         """The gRPC address of a member."""
         return self.member(node_id).grpc
+
+    def _checkpoint(self, key: int) -> bytes | None:
+        """As `StateStore.checkpoint`, of all that has been applied."""
+        return self.applier.store.checkpoint(key)
 
     def _abstain(self) -> None:
         low = Abstention.NO_SPACE if self.space.low else Abstention.NONE

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 
 import pytest
+import uvloop
 from pysyncobj.node import Node
 
 from coordinator.consensus.raft import RaftConsensus
@@ -84,3 +86,25 @@ async def test_who_waits_for_a_transfer_hears_at_once_that_it_cannot_come_about(
     told = "c was lost before it took over" if lost == "its target" else "b has stopped before c took over"
     with pytest.raises(WrongState, match=told):
         await handing
+
+
+def test_no_tick_comes_before_its_deadline_on_the_loop_that_nodes_run_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That loop counts in milliseconds: a tick that came early would ask for the next one at once."""
+
+    async def early_by() -> float:
+        bench = settled()
+        driven = Driven(bench)
+        driven._now = time.monotonic
+        earliest = -math.inf
+        for tenths in range(20):
+            deadline = time.monotonic() + 0.003 + tenths / 10_000
+            ticked: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+            monkeypatch.setattr(bench.node, "next_deadline", lambda deadline=deadline: deadline)
+            monkeypatch.setattr(driven, "_wake", lambda ticked=ticked: ticked.set_result(time.monotonic()))
+            driven._set_timer()
+            earliest = max(earliest, deadline - await ticked)
+        return earliest
+
+    assert uvloop.run(early_by()) <= 0

@@ -150,6 +150,35 @@ async def test_who_waits_for_a_leader_learns_the_outcome_before_the_state_is_sto
     assert (applier.applied.index, effects) == (3, [3, 3])
 
 
+async def test_agents_are_pushed_what_is_theirs_before_the_state_is_stored(log, make_applier):
+    applier = make_applier("a")
+    _, effects = leading(applier)
+    pushed: list[tuple[int, int]] = []
+    applier.on_push = lambda asked: pushed.append((len(asked.ready), applier.applied.index))
+    applier.apply([log.chain("one"), log.chain("two")])
+    assert (pushed, effects) == ([(1, 1), (1, 1)], [])
+    await asyncio.sleep(0)
+    assert (len(pushed), effects) == (2, [3, 3])
+
+
+async def test_a_push_that_needs_what_is_stored_finds_all_of_its_run(log, make_applier):
+    applier = make_applier("a")
+    _, effects = leading(applier)
+    pushed: list[int] = []
+    applier.on_push = lambda _: pushed.append(applier.store.applied.index)
+    applier.apply([log.chain("one"), log.chain("two")])
+    await asyncio.sleep(0)
+    assert (pushed, effects) == ([3, 3], [3, 3])
+
+
+def test_a_follower_pushes_nothing(log, make_applier):
+    applier = make_applier("a")
+    pushed: list[object] = []
+    applier.on_push = pushed.append
+    applier.apply([log.chain("one")])
+    assert pushed == []
+
+
 @pytest.mark.parametrize("look", ["state", "store", "read_snapshot"])
 async def test_nobody_else_sees_what_is_not_stored(look, log, make_applier):
     applier = make_applier("a")
