@@ -53,6 +53,9 @@ class Gathering:
     @property
     def wait_s(self) -> float:
         """How long an entry waits now: not at all where the next command is not expected within a commit."""
-        if self._gap_s >= self._commit_s:
-            return 0.0
+        return 0.0 if self._gap_s >= self._commit_s else self.worth_s
+
+    @property
+    def worth_s(self) -> float:
+        """How long an entry may wait now for what is sure to come."""
         return min(_TIMES * max(self._commit_s - self._quickest_s, 0.0), self._most_s)

@@ -164,6 +164,10 @@ class Placement:
             recorded.add_done_callback(lambda done: self._told(agent_id, completions, done))
             self._schedule()
 
+    def ends_are_due(self) -> bool:
+        """Whether agents may tell of ends at any moment."""
+        return self._snapshot.due.any(self._now_s())
+
     def expect_dag(self, command: SubmitDag, recorded: asyncio.Future[Reply]) -> None:
         """A small DAG has been proposed, and `recorded` will be the machine's reply: place its first tasks
         along with it, if all are brief. Those that last may wait for the moment that this saves."""

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from coordinator.consensus.port import Consensus
-from coordinator.core.commands import FORMAT, Command
+from coordinator.core.commands import FORMAT, Command, Report
 from coordinator.core.outcome import Refusal, Reply
 from coordinator.defects import Defects
 from coordinator.errors import CoordinatorError, LimitExceeded, NotLeader, OutcomeUnknown, QueueFull
@@ -38,6 +38,8 @@ class _Waiting(NamedTuple):
     command: msgspec.Raw
     size: int
     reply: asyncio.Future[Reply]
+    tells: bool
+    """Whether an agent tells something by it, which waits for no answer."""
 
 
 class _InFlight(NamedTuple):
@@ -86,6 +88,10 @@ class Proposer:
         """Whether an entry is to leave though nothing waits."""
         self._gathering = Gathering(gather_s)
         self._held: asyncio.TimerHandle | None = None
+        self._awaits_ends = False
+        self._wait_s = 0.0
+        self.ends_are_due: Callable[[], bool] = _never
+        """Whether agents are expected to tell of ends at any moment."""
         self.before_entry: Callable[[], None] = _nothing
         """Called when an entry is about to leave; what it submits travels along."""
         self._left: asyncio.Event | None = None
@@ -117,7 +123,7 @@ class Proposer:
                 limit=self._max_commands,
             )
         reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(raw, size, reply))
+        self._waiting.append(_Waiting(raw, size, reply, isinstance(command, Report)))
         self._waiting_bytes += size
         if not self._flushing:
             self._gathering.came(_now_s())
@@ -160,7 +166,7 @@ class Proposer:
     def revoke(self, error: NotLeader) -> None:
         """This node no longer leads: what is in flight may yet be committed by another, what waits will
         not be."""
-        self.before_entry = _nothing
+        self.before_entry, self.ends_are_due = _nothing, _never
         self._asked = False
         in_flight = [future for flight in self._in_flight.values() for future in flight.replies]
         self._in_flight.clear()
@@ -190,24 +196,37 @@ class Proposer:
         return len(self._waiting)
 
     def _schedule(self) -> None:
-        if self._held is not None and self._is_worth_it():
-            self._held.cancel()
-            self._held = None
-            asyncio.get_running_loop().call_soon(self._flush)
-        elif not self._flush_scheduled and len(self._in_flight) < self._window:
-            self._flush_scheduled = True
-            wait_s = self._gathering.wait_s
-            if wait_s > 0 and not self._is_worth_it():
-                self._held = asyncio.get_running_loop().call_later(wait_s, self._flush)
-            else:
-                asyncio.get_running_loop().call_soon(self._flush)
+        """Find out at the end of this turn whether an entry leaves then."""
+        if self._flush_scheduled or (self._held is None and len(self._in_flight) >= self._window):
+            return
+        if self._held is None:
+            self._wait_s = self._gathering.wait_s
+        self._flush_scheduled = True
+        asyncio.get_running_loop().call_soon(self._consider)
+
+    def _consider(self) -> None:
+        """Let the entry leave, unless it is worth while to wait for more: for ends that are due, if it is
+        of such alone, until there are none."""
+        tells = bool(self._waiting) and all(one.tells for one in self._waiting)
+        due = tells and self.ends_are_due()
+        all_told = self._awaits_ends and tells and not due
+        wait_s = self._gathering.worth_s if due else self._wait_s
+        if wait_s <= 0 or all_told or self._is_worth_it():
+            self._flush()
+            return
+        self._flush_scheduled, self._awaits_ends = False, due
+        if self._held is None:
+            self._held = asyncio.get_running_loop().call_later(wait_s, self._flush)
 
     def _is_worth_it(self) -> bool:
         """Whether an entry of what waits needs no more."""
         return len(self._waiting) >= ENOUGH or self._waiting_bytes >= self._max_entry_bytes
 
     def _flush(self) -> None:
-        self._held = None
+        if self._held is not None:
+            self._held.cancel()
+            self._held = None
+        self._awaits_ends = False
         self._asked = False
         with self._defects.vital("proposing"):
             self._flushing = True
@@ -275,6 +294,11 @@ class Proposer:
 
 def _now_s() -> float:
     return asyncio.get_running_loop().time()
+
+
+def _never() -> bool:
+    """This node does not lead."""
+    return False
 
 
 def _nothing() -> None:

@@ -30,6 +30,7 @@ from coordinator.scheduling.learning.estimates import Estimates
 from coordinator.scheduling.learning.expectation import Expectation
 from coordinator.scheduling.load.measured import Measured
 from coordinator.scheduling.load.scores import LoadScores
+from coordinator.scheduling.tasks.due import Due
 from coordinator.scheduling.tasks.graphs import Foreseen, Graphs
 from coordinator.scheduling.tasks.races import Races
 from coordinator.scheduling.tasks.running import Running
@@ -92,6 +93,7 @@ class Snapshot:
         """Those that DAGs and namespaces may name."""
         self.departed = Departed()
         self.turn = 0
+        self.due = Due()
         self._brief: deque[_Brief] = deque()
         """Those that are not followed in time, in the order in which they were given."""
 
@@ -140,9 +142,10 @@ class Snapshot:
             queued_s = seconds if agents.held.item(row) > agents.slots.item(row) else None
             self.shares.hold(graph.owner.namespace, key, attempt, profile, queued_s)
             self.reserved.hold(graph.owner.namespace, row, key, attempt)
-        if self.is_brief(profile, key, hint) and not self._leads_on(key):
+        if self.is_brief(profile, key, hint) and not self.leads_on(key):
             # It will have ended before anything could be made of how long it takes.
             self._brief.append(_Brief(now_s, row, key, attempt))
+            self.due.given(key, attempt, seconds, now_s)
             return
         self._follow(key, attempt, row, profile, hint, seconds, now_s)
 
@@ -183,14 +186,6 @@ class Snapshot:
             if (graph := self.graphs.of(key)) is not None:
                 graph.placed(key & INDEX_MASK)
 
-    def _leads_on(self, key: int) -> bool:
-        """Whether a task that depends on this one lasts: it should be foreseen. Few are looked at, they are
-        mostly alike."""
-        return any(
-            not self.is_brief(task.profile, task.key, task.hint)
-            for task in self.foreseen.successors(key, _SUCCESSORS_LOOKED_AT)
-        )
-
     def begin(self, key: int, attempt: int, now_s: float) -> None:
         """The agent has begun with it."""
         self.running.begin(key, attempt, now_s)
@@ -200,6 +195,7 @@ class Snapshot:
         row = self.agents.rows.get(agent_id)
         if row is not None and (key, attempt) in self.agents.held_attempts[row]:
             self.agents.release(agent_id, key, attempt)
+            self.due.over(key, attempt)
             self.running.release(key, attempt)
             self.shares.release(key, attempt)
             self.reserved.release(key, attempt)
@@ -248,6 +244,14 @@ class Snapshot:
     def is_brief(self, profile: TaskProfile, key: int, hint: int) -> bool:
         """Whether a task may queue on an agent: it is known not to last."""
         return self.durations.is_brief(profile, key, hint)
+
+    def leads_on(self, key: int) -> bool:
+        """Whether a task that depends on this one lasts: then it should be foreseen. Few are looked at, they
+        are mostly alike."""
+        return any(
+            not self.is_brief(task.profile, task.key, task.hint)
+            for task in self.foreseen.successors(key, _SUCCESSORS_LOOKED_AT)
+        )
 
     def barrier(
         self, namespace: str, profile: TaskProfile, key: int, hint: int, now_s: float

@@ -49,6 +49,12 @@ def test_the_wait_grows_with_what_the_load_adds_up_to_its_bound() -> None:
     assert 0 < waits_s[0] < waits_s[1] < waits_s[2] == MOST_S
 
 
+def test_what_is_sure_to_come_is_worth_the_same_wait_however_sparse_commands_are() -> None:
+    dense, sparse = after(DENSE, LOADED), after(SPARSE, LOADED)
+    assert sparse.worth_s == dense.worth_s == dense.wait_s > 0
+    assert after(SPARSE, QUIET).worth_s == 0
+
+
 def test_a_disk_that_has_become_slower_is_no_load_in_the_end() -> None:
     slower = after(DENSE, [0.001] * 50 + [0.01] * 50)
     assert slower.wait_s > 0

@@ -10,12 +10,12 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from coordinator.core.commands import CancelDag, Entry, SubmitDag
+from coordinator.core.commands import CancelDag, Entry, Report, SubmitDag
 from coordinator.core.model import DagHeader, TaskBlock, TaskProfile
 from coordinator.core.outcome import Done, Refusal
 from coordinator.defects import Defects
 from coordinator.errors import LimitExceeded, NotFound, NotLeader, OutcomeUnknown, QueueFull
-from coordinator.replica.gathering import ENOUGH
+from coordinator.replica.gathering import ENOUGH, Gathering
 from coordinator.replica.proposer import Proposer
 
 GATHER_S = 0.02
@@ -124,6 +124,65 @@ async def test_under_load_an_entry_waits_for_what_comes_in_later_turns() -> None
     assert len(log.entries) == before
     await log.has_taken(155)
     assert [len(entry.commands) for entry in log.entries[before:]] == [5]
+
+
+class Worth(Gathering):
+    """No command is expected soon, and what is sure to come is worth the longest wait."""
+
+    @property
+    def wait_s(self) -> float:
+        return 0.0
+
+    @property
+    def worth_s(self) -> float:
+        return self._most_s
+
+
+def told(number: int) -> Report:
+    return Report(f"agent-{number}", 1, [])
+
+
+def expecting(log: Log, due: set[int], worth_s: float) -> Proposer:
+    """A proposer that expects ends while there is any in `due`."""
+    proposer = make(log)
+    proposer._gathering = Worth(worth_s)
+    proposer.ends_are_due = lambda: bool(due)
+    return proposer
+
+
+async def test_what_agents_tell_waits_for_ends_that_are_due_until_all_are_told() -> None:
+    log, due = Log(), {1, 2, 3}
+    proposer = expecting(log, due, worth_s=60.0)
+    for number in (1, 2, 3):
+        assert log.entries == []
+        due.discard(number)
+        proposer.submit(told(number))
+        await turn()
+    assert [len(entry.commands) for entry in log.entries] == [3]
+
+
+async def test_it_does_not_wait_for_ever() -> None:
+    log = Log()
+    expecting(log, {1}, worth_s=0.001).submit(told(2))
+    await log.has_taken(1)
+
+
+async def test_who_waits_for_an_answer_does_not_wait_for_ends() -> None:
+    log = Log()
+    proposer = expecting(log, {1}, worth_s=60.0)
+    proposer.submit(told(2))
+    await turn()
+    assert log.entries == []
+    proposer.submit(cancel(1))
+    await turn()
+    assert [len(entry.commands) for entry in log.entries] == [2]
+
+
+async def test_nothing_waits_for_ends_where_commits_are_as_quick_as_they_can_be() -> None:
+    log = Log()
+    expecting(log, {1}, worth_s=0.0).submit(told(2))
+    await turn()
+    assert len(log.entries) == 1
 
 
 async def test_an_entry_that_is_full_waits_no_longer() -> None:

@@ -415,6 +415,31 @@ def test_a_place_is_kept_for_what_will_be_ready_and_matters_more() -> None:
     assert [choice.agent for choice in plan.choices if choice.agent == "a"] == []
 
 
+def test_what_comes_after_brief_tasks_keeps_no_place_from_those_that_wait() -> None:
+    cluster = Cluster()
+    for agent in ("a", "b"):
+        cluster.join(agent, slots=4)
+    chain = {"x": [], "y": ["x"], "z": ["y"]}
+    for number in range(8):
+        cluster.submit(chain, dag_id=f"d{number}", expected_ms=dict.fromkeys(chain, 10))
+    plan = plan_by_cost(cluster.snapshot, LIMITS, BALANCED, cluster.now_s)
+    assert sorted(choice.agent for choice in plan.choices) == ["a"] * 4 + ["b"] * 4
+
+
+@pytest.mark.parametrize(("last_ms", "given"), [(90_000, 0), (10, 1)])
+def test_a_place_is_kept_for_what_lasts_behind_a_brief_task(last_ms: int, given: int) -> None:
+    cluster = Cluster()
+    cluster.join("a", slots=2)
+    chain = {"x": [], "y": ["x"], "z": ["y"]}
+    cluster.submit(
+        chain, TaskProfile("t", priority=Priority.HIGH), expected_ms={"x": 1_000, "y": 10, "z": last_ms}
+    )
+    cluster.begin("a", "x")
+    cluster.submit({"w": []}, dag_id="other", expected_ms={"w": 60_000})
+    plan = plan_by_cost(cluster.snapshot, LIMITS, FAST, cluster.now_s)
+    assert len(plan.choices) == given
+
+
 def test_no_place_is_kept_for_a_task_that_was_cancelled() -> None:
     cluster = Cluster()
     cluster.join("a")

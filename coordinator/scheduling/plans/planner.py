@@ -342,8 +342,8 @@ class _Planner:
             return
         running, waiting = self._snapshot.running, self._snapshot.waiting
         for task in foreseen:
-            if task.key in waiting:
-                # By ends that have been told, and that may yet be refused.
+            if task.key in waiting or not self._keeps_places(task):
+                # What waits does so by ends that have been told, and that may yet be refused.
                 continue
             graph = self._snapshot.graphs.of(task.key)
             assert graph is not None
@@ -355,6 +355,13 @@ class _Planner:
                 if key not in self._expected and (end := running.ends(key, self._round.now_s)) is not None:
                     self._expected[key] = Expected(*end)
             self._foresee(task, heads)
+
+    def _keeps_places(self, task: Task) -> bool:
+        """Whether the task is foreseen. Brief ones find room when they come, and keep none from others,
+        unless what lasts comes after them."""
+        snapshot = self._snapshot
+        brief = snapshot.is_brief(task.profile, task.key, task.hint)
+        return not brief or snapshot.leads_on(task.key)
 
     def _foresee(self, task: Task, heads: list[_Head]) -> None:
         graph = self._snapshot.graphs.of(task.key)
@@ -369,7 +376,7 @@ class _Planner:
         for task in foreseen.successors(key):
             left = self._unlocking.get(task.key, task.waiting - foreseen.live(task.key)) - 1
             self._unlocking[task.key] = left
-            if left == 0 and task.key not in self._snapshot.waiting:
+            if left == 0 and task.key not in self._snapshot.waiting and self._keeps_places(task):
                 self._foresee(task, heads)
                 heappush(heads, heads.pop())
 
