@@ -74,6 +74,12 @@ async def test_a_watch_goes_on_under_another_leader_without_gap_or_repeat(
     assert len(endings) == len(set(endings))
 
 
+async def known_to(node: Wire, dag_id: str) -> list[common_pb2.DagView]:
+    """The DAG as this node lists it, if it does."""
+    reply = await node.client.ListDags(client_pb2.ListDagsRequest(allow_stale=True))
+    return [dag for dag in reply.dags if dag.dag_id == dag_id]
+
+
 async def test_a_follower_answers_stale_reads_and_says_so(
     client: AsyncClient, leader: Wire, follower: Wire
 ) -> None:
@@ -81,11 +87,8 @@ async def test_a_follower_answers_stale_reads_and_says_so(
     await client.wait(dag_id, WAIT_S)
     request = client_pb2.GetDagRequest(dag_id=dag_id, allow_stale=True)
 
-    everything = client_pb2.ListDagsRequest(allow_stale=True)
-
     async def replicated() -> bool:
-        dags = (await follower.client.ListDags(everything)).dags
-        return dag_id in [dag.dag_id for dag in dags if dag.finished_ms]
+        return any(dag.finished_ms for dag in await known_to(follower, dag_id))
 
     await eventually(replicated, "the follower has applied it")
     reply = await follower.client.GetDag(request)
@@ -106,6 +109,8 @@ async def test_a_read_may_wait_for_the_end(
     brief = client_pb2.GetDagRequest(dag_id=dag_id, wait_ms=1)
     assert (await leader.client.GetDag(brief)).dag.state == common_pb2.DAG_STATE_RUNNING
     await gate.has_begun(1)
+    # The agent has begun before a follower need have heard of it.
+    await eventually(lambda: known_to(follower, dag_id), "the follower has applied the submission")
     request = client_pb2.GetDagRequest(dag_id=dag_id, wait_ms=10_000)
     stale = client_pb2.GetDagRequest(dag_id=dag_id, wait_ms=10_000, allow_stale=True)
     calls = [leader.client.GetDag(request), follower.client.GetDag(stale)]
