@@ -26,6 +26,7 @@ from coordinator.scheduling.agents.feasibility import blocked_by, used_up
 from coordinator.scheduling.agents.reserved import RESERVED
 from coordinator.scheduling.agents.rows import BoolRow
 from coordinator.scheduling.costs.weights import Policy
+from coordinator.scheduling.plans.alike import place_alike
 from coordinator.scheduling.plans.assignments import Witness
 from coordinator.scheduling.plans.bounded import Bounded
 from coordinator.scheduling.plans.brief import place_brief, room_in_all
@@ -63,10 +64,11 @@ def plan_by_cost(
     snapshot: Snapshot, limits: PlanLimits, policy: Policy, now_s: float, witness: Witness | None = None
 ) -> Plan:
     """Place what waits. The same snapshot at the same time gives the same plan, with a witness or without."""
-    if len(snapshot.waiting) == 1 and not (witness and witness.left):
-        lone = place_lone(snapshot, limits, policy, now_s)
-        if lone is not None:
-            return lone
+    if not (witness and witness.left):
+        shorter = place_lone if len(snapshot.waiting) == 1 else place_alike
+        found = shorter(snapshot, limits, policy, now_s)
+        if found is not None:
+            return found
     return _Planner(snapshot, limits, policy, now_s, witness or Witness()).run()
 
 

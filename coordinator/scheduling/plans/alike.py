@@ -1,0 +1,55 @@
+"""Many brief tasks of one DAG that are all alike, and nothing else that waits: as where a large DAG of small
+tasks is worked off. Nobody comes before anybody, and a round is as quick as these are."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from coordinator.core.model import INDEX_BITS
+from coordinator.scheduling.costs.weights import Policy
+from coordinator.scheduling.plans.brief import place_brief
+from coordinator.scheduling.plans.bulk import MANY
+from coordinator.scheduling.plans.crowd import Crowd
+from coordinator.scheduling.plans.lane import Lane
+from coordinator.scheduling.plans.lone import only_class
+from coordinator.scheduling.plans.round import Round
+from coordinator.scheduling.plans.solver import Plan, PlanLimits
+from coordinator.scheduling.snapshot import Snapshot
+from coordinator.scheduling.tasks.waiting import TaskClass, WaitingTask
+
+
+def place_alike(snapshot: Snapshot, limits: PlanLimits, policy: Policy, now_s: float) -> Plan | None:
+    """The plan for as many of them as there is room for. None if they are not alike, or there is more to it:
+    then a whole round has to find out."""
+    waiting = snapshot.waiting
+    if min(len(waiting), limits.max_choices) < MANY or waiting.retried or snapshot.graphs.moved:
+        return None
+    members = only_class(snapshot, now_s)
+    if members is None:
+        return None
+    around = Round(snapshot, policy.weights, now_s, {})
+    free = around.ledger.credit - around.ledger.held
+    tasks = members.tasks[: min(int(free[around.open].sum()), limits.max_choices)]
+    if len({(task.key >> INDEX_BITS, task.hint) for task in tasks}) != 1:
+        return None
+    profile, first = members.profile, tasks[0]
+    if not snapshot.is_brief(profile, first.key, first.hint):
+        return None
+    work_s = snapshot.work_s(profile, first.key, first.hint)
+    own, prices = snapshot.policy_for(members.owner, policy), snapshot.prices.renew()
+    lane = Lane(profile, own, around, prices, limits.shortlist, work_s)
+    choices = place_brief(around, lane, _crowd(snapshot, members, tasks, work_s))
+    return Plan(choices, len(waiting), {}, snapshot.turn) if choices else None
+
+
+def _crowd(snapshot: Snapshot, members: TaskClass, tasks: list[WaitingTask], work_s: float) -> Crowd:
+    many = len(tasks)
+    return Crowd(
+        snapshot.waiting,
+        np.array([members.at]),
+        np.zeros(many, np.intp),
+        np.array([task.key for task in tasks]),
+        np.array([task.attempt for task in tasks]),
+        np.full(many, work_s),
+        np.ones(many, np.bool_),
+    )
