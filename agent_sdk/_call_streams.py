@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 import grpc.aio
 
@@ -30,6 +30,9 @@ from agent_sdk.errors import (
 from quorumflow_proto.v1 import common_pb2
 
 logger = logging.getLogger("agent_sdk")
+
+_TIMER_GRAIN_S: Final = 0.001
+"""Event loops may call that much early."""
 
 MESSAGE_BYTES: Final = 256 << 10
 """Size from which a message is closed; its last request may exceed it. Far below what a node takes in one."""
@@ -125,6 +128,13 @@ class CallStreams(Generic[Asked, Answered]):
         return stream
 
 
+class _Awaited(NamedTuple, Generic[Answered]):
+    """Who waits for a reply, and until when by the clock of the loop."""
+
+    reply: asyncio.Future[Answered]
+    until_s: float
+
+
 class _Stream(Generic[Asked, Answered]):
     """One stream, from its first request to its end, of which `on_end` tells."""
 
@@ -133,7 +143,9 @@ class _Stream(Generic[Asked, Answered]):
         self._call = kind.open(node)
         self._on_end = on_end
         self._numbers = count(1)
-        self._waiting: dict[int, asyncio.Future[Answered]] = {}
+        self._waiting: dict[int, _Awaited[Answered]] = {}
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_s = 0.0
         self._unsent: deque[Asked] = deque()
         self._over = False
         self._unwanted = False
@@ -145,15 +157,14 @@ class _Stream(Generic[Asked, Answered]):
         loop = asyncio.get_running_loop()
         number = request.call = next(self._numbers)
         reply: asyncio.Future[Answered] = loop.create_future()
-        self._waiting[number] = reply
+        self._waiting[number] = awaited = _Awaited(reply, loop.time() + left_s)
         self._unsent.append(request)
         if self._sender is None:
             self._sender = asyncio.create_task(self._send())
-        time_is_over = loop.call_later(left_s, self._give_up, reply)
+        self._wake_by(awaited.until_s)
         try:
             return await reply
         finally:
-            time_is_over.cancel()
             del self._waiting[number]
             if self._unwanted:
                 self.end_when_idle()
@@ -171,9 +182,11 @@ class _Stream(Generic[Asked, Answered]):
         self._over = True
         self._on_end()
         self._call.cancel()
-        for reply in self._waiting.values():
-            if not reply.done():
-                reply.set_exception(failure)
+        if self._alarm is not None:
+            self._alarm.cancel()
+        for awaited in self._waiting.values():
+            if not awaited.reply.done():
+                awaited.reply.set_exception(failure)
 
     async def ended(self) -> None:
         """Return when nothing of it is left."""
@@ -219,12 +232,30 @@ class _Stream(Generic[Asked, Answered]):
 
     def _awaited(self, number: int) -> asyncio.Future[Answered] | None:
         """Where the reply goes, if anybody still waits for it."""
-        reply = self._waiting.get(number)
-        return None if reply is None or reply.done() else reply
+        awaited = self._waiting.get(number)
+        return None if awaited is None or awaited.reply.done() else awaited.reply
 
-    def _give_up(self, reply: asyncio.Future[Answered]) -> None:
-        if not reply.done():
-            reply.set_exception(DeadlineExceeded(f"one of the {self._kind.what} was not answered in time"))
+    def _wake_by(self, until_s: float) -> None:
+        """One alarm serves all that wait: it goes off at the first time, and mostly in vain."""
+        if self._alarm is None or until_s < self._alarm_s:
+            if self._alarm is not None:
+                self._alarm.cancel()
+            loop = asyncio.get_running_loop()
+            self._alarm_s = until_s
+            self._alarm = loop.call_later(until_s - loop.time(), self._give_up)
+
+    def _give_up(self) -> None:
+        """Tell those whose time is over."""
+        self._alarm = None
+        now_s = asyncio.get_running_loop().time() + _TIMER_GRAIN_S
+        left = [awaited for awaited in self._waiting.values() if not awaited.reply.done()]
+        for awaited in left:
+            if awaited.until_s <= now_s:
+                late = DeadlineExceeded(f"one of the {self._kind.what} was not answered in time")
+                awaited.reply.set_exception(late)
+        later_s = [awaited.until_s for awaited in left if awaited.until_s > now_s]
+        if later_s:
+            self._wake_by(min(later_s))
 
 
 def _closed() -> WrongState:

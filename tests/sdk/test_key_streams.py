@@ -146,3 +146,21 @@ async def test_a_client_that_never_wrote_is_closed_without_a_stream(node: Node) 
     async with AsyncClient(node.address):
         pass
     assert node.script.write_streams == []
+
+
+def put() -> kv.KvWriteRequest:
+    return kv.KvWriteRequest(put=kv.KvPutRequest(id=kv.KvWriteId(writer="w", number=1), key="k"))
+
+
+async def test_each_request_on_a_stream_has_a_time_of_its_own(node: Node) -> None:
+    node.script.on("Put", STAY)
+    async with AsyncClient(node.address) as client:
+        streams, at = client.kv._streams, client._calls.nodes.at(node.address)
+        patient = asyncio.create_task(streams.ask(at, put(), 60.0))
+        await node.script.called("Put")
+        for _ in range(2):
+            with pytest.raises(errors.DeadlineExceeded):
+                await streams.ask(at, put(), 0.01)
+        assert not patient.done()
+    with pytest.raises(errors.WrongState):
+        await patient
