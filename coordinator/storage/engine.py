@@ -140,7 +140,7 @@ class RocksEngine:
         *,
         damage: type[LogCorrupt | StateCorrupt] = LogCorrupt,
         replayed: bool = False,
-        write_buffer_bytes: int = 32 << 20,
+        write_buffer_bytes: int = 8 << 20,
     ) -> None:
         """Open or create the database in `path`. `replayed`: what a crash takes from its end is written
         again by the caller, so that it goes on from the last moment at which nothing before was missing.
