@@ -15,10 +15,6 @@ with Client("localhost:7400") as client:          # in another one
     print(client.wait(dag_id).state, client.result(dag_id, "a").text)
 """
 
-# First of all: gRPC asks while it is imported.
-from agent_sdk import _engine as _engine
-
-# isort: split
 from agent_sdk._agent import Agent
 from agent_sdk._async_client import AsyncClient
 from agent_sdk._client import Client
