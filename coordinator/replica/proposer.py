@@ -1,9 +1,9 @@
 """Group commit: commands that arrive while entries are in flight travel together in the next one.
 
 An entry leaves at the end of the event loop's iteration in which its first command came, or after a wait for
-others where they come faster than this node can make entries (`gathering`). If `window` entries are on their
-way already, it leaves when one of them has been applied, and carries all that has come meanwhile. Before it
-does, the leader may add what follows from it (`before_entry`).
+others where they come faster than this node can make entries, or where ends are due (`gathering`). If
+`window` entries are on their way already, it leaves when one of them has been applied, and carries all that
+has come meanwhile. Before it does, the leader may add what follows from it (`before_entry`).
 """
 
 from __future__ import annotations
@@ -205,18 +205,27 @@ class Proposer:
         asyncio.get_running_loop().call_soon(self._consider)
 
     def _consider(self) -> None:
-        """Let the entry leave, unless it is worth while to wait for more: for ends that are due, if it is
-        of such alone, until there are none."""
+        """Let the entry leave, unless it is worth while to wait for more."""
+        patience_s = 0.0
+        with self._defects.vital("proposing"):
+            patience_s = self._patience_s()
+        if patience_s <= 0:
+            self._flush()
+            return
+        self._flush_scheduled = False
+        if self._held is None:
+            self._held = asyncio.get_running_loop().call_later(patience_s, self._flush)
+
+    def _patience_s(self) -> float:
+        """How long the entry may wait: if agents tell something by all of it, for ends that are due, until
+        there are none."""
         tells = bool(self._waiting) and all(one.tells for one in self._waiting)
         due = tells and self.ends_are_due()
         all_told = self._awaits_ends and tells and not due
-        wait_s = self._gathering.worth_s if due else self._wait_s
-        if wait_s <= 0 or all_told or self._is_worth_it():
-            self._flush()
-            return
-        self._flush_scheduled, self._awaits_ends = False, due
-        if self._held is None:
-            self._held = asyncio.get_running_loop().call_later(wait_s, self._flush)
+        self._awaits_ends = due
+        if all_told or self._is_worth_it():
+            return 0.0
+        return self._gathering.worth_s if due else self._wait_s
 
     def _is_worth_it(self) -> bool:
         """Whether an entry of what waits needs no more."""

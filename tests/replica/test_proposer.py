@@ -178,6 +178,16 @@ async def test_who_waits_for_an_answer_does_not_wait_for_ends() -> None:
     assert [len(entry.commands) for entry in log.entries] == [2]
 
 
+async def test_who_cannot_say_what_is_due_must_not_lead_and_holds_nothing_up() -> None:
+    log, ended = Log(), list[bool]()
+    proposer = make(log, lambda: ended.append(True))
+    proposer.ends_are_due = lambda: bool(1 / 0)
+    for number in (1, 2):
+        proposer.submit(told(number))
+        await turn()
+    assert (len(log.entries), ended[:1]) == (2, [True])
+
+
 async def test_nothing_waits_for_ends_where_commits_are_as_quick_as_they_can_be() -> None:
     log = Log()
     expecting(log, {1}, worth_s=0.0).submit(told(2))
