@@ -109,8 +109,8 @@ class Applier:
 
     @property
     def newest(self) -> State:
-        """The state in memory, of which some may not be stored yet: for those who look on, and for the
-        leader's loops, whose proposals the machine judges anyway."""
+        """The state in memory, of which some may not be stored yet: for those who look on, for what
+        is pushed to agents, and for the leader's loops, whose proposals the machine judges anyway."""
         return self._state
 
     @property

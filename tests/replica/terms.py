@@ -35,6 +35,7 @@ class Proposals:
         self.made: list[Command] = []
         self.news = asyncio.Event()
         self.before_entry: Callable[[], None]
+        self.ends_are_due: Callable[[], bool]
 
     def submit(self, command: Command) -> asyncio.Future[Reply]:
         self.made.append(command)

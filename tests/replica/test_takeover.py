@@ -28,3 +28,14 @@ async def test_others_have_their_turns_while_a_new_leader_looks_at_its_agents(
         await asyncio.sleep(0)
     assert looked == [["r1", "w0"], ["w1", "w2"], ["w3", "w4"], ["w5"]]
     assert turns >= {1, 2, 3}
+
+
+async def test_a_leader_says_whether_ends_are_due(term: Term) -> None:
+    """Its proposer asks; see `scheduling.tasks.due`."""
+    term.placement.add_agents(["r1"])
+    (task,) = term.applier.state.dag("one").tasks
+    assert not term.proposals.ends_are_due()
+    term.placement._snapshot.hold("r1", task.key, 1, task.profile, 1, now_s=1.0)
+    assert term.proposals.ends_are_due()
+    term.placement._snapshot.release("r1", task.key, 1)
+    assert not term.proposals.ends_are_due()

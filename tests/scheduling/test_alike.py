@@ -13,20 +13,15 @@ from coordinator.core.namespaces import NamespaceRecord, Quotas
 from coordinator.core.reservations import ReservationRecord
 from coordinator.scheduling.costs.weights import BALANCED, Policy
 from coordinator.scheduling.plans.alike import place_alike
-from coordinator.scheduling.plans.assignments import Witness
 from coordinator.scheduling.plans.bulk import MANY
 from coordinator.scheduling.plans.planner import plan_by_cost
-from coordinator.scheduling.plans.solver import Plan, PlanLimits
+from coordinator.scheduling.plans.solver import PlanLimits
 from coordinator.scheduling.snapshot import Snapshot
+from tests.scheduling.test_lone import whole_round
 from tests.scheduling.test_planner import FEW, LIMITS, NEEDS, NOW_S, policies, snapshots, wait
 
 Crew = Callable[..., Snapshot]
 BRIEF_MS = 5
-
-
-def whole_round(snapshot: Snapshot, policy: Policy, limits: PlanLimits = LIMITS) -> Plan:
-    """The plan as it is made before the eyes of a witness."""
-    return plan_by_cost(snapshot, limits, policy, NOW_S, Witness(left=1))
 
 
 @FEW
@@ -45,7 +40,7 @@ def test_tasks_that_are_alike_go_as_they_would_in_a_whole_round(
     for key in range(1, 1 + count):
         wait(snapshot, key, TaskProfile("t", requirements=needs), expected_ms=expected_ms)
     limits = PlanLimits(max_choices=most)
-    expected = whole_round(snapshot, policy, limits)
+    expected = whole_round(snapshot, policy, limits=limits)
     assert place_alike(snapshot, limits, policy, NOW_S) in (None, expected)
     assert plan_by_cost(snapshot, limits, policy, NOW_S) == expected
 

@@ -33,9 +33,11 @@ Crew = Callable[..., Snapshot]
 LASTING = 5_000
 
 
-def whole_round(snapshot: Snapshot, policy: Policy, now_s: float = NOW_S) -> Plan:
+def whole_round(
+    snapshot: Snapshot, policy: Policy, now_s: float = NOW_S, limits: PlanLimits = LIMITS
+) -> Plan:
     """The plan as it is made before the eyes of a witness: by a whole round, whatever waits."""
-    return plan_by_cost(snapshot, LIMITS, policy, now_s, Witness(left=1))
+    return plan_by_cost(snapshot, limits, policy, now_s, Witness(left=1))
 
 
 @given(snapshots(most=1), policies, st.sampled_from([1, 8]))
