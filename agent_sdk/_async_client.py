@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Final, Self
 
@@ -102,9 +103,29 @@ class AsyncClient:
 
     async def submit_spec(self, spec: common_pb2.DagSpec, *, request_id: str | None = None) -> str:
         """`submit` for a DAG in the wire's form."""
-        submission = Submission(spec, request_id or self._calls.new_id(), self._submit_settings)
+        submission = self._submission(spec, request_id)
         reply = await self._calls.call(lambda node, left_s: self._submitting.send(submission, node, left_s))
         return reply.dag_id
+
+    def _submission(self, spec: common_pb2.DagSpec, request_id: str | None) -> Submission:
+        return Submission(spec, request_id or self._calls.new_id(), self._submit_settings)
+
+    async def run(
+        self, dag: Dag, timeout_s: float | None = None, *, request_id: str | None = None
+    ) -> DagStatus:
+        """Submit a DAG and wait until it has ended, in whichever state: `submit` and `wait` in one, with half
+        of their messages where the DAG is small. Raises as both; a DAG that is recorded goes on whether it is
+        waited for or not."""
+        submission = self._submission(_encode.dag_spec(dag), request_id)
+
+        def attempt(node: Node, left_s: float) -> Awaitable[client_pb2.DagSubmissionReply]:
+            return self._submitting.run(submission, node, left_s, min(self._longest_wait_s, left_s / 2))
+
+        async with _within(timeout_s, f"the DAG of request {submission.request_id!r}"):
+            reply = await self._calls.call(attempt)
+            if reply.HasField("end"):
+                return _views.dag(reply.end.dag, reply.end)
+            return await self._wait(reply.done.dag_id)
 
     async def get(self, dag_id: str, *, allow_stale: bool = False) -> DagStatus:
         """A DAG as it is now (a linearizable read), or with `allow_stale` as whichever node is asked
@@ -133,17 +154,12 @@ class AsyncClient:
     async def wait(self, dag_id: str, timeout_s: float | None = None) -> DagStatus:
         """Wait until the DAG has ended, in whichever state. Raises DeadlineExceeded after `timeout_s` (None:
         never, as long as some node leads), NotFound."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await self._wait(dag_id)
-        except TimeoutError:
-            raise DeadlineExceeded(
-                f"DAG {dag_id!r} has not ended within {timeout_s} s; it goes on", fields={"dag_id": dag_id}
-            ) from None
+        async with _within(timeout_s, f"DAG {dag_id!r}", dag_id=dag_id):
+            return await self._wait(dag_id)
 
     async def _wait(self, dag_id: str) -> DagStatus:
         loop = asyncio.get_running_loop()
-        wait_s = min(LONGEST_WAIT_S, self._calls.timeout_s / 2)
+        wait_s = self._longest_wait_s
         request = client_pb2.GetDagRequest(dag_id=dag_id, wait_ms=max(1, round(wait_s * 1_000)))
         while True:
             asked_s = loop.time()
@@ -158,6 +174,11 @@ class AsyncClient:
             except QuorumflowError:
                 # The watch is a short cut; the read above says what is true, and raises what must be.
                 await asyncio.sleep(POLL_S)
+
+    @property
+    def _longest_wait_s(self) -> float:
+        """One call waits so long for an end: its time is not over then."""
+        return min(LONGEST_WAIT_S, self._calls.timeout_s / 2)
 
     async def _until_end_is_seen(self, dag_id: str, from_revision: int) -> None:
         events = Watch(self._calls, dag_id, from_revision, dags_only=True).events()
@@ -372,3 +393,15 @@ class AsyncClient:
                 raise
             reply = await self._calls.direct(refusal.fields["address"], ask)
         return reply.leader_id
+
+
+@asynccontextmanager
+async def _within(timeout_s: float | None, what: str, **fields: str) -> AsyncIterator[None]:
+    """Raises DeadlineExceeded if a DAG is waited for in here for longer."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except TimeoutError:
+        raise DeadlineExceeded(
+            f"{what} has not ended within {timeout_s} s; it goes on", fields=fields
+        ) from None

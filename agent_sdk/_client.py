@@ -80,6 +80,10 @@ class Client:
         """Submit a DAG in the wire's form; returns its id."""
         return self._loop.run(self._client.submit_spec(spec, request_id=request_id))
 
+    def run(self, dag: Dag, timeout_s: float | None = None, *, request_id: str | None = None) -> DagStatus:
+        """Submit a DAG and wait until it has ended, in whichever state."""
+        return self._loop.run(self._client.run(dag, timeout_s, request_id=request_id))
+
     def get(self, dag_id: str, *, allow_stale: bool = False) -> DagStatus:
         """A DAG as it is now, or with `allow_stale` as whichever node is asked knows it."""
         return self._loop.run(self._client.get(dag_id, allow_stale=allow_stale))

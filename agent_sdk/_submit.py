@@ -1,5 +1,5 @@
 """Submission of a DAG: in one message while it is small, in parts beyond that. The small ones of a client
-that goes on submitting share a stream."""
+that goes on submitting share a stream, on which the end of a DAG may be waited for too."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ STREAMED_TASKS: Final = 64
 """Of the DAGs that go on a stream: it should not be held up by any of them,"""
 STREAMED_BYTES: Final = 32 << 10
 """nor by what such a DAG takes."""
+AWAITED_AT_ONCE: Final = 250
+"""DAGs whose ends are waited for on a stream: a node has less room for others the more of them there are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +88,7 @@ class Submission:
 
 class Submitting:
     """The submissions of one client. Its first is a call, as many submit no other; small ones that follow
-    share a stream, where a node has it."""
+    share a stream, where a node has it, and so does whatever is waited for."""
 
     def __init__(self) -> None:
         self._streams = CallStreams(_SUBMISSIONS)
@@ -94,18 +96,39 @@ class Submitting:
         """The request id of the first."""
         self._streamless: set[str] = set()
         """Addresses of nodes that do not know of such a stream."""
+        self._awaited = 0
 
     async def send(self, submission: Submission, node: Node, timeout_s: float) -> client_pb2.SubmitDagReply:
         """One try at one node. Raises as the call."""
         self._first = self._first or submission.request_id
-        if submission.request_id == self._first or not submission.small or node.address in self._streamless:
+        if submission.request_id == self._first:
             return await submission.send(node, timeout_s)
-        asked = client_pb2.DagSubmission(request=submission.request())
+        return (await self._stream(submission, node, timeout_s, 0.0)).done
+
+    async def run(
+        self, submission: Submission, node: Node, timeout_s: float, wait_s: float
+    ) -> client_pb2.DagSubmissionReply:
+        """The same, and wait for the end, for so long at most; the reply may have none though it has come."""
+        if self._awaited >= AWAITED_AT_ONCE:
+            wait_s = 0.0
+        self._awaited += 1
         try:
-            return (await self._streams.ask(node, asked, timeout_s)).done
-        except Unsupported:
-            self._streamless.add(node.address)
-            return await submission.send(node, timeout_s)
+            return await self._stream(submission, node, timeout_s, wait_s)
+        finally:
+            self._awaited -= 1
+
+    async def _stream(
+        self, submission: Submission, node: Node, timeout_s: float, wait_s: float
+    ) -> client_pb2.DagSubmissionReply:
+        """On the stream, if it may go there."""
+        if submission.small and node.address not in self._streamless:
+            request, wait_ms = submission.request(), round(wait_s * 1_000)
+            asked = client_pb2.DagSubmission(request=request, wait_ms=wait_ms)
+            try:
+                return await self._streams.ask(node, asked, timeout_s)
+            except Unsupported:
+                self._streamless.add(node.address)
+        return client_pb2.DagSubmissionReply(done=await submission.send(node, timeout_s))
 
     async def close(self) -> None:
         """Submit nothing more; whoever waits for an answer is told."""

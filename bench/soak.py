@@ -83,7 +83,7 @@ class _Load:
                 f"{_MOST_UNDER_WAY} DAGs are under way: the cluster does not keep up; ask for less"
             )
         self._under_way += 1
-        status = await self._client.wait(await self._client.submit(self._dag), _TIMEOUT_S)
+        status = await self._client.run(self._dag, _TIMEOUT_S)
         self._under_way -= 1
         if status.state != "COMPLETED":
             raise RuntimeError(f"DAG {status.dag_id} ended {status.state}: {dict(status.tasks)}")

@@ -1,7 +1,8 @@
 """A stream on which a client asks for many things, each of which is answered as a call by itself would be.
 
 Requests carry a number, answers name it. What is asked is a command; what else a kind of stream is about says
-its `Calls`.
+its `Calls`. An answer may have to wait for more than its command, such as the end of what that has begun
+(`Sequel`): those that do hold no others up.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import grpc
@@ -41,11 +44,25 @@ _Request = TypeVar("_Request", bound=Numbered)
 _Answer = TypeVar("_Answer")
 
 
+class Sequel(Protocol):
+    """What an answer waits for once its command has been carried out."""
+
+    def begin(self, reply: Any, over: Callable[[], None]) -> None:
+        """The command has been carried out, with this reply: wait, and call `over` once, perhaps at once."""
+
+    def leave(self) -> None:
+        """Wait no longer: the stream is gone."""
+
+    def answer(self, call: int) -> Any:
+        """What is to be answered now that it is over."""
+
+
 class Taken(NamedTuple):
-    """A request that was proposed: what will come of it, and as what."""
+    """A request that was proposed: what will come of it, as what, and what the answer waits for then."""
 
     outcome: asyncio.Future[Reply]
     expected: type[Any]
+    sequel: Sequel | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +94,7 @@ class _Asked(NamedTuple):
 class CallStream(Generic[_Request, _Answer]):
     """One stream. One task hands requests on as they are read, another answers them in the same order, which
     is the one in which they are applied, many in a message if they are applied together; none has a task of
-    its own.
+    its own. Those with a sequel are answered when that is over.
 
     Beyond `limits.max_stream_writes` without an answer nothing is read, and gRPC's flow control holds the
     client up: to refuse them would only make it send them again.
@@ -89,6 +106,9 @@ class CallStream(Generic[_Request, _Answer]):
         self._calls = calls
         self._room = asyncio.Semaphore(node.config.limits.max_stream_writes)
         self._asked: deque[_Asked] = deque()
+        self._awaited: dict[Sequel, None] = {}
+        """Those that have begun."""
+        self._over: deque[tuple[int, Sequel]] = deque()
         self._ended = False
         self._changed = asyncio.Event()
 
@@ -108,6 +128,8 @@ class CallStream(Generic[_Request, _Answer]):
                 reader.result()
         finally:
             self._node.left.remove_done_callback(stop_reading)
+            for sequel in self._awaited:
+                sequel.leave()
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
 
@@ -153,23 +175,47 @@ class CallStream(Generic[_Request, _Answer]):
                 self._changed.set()
 
     async def _answer(self) -> None:
-        while (asked := await self._next()) is not None:
-            answers = [await self._answer_to(asked)]
-            while self._asked and self._asked[0].answered and len(answers) < _ANSWERS_PER_MESSAGE:
-                answers.append(await self._answer_to(self._asked.popleft()))
-            await self._context.write(self._calls.message(answers))
-            for _ in answers:
-                self._room.release()
+        while not (self._ended and not self._asked and not self._awaited):
+            if answers := await self._answers():
+                await self._context.write(self._calls.message(answers))
+                for _ in answers:
+                    self._room.release()
+            else:
+                await self._change()
 
-    async def _next(self) -> _Asked | None:
-        while not self._asked:
-            if self._ended:
-                return None
-            self._changed.clear()
+    async def _answers(self) -> list[_Answer]:
+        """What can be answered now, as much as a message takes."""
+        answers: list[_Answer] = []
+        while self._over and len(answers) < _ANSWERS_PER_MESSAGE:
+            call, sequel = self._over.popleft()
+            del self._awaited[sequel]
+            answers.append(sequel.answer(call))
+        while self._asked and self._asked[0].answered and len(answers) < _ANSWERS_PER_MESSAGE:
+            answer = await self._answer_to(self._asked.popleft())
+            if answer is not None:
+                answers.append(answer)
+        return answers
+
+    async def _change(self) -> None:
+        """Return when there may be something to answer."""
+        first = self._asked[0].outcome if self._asked else None
+        self._changed.clear()
+        if not isinstance(first, Taken):
             await self._changed.wait()
-        return self._asked.popleft()
+        elif self._awaited:
+            first.outcome.add_done_callback(self._wake)
+            await self._changed.wait()
+            first.outcome.remove_done_callback(self._wake)
+        else:
+            # Nothing else can be answered before, and to wait for this alone takes least.
+            with suppress(errors.CoordinatorError):
+                await first.outcome
 
-    async def _answer_to(self, asked: _Asked) -> _Answer:
+    def _wake(self, _: object) -> None:
+        self._changed.set()
+
+    async def _answer_to(self, asked: _Asked) -> _Answer | None:
+        """None if the answer waits for a sequel."""
         try:
             if isinstance(asked.outcome, errors.CoordinatorError):
                 raise asked.outcome
@@ -178,7 +224,16 @@ class CallStream(Generic[_Request, _Answer]):
             if isinstance(error, errors.Fatal):
                 self._node.fail(error)
             return self._calls.refusal(asked.call, error_to_proto(error))
-        return self._calls.answer(asked.call, reply)
+        sequel = asked.outcome.sequel
+        if sequel is None:
+            return self._calls.answer(asked.call, reply)
+        self._awaited[sequel] = None
+        sequel.begin(reply, partial(self._is_over, asked.call, sequel))
+        return None
+
+    def _is_over(self, call: int, sequel: Sequel) -> None:
+        self._over.append((call, sequel))
+        self._changed.set()
 
 
 def error_to_proto(error: errors.CoordinatorError) -> common_pb2.CallError:

@@ -9,6 +9,7 @@ import grpc
 from coordinator import errors
 from coordinator.api import convert
 from coordinator.api.call_streams import CallStream
+from coordinator.api.ends import LONGEST_WAIT_S
 from coordinator.api.errors import conversing, refuse, streaming, unary, unexpected
 from coordinator.api.explained import explanation_to_proto
 from coordinator.api.malformed import intact
@@ -21,9 +22,6 @@ from coordinator.replica.node import Node
 from coordinator.replica.watch import Happening
 from quorumflow_proto.v1 import client_pb2 as pb
 from quorumflow_proto.v1 import client_pb2_grpc, common_pb2
-
-_LONGEST_WAIT_S = 10.0
-"""A call waits no longer for the end of a DAG."""
 
 _InParts = grpc.aio.ServicerContext[pb.SubmitDagPart, pb.SubmitDagReply]
 _Streamed = grpc.aio.ServicerContext[pb.DagSubmissions, pb.DagSubmissionReplies]
@@ -72,7 +70,7 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
     async def GetDag(self, request: pb.GetDagRequest) -> pb.GetDagReply:
         stale, read = request.allow_stale, None
         if request.wait_ms:
-            wait_s = min(request.wait_ms / 1_000, _LONGEST_WAIT_S)
+            wait_s = min(request.wait_ms / 1_000, LONGEST_WAIT_S)
             read = await self._node.read_end(request.dag_id, wait_s, allow_stale=stale)
         read = read or await self._node.read(allow_stale=stale)
         record, counts = self._node.queries.dag_record(request.dag_id)

@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 from coordinator import errors
 from coordinator.api import convert
 from coordinator.api.call_streams import Calls, Taken
+from coordinator.api.ends import EndOfDag, submitted_to_proto
 from coordinator.api.malformed import Malformed
 from coordinator.core.commands import StageDag, SubmitDag
 from coordinator.core.model import DagHeader
@@ -52,8 +53,8 @@ class Submissions:
         else:
             built = await asyncio.to_thread(self._build, header, specs)
         if len(built.block.ids) <= _STAGE_TASKS and _size(built) < self._limits.max_message_bytes // 4:
-            return _reply_to_proto(await self._node.propose(_whole(request_id, built), Submitted))
-        return _reply_to_proto(await self._stage(request_id, built))
+            return submitted_to_proto(await self._node.propose(_whole(request_id, built), Submitted))
+        return submitted_to_proto(await self._stage(request_id, built))
 
     def small(self, request: pb.SubmitDagRequest) -> SubmitDag:
         """The command that submits a small DAG. Raises errors of the tree."""
@@ -107,13 +108,14 @@ def submissions_on(node: Node, submissions: Submissions) -> Calls[pb.DagSubmissi
 
     async def propose(request: pb.DagSubmission) -> Taken:
         await node.leadership.serving()
-        return Taken(await node.submit(submissions.small(request.request)), Submitted)
+        recorded = await node.submit(submissions.small(request.request))
+        return Taken(recorded, Submitted, EndOfDag(node, request.wait_ms) if request.wait_ms else None)
 
     return Calls(
         requests=lambda message: message.submissions if isinstance(message, pb.DagSubmissions) else None,
         calls_of=_calls_of,
         propose=propose,
-        answer=lambda call, reply: pb.DagSubmissionReply(call=call, done=_reply_to_proto(reply)),
+        answer=lambda call, reply: pb.DagSubmissionReply(call=call, done=submitted_to_proto(reply)),
         refusal=lambda call, error: pb.DagSubmissionReply(call=call, error=error),
         message=lambda answers: pb.DagSubmissionReplies(replies=answers),
     )
@@ -125,10 +127,6 @@ def _calls_of(message: Malformed) -> list[int]:
     except DecodeError:
         return []
     return [one.call for one in found if one.call]
-
-
-def _reply_to_proto(reply: Submitted) -> pb.SubmitDagReply:
-    return pb.SubmitDagReply(dag_id=reply.dag_id, revision=reply.revision, tasks=reply.tasks)
 
 
 def _whole(request_id: str, built: BuiltDag) -> SubmitDag:

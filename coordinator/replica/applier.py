@@ -219,12 +219,13 @@ class Applier:
         return _Carried(entry, decoded.at_ms, outcome)
 
     def _push(self) -> None:
-        """Let agents hear of what was carried out: it is committed, and need not be stored before. Whoever
-        needs the store for that finishes all of it meanwhile."""
-        if self.on_push is not None:
-            for one in self._unfinished.copy():
-                if one.outcome is not None:
+        """Let agents, and who waits for ends, hear of what was carried out: it is committed, and need not be
+        stored before. Whoever needs the store for that finishes all of it meanwhile."""
+        for one in self._unfinished.copy():
+            if one.outcome is not None:
+                if self.on_push is not None:
                     self.on_push(one.outcome.effects)
+                self.endings.ended(one.outcome.effects.gone, one.entry.index)
 
     def _encode_newest(self) -> None:
         """Take note of what the newest entry carried out has to write, and of the digest after it."""
@@ -267,7 +268,8 @@ class Applier:
             self.history.record(entry.index, at_ms, outcome.events)
             if changes := outcome.kv_events:
                 self.kv_history.record(changes[-1].version, at_ms, changes)
-            self.endings.ended(outcome.effects.gone)
+            # A leader has told of them already.
+            self.endings.ended(outcome.effects.gone, entry.index)
             self.on_outcome(entry.index, entry.term, outcome)
             if self.on_effects is not None:
                 self.on_effects(outcome.effects)

@@ -4,41 +4,88 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Final
+
+Told = Callable[[int], None]
+"""Called once, with the revision at which the DAG has ended, or `NOT_KNOWN`. Must not raise."""
+
+NOT_KNOWN: Final = 0
+"""In the place of a revision: the DAG has not ended in time, or this node may not know."""
 
 
 class Endings:
-    """Futures by number of a DAG. Bounded by the calls that a node takes at once."""
+    """Listeners by number of a DAG. Bounded by the calls, and what streams ask for, that a node takes at
+    once."""
 
     def __init__(self) -> None:
-        self._waiting: dict[int, set[asyncio.Future[bool]]] = defaultdict(set)
+        self._listeners: dict[int, set[_Listener]] = defaultdict(set)
+
+    def listen(self, number: int, timeout_s: float, told: Told) -> Callable[[], None]:
+        """Have `told` called when the unfinished DAG of this number has ended, or is not known to within so
+        long; returns what ends that before."""
+        listener = _Listener(told)
+        listener.timer = asyncio.get_running_loop().call_later(timeout_s, self._give_up, number, listener)
+        self._listeners[number].add(listener)
+        return partial(self._leave, number, listener)
 
     async def wait(self, number: int, timeout_s: float) -> bool:
         """Return whether the unfinished DAG of this number has ended within so long; False also as soon as
         this node may not know."""
-        ended: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiting[number].add(ended)
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await ended
-        except TimeoutError:
-            return False
-        finally:
-            self._waiting[number].discard(ended)
-            if not self._waiting[number]:
-                del self._waiting[number]
+        ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
-    def ended(self, numbers: Iterable[int]) -> None:
-        """These DAGs have ended, and that is stored."""
+        def told(revision: int) -> None:
+            if not ended.done():
+                ended.set_result(revision)
+
+        leave = self.listen(number, timeout_s, told)
+        try:
+            return await ended != NOT_KNOWN
+        finally:
+            leave()
+
+    def ended(self, numbers: Iterable[int], revision: int) -> None:
+        """These DAGs have ended at this revision."""
         for number in numbers:
-            self._tell(number, ended=True)
+            self._tell(number, revision)
 
     def interrupt(self) -> None:
         """The state is another, or this node no longer leads."""
-        for number in self._waiting:
-            self._tell(number, ended=False)
+        for number in list(self._listeners):
+            self._tell(number, NOT_KNOWN)
 
-    def _tell(self, number: int, *, ended: bool) -> None:
-        for waiting in self._waiting.get(number, ()):
-            if not waiting.done():
-                waiting.set_result(ended)
+    def _tell(self, number: int, revision: int) -> None:
+        for listener in self._listeners.pop(number, ()):
+            listener.tell(revision)
+
+    def _give_up(self, number: int, listener: _Listener) -> None:
+        self._leave(number, listener)
+        listener.tell(NOT_KNOWN)
+
+    def _leave(self, number: int, listener: _Listener) -> None:
+        listener.cancel()
+        listeners = self._listeners.get(number)
+        if listeners is not None:
+            listeners.discard(listener)
+            if not listeners:
+                del self._listeners[number]
+
+
+class _Listener:
+    """Who is told, and when at the latest."""
+
+    __slots__ = ("_told", "timer")
+
+    def __init__(self, told: Told) -> None:
+        self._told = told
+        self.timer: asyncio.TimerHandle | None = None
+
+    def tell(self, revision: int) -> None:
+        self.cancel()
+        self._told(revision)
+
+    def cancel(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None

@@ -179,7 +179,8 @@ class Node:
         stale = self.leadership.leader is None
         if stale and not allow_stale:
             return None
-        return Read(self.applier.applied.index, stale=stale, age_ms=self.age_ms if stale else 0)
+        # The end may be told before it is stored, which asking for the store sees to.
+        return Read(self.applier.store.applied.index, stale=stale, age_ms=self.age_ms if stale else 0)
 
     def follow(self, from_revision: int) -> AsyncIterator[tuple[list[Happening[Event]], int]]:
         """Events from a revision on; see `EventHistory.follow`."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 
 from agent_sdk import AsyncClient, Dag, Task
+from coordinator.cli.agent_spec import alike
 from tests.integration.conftest import StartCluster
 
 AT_ONCE = 20
@@ -53,3 +54,28 @@ async def test_the_leader_says_how_much_it_has_in_its_queues(start_cluster: Star
             while node == leader and queued < AT_ONCE:
                 queued = (await client.node_status(addresses.grpc)).counters["queued_tasks"]
             assert queued == (AT_ONCE if node == leader else None)
+
+
+async def test_every_dag_that_is_run_comes_back_with_its_end_through_changes_of_the_leader(
+    start_cluster: StartCluster,
+) -> None:
+    own = start_cluster(nodes=3, agents=alike(2, 4))
+    enough = asyncio.Event()
+    ended: dict[str, str] = {}
+
+    async def keep_running(client: AsyncClient) -> None:
+        while not enough.is_set():
+            status = await client.run(Dag(name="run").add(Task(id="t", type="noop")))
+            ended[status.dag_id] = status.state
+
+    async with AsyncClient(own.endpoints) as client:
+        async with asyncio.TaskGroup() as runners:
+            for _ in range(AT_ONCE):
+                runners.create_task(keep_running(client))
+            for _ in range(3):
+                await client.members.transfer()
+            enough.set()
+        found = {status.dag_id: status.state async for status in client.list()}
+    assert len(ended) > AT_ONCE
+    assert set(ended.values()) == {"COMPLETED"}
+    assert found == ended

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from coordinator.consensus.port import Committed, Role
-from coordinator.core.commands import FIRST_FORMAT, Entry
+from coordinator.core.commands import FIRST_FORMAT, CancelDag, Entry
 from coordinator.core.state import State
 from coordinator.errors import ApplyFailed, StateCorrupt, StorageFault, UnknownFormat
 from coordinator.replica.applier import Applier
@@ -169,6 +169,20 @@ async def test_a_push_that_needs_what_is_stored_finds_all_of_its_run(log, make_a
     applier.apply([log.chain("one"), log.chain("two")])
     await asyncio.sleep(0)
     assert (pushed, effects) == ([3, 3], [3, 3])
+
+
+@pytest.mark.parametrize("leads", [True, False])
+async def test_an_end_is_told_once_and_before_it_is_stored_where_somebody_may_wait(leads, log, make_applier):
+    applier = make_applier("a")
+    if leads:
+        leading(applier)
+    applier.apply([log.chain("one")])
+    told: list[tuple[int, int]] = []
+    number = applier.state.dag("one").record.number
+    applier.endings.listen(number, 60.0, lambda revision: told.append((revision, applier.applied.index)))
+    applier.apply([log.add(CancelDag("c", "one"))])
+    await asyncio.sleep(0)
+    assert told == [(3, 2 if leads else 3)]
 
 
 def test_a_follower_pushes_nothing(log, make_applier):

@@ -213,7 +213,9 @@ class Script:
         self.submission_streams: list[asyncio.Event] = []
         """The same of streams of submissions,"""
         self.streamed: list[client_pb2.SubmitDagRequest] = []
-        """and what came on them."""
+        """and what came on them, and"""
+        self.waits_ms: list[int] = []
+        """for how long their ends are waited for."""
 
     def on(self, method: str, *answers: Any) -> None:
         """Answer calls of `method` with these, in order."""
@@ -315,6 +317,7 @@ async def _answer_submissions(
         async for message in messages:
             for asked in message.submissions:
                 script.streamed.append(asked.request)
+                script.waits_ms.append(asked.wait_ms)
                 scripted = script.next_answer("SubmitDag", asked.request)
                 if scripted is END:
                     return
@@ -325,6 +328,8 @@ async def _answer_submissions(
                     assert scripted.detail is not None
                     reply.error.code = scripted.code.value[0]
                     reply.error.detail.CopyFrom(scripted.detail)
+                elif isinstance(scripted, client_pb2.DagSubmissionReply):
+                    reply.MergeFrom(scripted)
                 else:
                     reply.done.CopyFrom(scripted)
                 await context.write(client_pb2.DagSubmissionReplies(replies=[reply]))

@@ -10,12 +10,16 @@ import grpc
 import pytest
 
 from agent_sdk import AsyncClient, Dag, Task, errors
-from agent_sdk._submit import STREAMED_BYTES, STREAMED_TASKS
-from quorumflow_proto.v1 import client_pb2
+from agent_sdk._submit import AWAITED_AT_ONCE, STREAMED_BYTES, STREAMED_TASKS
+from quorumflow_proto.v1 import client_pb2, common_pb2
 from tests.sdk.conftest import NewNode
 from tests.sdk.scripted import END, STAY, Node, not_leader, refusal
 
 SUBMITTED = client_pb2.SubmitDagReply(dag_id="d1", revision=5, tasks=1)
+COMPLETED = client_pb2.GetDagReply(
+    dag=common_pb2.DagView(dag_id="d1", state=common_pb2.DAG_STATE_COMPLETED), revision=7
+)
+ENDED = client_pb2.DagSubmissionReply(done=SUBMITTED, end=COMPLETED)
 
 
 def dag(tasks: int = 1, payload: bytes = b"") -> Dag:
@@ -107,3 +111,60 @@ async def test_who_waits_for_an_answer_is_told_that_the_client_is_closed(
     await client.close()
     with pytest.raises(errors.WrongState, match="closed"):
         await waiting
+
+
+async def test_a_dag_that_is_run_comes_back_with_its_end_in_one_message_each_way(node: Node) -> None:
+    node.script.on("SubmitDag", ENDED)
+    async with AsyncClient(node.address) as client:
+        status = await client.run(dag())
+    assert (status.dag_id, status.state, status.revision) == ("d1", "COMPLETED", 7)
+    assert (len(node.script.streamed), node.script.waits_ms) == (1, [10_000])
+    assert not node.script.calls["GetDag"]
+
+
+@pytest.mark.parametrize("large", [dag(STREAMED_TASKS + 1), dag()], ids=["large", "no end in time"])
+async def test_what_has_no_end_yet_is_waited_for(node: Node, large: Dag) -> None:
+    node.script.on("SubmitDag", SUBMITTED)
+    node.script.on("GetDag", COMPLETED)
+    async with AsyncClient(node.address) as client:
+        assert (await client.run(large, request_id="r")).state == "COMPLETED"
+    assert [asked.request_id for asked in node.script.calls["SubmitDag"]] == ["r"]
+    assert [asked.dag_id for asked in node.script.calls["GetDag"]] == ["d1"]
+
+
+async def test_a_dag_is_run_by_calls_where_there_is_no_stream() -> None:
+    older = Node(older=True)
+    await older.start()
+    try:
+        older.script.on("SubmitDag", SUBMITTED)
+        older.script.on("GetDag", COMPLETED)
+        async with AsyncClient(older.address) as client:
+            assert (await client.run(dag())).state == "COMPLETED"
+    finally:
+        await older.stop()
+
+
+async def test_a_run_outlives_its_stream_under_the_same_request(node: Node) -> None:
+    node.script.on("SubmitDag", END, ENDED)
+    async with AsyncClient(node.address) as client:
+        assert (await client.run(dag())).state == "COMPLETED"
+    assert len({asked.request_id for asked in node.script.streamed}) == 1
+    assert len(node.script.streamed) == 2
+
+
+async def test_a_run_that_takes_longer_than_one_has_time_for_says_which(node: Node) -> None:
+    node.script.on("SubmitDag", STAY)
+    async with AsyncClient(node.address) as client:
+        with pytest.raises(errors.DeadlineExceeded, match="'mine' has not ended within"):
+            await client.run(dag(), 0.05, request_id="mine")
+
+
+async def test_of_very_many_that_run_at_once_some_are_waited_for_by_calls(node: Node) -> None:
+    node.script.on("SubmitDag", *[STAY] * AWAITED_AT_ONCE, SUBMITTED)
+    node.script.on("GetDag", COMPLETED)
+    async with AsyncClient(node.address) as client, asyncio.TaskGroup() as group:
+        running = [group.create_task(client.run(dag())) for _ in range(AWAITED_AT_ONCE + 1)]
+        assert (await running[-1]).state == "COMPLETED"
+        assert node.script.waits_ms.count(0) == 1
+        for task in running:
+            task.cancel()
