@@ -4,16 +4,26 @@ and none recorded twice. Answers G1 and A5."""
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sized
 
 from agent_sdk import AsyncClient, Dag, Task
 from coordinator.cli.agent_spec import alike
-from tests.integration.conftest import StartCluster
+from tests.integration.conftest import StartCluster, eventually
 
 AT_ONCE = 20
 
 
 def dag(name: str) -> Dag:
     return Dag(name=name).add(Task(id="t", type="nobody-does-this"))
+
+
+async def more_than(many: int, found: Sized) -> None:
+    """Wait until work has gone on after a change of the leader."""
+
+    async def enough() -> bool:
+        return len(found) > many
+
+    await eventually(enough, f"there are more than {many}")
 
 
 async def test_leadership_that_is_handed_over_costs_no_submission_and_doubles_none(
@@ -34,8 +44,9 @@ async def test_leadership_that_is_handed_over_costs_no_submission_and_doubles_no
         async with asyncio.TaskGroup() as submitters:
             for number in range(AT_ONCE):
                 submitters.create_task(keep_submitting((one, other)[number % 2], f"s{number}"))
-            for _ in range(3):
+            for changes in range(1, 4):
                 await other.members.transfer()
+                await more_than(changes * AT_ONCE, submitted)
             enough.set()
         found = {status.dag_id: status.name async for status in one.list()}
     assert len(submitted) > AT_ONCE
@@ -72,10 +83,10 @@ async def test_every_dag_that_is_run_comes_back_with_its_end_through_changes_of_
         async with asyncio.TaskGroup() as runners:
             for _ in range(AT_ONCE):
                 runners.create_task(keep_running(client))
-            for _ in range(3):
+            for changes in range(1, 4):
                 await client.members.transfer()
+                await more_than(changes * AT_ONCE, ended)
             enough.set()
         found = {status.dag_id: status.state async for status in client.list()}
-    assert len(ended) > AT_ONCE
     assert set(ended.values()) == {"COMPLETED"}
     assert found == ended
