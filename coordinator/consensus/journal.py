@@ -26,7 +26,7 @@ from coordinator.consensus.records import REMEDY, VOTE
 from coordinator.consensus.sizes import SizeRuns
 from coordinator.consensus.terms import TermRuns
 from coordinator.errors import LogCorrupt, UnknownFormat
-from coordinator.storage.engine import Engine
+from coordinator.storage.engine import Batch, Engine
 
 LOG: Final = "log"
 FAMILIES: Final = (LOG, VOTE)
@@ -88,7 +88,9 @@ class Journal:
         """
         self._engine = engine
         self._gathered = engine.batch()
-        """What is still to be written, in order."""
+        """What is still to be written, in order, before"""
+        self._unencoded: list[tuple[int, Entry]] = []
+        """these entries, by their index: they are sent first, and encoded as they are written."""
         self._gathers = False
         self._tail_entries = tail_entries
         self._tail_bytes = tail_bytes
@@ -209,7 +211,7 @@ class Journal:
     def set_vote(self, term: int, voted_for: str | None) -> None:
         """Record term and vote, durable on return, as is then everything written before."""
         vote = VoteRecord(term, voted_for)
-        records.put(self._gathered, _VOTE_KEY, vote)
+        records.put(self._batch(), _VOTE_KEY, vote)
         self._write()
         self._engine.sync()
         self._vote = vote
@@ -232,8 +234,8 @@ class Journal:
     def compact_to(self, index: int) -> None:
         """Forget the entries up to and with `index`, which is the new base."""
         base = Base(Position(index, self._terms.at(index)), self._configurations.at(index))
-        self._gathered.delete_range(LOG, _INDEX.pack(0), _INDEX.pack(index + 1))
-        records.put(self._gathered, _BASE_KEY, base)
+        self._batch().delete_range(LOG, _INDEX.pack(0), _INDEX.pack(index + 1))
+        records.put(self._batch(), _BASE_KEY, base)
         self._write()
         self._base = base.position
         self._configurations.compact_to(index)
@@ -244,7 +246,7 @@ class Journal:
     def expect_base(self, base: Position, configuration: Configuration) -> None:
         """A snapshot of the state at `base`, where `configuration` is in force, is about to be installed:
         `reset` will know it, also after a crash in between. Durable on return."""
-        records.put(self._gathered, _EXPECTED_KEY, Base(base, configuration))
+        records.put(self._batch(), _EXPECTED_KEY, Base(base, configuration))
         self._write()
         self._engine.sync()
 
@@ -257,8 +259,8 @@ class Journal:
             if expected is not None and expected.position == base
             else self._configurations.at(base.index)
         )
-        self._gathered.delete_range(LOG, _INDEX.pack(0), _INDEX.pack(self._last_index + 1))
-        records.put(self._gathered, _BASE_KEY, Base(base, configuration))
+        self._batch().delete_range(LOG, _INDEX.pack(0), _INDEX.pack(self._last_index + 1))
+        records.put(self._batch(), _BASE_KEY, Base(base, configuration))
         self._write()
         self._engine.sync()
         self._generation += 1
@@ -297,15 +299,12 @@ class Journal:
     # --- inside ---------------------------------------------------------------------------------------------
 
     def _replace_from(self, index: int, entries: Sequence[Entry]) -> None:
-        batch = self._gathered
         dropped = self._last_index - index + 1
         if dropped:
-            batch.delete_range(LOG, _INDEX.pack(index), _INDEX.pack(self._last_index + 1))
-        for position, entry in enumerate(entries, index):
-            batch.put(LOG, _INDEX.pack(position), _encode(position, entry))
-        self._gathers = True
-        if dropped:
+            self._batch().delete_range(LOG, _INDEX.pack(index), _INDEX.pack(self._last_index + 1))
             self._forget_from(index)
+        self._unencoded.extend(enumerate(entries, index))
+        self._gathers = True
         for position, entry in enumerate(entries, index):
             self._terms.extend(position, entry.term)
             self._sizes.extend(position, len(entry.payload))
@@ -319,8 +318,16 @@ class Journal:
             # A quarter at once, since taking from the front of a list moves all the rest.
             self._shrink_tail(self._tail_entries * 3 // 4, self._tail_bytes * 3 // 4)
 
+    def _batch(self) -> Batch:
+        """What has gathered, to be added to."""
+        for index, entry in self._unencoded:
+            self._gathered.put(LOG, _INDEX.pack(index), _encode(index, entry))
+        self._unencoded.clear()
+        return self._gathered
+
     def _write(self) -> None:
-        batch, self._gathered, self._gathers = self._gathered, self._engine.batch(), False
+        batch = self._batch()
+        self._gathered, self._gathers = self._engine.batch(), False
         self._engine.write(batch)
 
     def _forget_from(self, index: int) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from coordinator.core.kinds import Kind
-from coordinator.scheduling.learning.estimates import Estimates
+from coordinator.scheduling.learning.estimates import PATIENCE_S, Estimates
 from tests.scheduling.test_estimates import ANY, KIND, table, teach
 
 
@@ -18,10 +18,10 @@ def test_what_brief_tasks_of_a_known_kind_teach_waits_a_moment() -> None:
     at = learner.version
     teach(learner, [0.02] * 3)
     learner.renew_in_time(5.0)
-    learner.renew_in_time(5.019)
+    learner.renew_in_time(5.0 + 0.95 * PATIENCE_S)
     assert learner.version == at
     before = learner.work_s(KIND, 2)
-    learner.renew_in_time(5.021)
+    learner.renew_in_time(5.0 + 1.05 * PATIENCE_S)
     assert learner.version == at + 1
     assert learner.work_s(KIND, 2) > before
     teach(learner, [0.02])

@@ -52,7 +52,7 @@ _RENEWED_AT_ONCE: Final = 64
 """Kinds, and agents, that one renewal brings up to date: what is left follows with the next."""
 _BRIEF_S: Final = 0.1
 """What ends of tasks that last no longer have taught is not needed at once,"""
-_PATIENCE_S: Final = 0.02
+PATIENCE_S: Final = 0.1
 """but so much later: where such tasks end, many do, and each renewal makes all prices anew."""
 _SETTLED_AFTER: Final = 4
 """Times that kinds and agents are brought up to date in turn until what they say of each other is at rest."""
@@ -157,7 +157,7 @@ class Estimates:
 
     def renew_in_time(self, now_s: float) -> None:
         """`renew`, now or when it can be put off no longer."""
-        if self._pressing or not 0 <= now_s - self._renewed_s < _PATIENCE_S:
+        if self._pressing or not 0 <= now_s - self._renewed_s < PATIENCE_S:
             self._renewed_s = now_s
             self.renew()
             self._pressing = bool(self._changed_kinds or self._changed_rows)

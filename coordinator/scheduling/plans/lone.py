@@ -3,14 +3,20 @@ to be put in line, counted or booked."""
 
 from __future__ import annotations
 
+import numpy as np
+
 from coordinator.core.commands import Choice
+from coordinator.core.model import TaskProfile
 from coordinator.core.namespaces import NO_QUOTAS
+from coordinator.scheduling.agents.feasibility import fitting
+from coordinator.scheduling.agents.rows import FloatRow
 from coordinator.scheduling.costs.weights import Policy
 from coordinator.scheduling.plans.lane import NOWHERE, Lane
 from coordinator.scheduling.plans.round import Round
 from coordinator.scheduling.plans.solver import Plan, PlanLimits
 from coordinator.scheduling.snapshot import Snapshot
-from coordinator.scheduling.tasks.waiting import TaskClass
+from coordinator.scheduling.tasks.graphs import AT_ONCE, Arrivals
+from coordinator.scheduling.tasks.waiting import TaskClass, WaitingTask
 
 
 def place_lone(snapshot: Snapshot, limits: PlanLimits, policy: Policy, now_s: float) -> Plan | None:
@@ -23,23 +29,56 @@ def place_lone(snapshot: Snapshot, limits: PlanLimits, policy: Policy, now_s: fl
     members = None if snapshot.foreseen.tasks() else only_class(snapshot, now_s)
     if members is None:
         return None
-    profile, owner, task = members.profile, members.owner, members.tasks[0]
-    around = Round(snapshot, policy.weights, now_s, {})
-    work_s = snapshot.work_s(profile, task.key, task.hint)
-    own, prices = snapshot.policy_for(owner, policy), snapshot.prices.renew()
-    lane = Lane(profile, own, around, prices, limits.shortlist, work_s)
+    profile, task = members.profile, members.tasks[0]
+    own = snapshot.policy_for(members.owner, policy)
     arrivals = snapshot.graphs.arrivals(task.key, agents, {})
     previous = agents.rows.get(task.previous, NOWHERE)
-    if snapshot.is_brief(profile, task.key, task.hint):
-        row = lane.cheapest_open(work_s, arrivals, previous, brief=True)
-        placed = row != NOWHERE
+    somewhere = arrivals is AT_ONCE and previous == NOWHERE
+    if somewhere and not agents.standing().many_full and not fitting(profile, agents):
+        row = _among_free(snapshot, own, profile, task)
     else:
-        row = lane.cheapest(work_s, arrivals, previous)
-        placed = row != NOWHERE and around.ledger.slot_free.item(row)
-    if not placed:
+        around = Round(snapshot, policy.weights, now_s, {})
+        row = _among_all(around, own, limits.shortlist, profile, task, arrivals, previous)
+    if row == NOWHERE:
         return None
     choice = Choice(task.key, task.attempt, agents.ids[row], agents.epochs.item(row))
     return Plan([choice], 1, {}, snapshot.turn)
+
+
+def _among_free(snapshot: Snapshot, policy: Policy, profile: TaskProfile, task: WaitingTask) -> int:
+    """Where the task costs least, while all agents have a free slot: nobody has to be waited for, and nothing
+    has to be booked."""
+    work_s = snapshot.work_s(profile, task.key, task.hint)
+    standing = snapshot.agents.standing()
+    _, price = snapshot.prices.renew().of_class(policy, profile, work_s)
+    costs: FloatRow = price * work_s
+    costs += standing.work_s(policy.weights.balance)
+    setup_s = snapshot.affinity.setup_s(profile)
+    if setup_s is not None:
+        costs += policy.weights.time * setup_s
+    if snapshot.is_brief(profile, task.key, task.hint):
+        costs[~standing.slot_free] = np.inf
+    row = int(costs.argmin())
+    return row if costs.item(row) < np.inf and standing.slot_free.item(row) else NOWHERE
+
+
+def _among_all(
+    around: Round,
+    policy: Policy,
+    shortlist: int,
+    profile: TaskProfile,
+    task: WaitingTask,
+    arrivals: Arrivals,
+    previous: int,
+) -> int:
+    """The same, whoever is busy, whatever it has to wait for, and whoever it failed on."""
+    snapshot = around.snapshot
+    work_s = snapshot.work_s(profile, task.key, task.hint)
+    lane = Lane(profile, policy, around, snapshot.prices.renew(), shortlist, work_s)
+    if snapshot.is_brief(profile, task.key, task.hint):
+        return lane.cheapest_open(work_s, arrivals, previous, brief=True)
+    row = lane.cheapest(work_s, arrivals, previous)
+    return row if row != NOWHERE and around.ledger.slot_free.item(row) else NOWHERE
 
 
 def only_class(snapshot: Snapshot, now_s: float) -> TaskClass | None:
