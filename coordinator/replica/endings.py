@@ -60,11 +60,14 @@ class Endings:
             listener.tell(revision)
 
     def _give_up(self, number: int, listener: _Listener) -> None:
-        self._leave(number, listener)
+        self._discard(number, listener)
         listener.tell(NOT_KNOWN)
 
     def _leave(self, number: int, listener: _Listener) -> None:
+        self._discard(number, listener)
         listener.cancel()
+
+    def _discard(self, number: int, listener: _Listener) -> None:
         listeners = self._listeners.get(number)
         if listeners is not None:
             listeners.discard(listener)
@@ -73,19 +76,23 @@ class Endings:
 
 
 class _Listener:
-    """Who is told, and when at the latest."""
+    """Who is told, and when at the latest. It lets go of whom it has told: they may hold what ends the
+    waiting, and would have to be found by the garbage collector."""
 
     __slots__ = ("_told", "timer")
 
     def __init__(self, told: Told) -> None:
-        self._told = told
+        self._told: Told | None = told
         self.timer: asyncio.TimerHandle | None = None
 
     def tell(self, revision: int) -> None:
+        told = self._told
         self.cancel()
-        self._told(revision)
+        if told is not None:
+            told(revision)
 
     def cancel(self) -> None:
+        self._told = None
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None

@@ -4,6 +4,7 @@ whatever is wrong with those around it."""
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from coordinator.api import convert, submissions
 from coordinator.api.client_service import ClientService
+from coordinator.api.ends import EndOfDag
 from coordinator.api.malformed import Malformed
 from coordinator.api.watching import Watching
 from coordinator.core.commands import CancelDag
@@ -210,3 +212,13 @@ async def test_a_client_that_sends_no_more_gets_the_end_that_it_waits_for(tmp_pa
         await node.propose(CancelDag("c", "dag-r1", ""), DagChanged)
         await nodes.until(lambda: len(context.replies) == 2, "the other has ended")
         assert context.ends == {1: "DAG_STATE_CANCELLED"}
+
+
+async def test_who_was_answered_is_not_kept_until_garbage_is_collected(tmp_path: Path) -> None:
+    async with served(tmp_path) as (nodes, node, context):
+        context.ask(submission(1, wait_ms=WAIT_MS), submission(2, wait_ms=1), submission(3))
+        await nodes.until(lambda: len(context.replies) == 2, "two are answered")
+        await node.propose(CancelDag("c", "dag-r1", ""), DagChanged)
+        await nodes.until(lambda: len(context.replies) == 3, "so is the one that has ended")
+        await asyncio.sleep(0)
+        assert not [one for one in gc.get_objects() if isinstance(one, EndOfDag)]
