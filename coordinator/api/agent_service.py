@@ -31,6 +31,10 @@ _REPORTS_IN_FLIGHT: Final = 64
 
 _HELLO_TIMEOUT_S: Final = 5.0
 
+_IDLE_ACKS_S: Final = 0.005
+"""Acknowledgements wait so long for work that they may go with, if the agent has none left: it does nothing
+else about them than to let go of what it has told."""
+
 
 class AgentService(agent_pb2_grpc.AgentServiceServicer):
     """AgentService on one node."""
@@ -56,6 +60,7 @@ class _Link:
         self._draining = False
         self.takes_acks_with_work = False
         """Whether the agent reads acknowledgements in a message of assignments."""
+        self._acks_wait = False
 
     async def next(self) -> pb.CoordinatorMessage:
         """The next message. Raises the error that the link was closed with, once all before it are sent."""
@@ -91,8 +96,21 @@ class _Link:
         stop = pb.Stop(fences=[convert.fence(*one) for one in fences], reason=reason)
         self._send(pb.CoordinatorMessage(stop=stop))
 
-    def acknowledge(self, fences: list[Fence]) -> None:
-        self._send(pb.CoordinatorMessage(acks=pb.Acks(fences=[convert.fence(*one) for one in fences])))
+    def acknowledge(self, fences: list[Fence], *, idle: bool) -> None:
+        acks = pb.Acks(fences=[convert.fence(*one) for one in fences])
+        if self._messages and self._messages[-1].HasField("acks"):
+            self._messages[-1].acks.MergeFrom(acks)
+        else:
+            self._messages.append(pb.CoordinatorMessage(acks=acks))
+        if not idle:
+            self._changed.set()
+        elif not self._acks_wait:
+            self._acks_wait = True
+            asyncio.get_running_loop().call_later(_IDLE_ACKS_S, self._wait_no_longer)
+
+    def _wait_no_longer(self) -> None:
+        self._acks_wait = False
+        self._changed.set()
 
     def drain(self, on: bool) -> None:
         self._draining = on

@@ -223,9 +223,10 @@ class Applier:
         stored before. Whoever needs the store for that finishes all of it meanwhile."""
         for one in self._unfinished.copy():
             if one.outcome is not None:
+                # First, since mostly there is nothing new for agents then.
+                self.endings.ended(one.outcome.effects.gone, one.entry.index)
                 if self.on_push is not None:
                     self.on_push(one.outcome.effects)
-                self.endings.ended(one.outcome.effects.gone, one.entry.index)
 
     def _encode_newest(self) -> None:
         """Take note of what the newest entry carried out has to write, and of the digest after it."""

@@ -63,8 +63,8 @@ class AgentLink(Protocol):
     def stop(self, fences: list[Fence], reason: str) -> None:
         """Attempts to stop, and to report as ended."""
 
-    def acknowledge(self, fences: list[Fence]) -> None:
-        """Ends that are recorded, or refused for good."""
+    def acknowledge(self, fences: list[Fence], *, idle: bool) -> None:
+        """Ends that are recorded, or refused for good; whether the agent holds nothing more."""
 
     def drain(self, on: bool) -> None:
         """Expect nothing new, or an end to that."""
@@ -234,9 +234,11 @@ class Sessions:
         fences: dict[str, list[Fence]] = defaultdict(list)
         for agent_id, key, attempt in ends:
             fences[agent_id].append((key, attempt))
+        agents = self._state().agents
         for agent_id, batch in fences.items():
             if agent_id in self._open:
-                self._open[agent_id].link.acknowledge(batch)
+                idle = agent_id in agents and not agents[agent_id].held
+                self._open[agent_id].link.acknowledge(batch, idle=idle)
 
     def drained(self, agent_id: str, on: bool) -> None:
         """Tell the agent whether to expect new work."""

@@ -122,18 +122,45 @@ async def sent(link: _Link) -> list[tuple[list[int], list[int]]]:
 async def test_acknowledgements_that_wait_go_with_the_work_that_follows() -> None:
     link = _Link(None)
     link.takes_acks_with_work = True
-    link.acknowledge([(1, 1)])
+    link.acknowledge([(1, 1)], idle=False)
     link.assign(1, [work(2)])
     link.assign(1, [work(3)])
-    link.acknowledge([(2, 1)])
-    assert await sent(link) == [([1], [2]), ([], [3]), ([2], [])]
+    link.acknowledge([(2, 1)], idle=False)
+    link.acknowledge([(3, 1)], idle=False)
+    assert await sent(link) == [([1], [2]), ([], [3]), ([2, 3], [])]
 
 
 async def test_an_agent_that_does_not_know_them_there_gets_them_by_themselves() -> None:
     link = _Link(None)
-    link.acknowledge([(1, 1)])
+    link.acknowledge([(1, 1)], idle=False)
     link.assign(1, [work(2)])
     assert await sent(link) == [([1], []), ([], [2])]
+
+
+async def test_acknowledgements_wait_a_moment_for_the_next_work_of_an_agent_that_has_none() -> None:
+    link = _Link(None)
+    link.takes_acks_with_work = True
+    next_message = asyncio.create_task(link.next())
+    await asyncio.sleep(0)
+    link.acknowledge([(1, 1)], idle=True)
+    link.acknowledge([(2, 1)], idle=True)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not next_message.done()
+    link.assign(1, [work(3)])
+    message = await next_message
+    assert [fence.key for fence in message.assignments.acks.fences] == [1, 2]
+
+
+async def test_acknowledgements_that_no_work_follows_go_by_themselves() -> None:
+    link = _Link(None)
+    for key in (1, 2):
+        next_message = asyncio.create_task(link.next())
+        await asyncio.sleep(0)
+        link.acknowledge([(key, 1)], idle=True)
+        async with asyncio.timeout(10):
+            message = await next_message
+        assert [fence.key for fence in message.acks.fences] == [key]
 
 
 async def test_a_node_that_stops_leaves_a_spawn_to_the_next_leader(tmp_path: Path, monkeypatch) -> None:

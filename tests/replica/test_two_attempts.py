@@ -48,7 +48,7 @@ class Link:
     """Keeps what is said on a stream."""
 
     def __init__(self) -> None:
-        self.said: list[tuple[str, object]] = []
+        self.said: list[tuple[object, ...]] = []
 
     def welcome(self, opened: SessionOpened, term: int) -> None:
         self.said.append(("welcome", opened.epoch))
@@ -59,8 +59,8 @@ class Link:
     def stop(self, fences: list[tuple[int, int]], reason: str) -> None:
         self.said += [("stop", fence) for fence in fences]
 
-    def acknowledge(self, fences: list[tuple[int, int]]) -> None:
-        self.said += [("acknowledge", fence) for fence in fences]
+    def acknowledge(self, fences: list[tuple[int, int]], *, idle: bool) -> None:
+        self.said += [("acknowledge", fence, idle) for fence in fences]
 
 
 class Answers:
@@ -101,12 +101,15 @@ async def test_both_are_pushed_and_the_one_that_loses_is_stopped(log, make_appli
         "v": [("assign", (key, 1))],
         "w": [("assign", (key, 2))],
     }
+    sessions.acknowledge([("w", key, 1)])
+    assert links["w"].said[1:] == [("acknowledge", (key, 1), False)], "it has the other one still"
     pair.effects.clear()
+    links["w"].said.pop()
     pair.says("v", 1, ReportKind.ENDED, AttemptOutcome.COMPLETED)
     (effects,) = pair.effects
     sessions.acknowledge(effects.acked)
     sessions.halt(effects.halt)
-    assert links["v"].said[1:] == [("acknowledge", (key, 1))]
+    assert links["v"].said[1:] == [("acknowledge", (key, 1), True)]
     assert links["w"].said[1:] == [("stop", (key, 2))]
 
 
