@@ -87,7 +87,8 @@ class Leader:
         self._housekeeping = defects.begin("housekeeping", self._keep_house())
         # What ends unlock is assigned in the entry that records them.
         sessions.on_report = placement.foresee
-        proposer.before_entry, proposer.ends_are_due = placement.decide_now, placement.ends_are_due
+        proposer.before_entry, proposer.after_entry = placement.before_entry, placement.after_entry
+        proposer.ends_are_due = placement.ends_are_due
         placement.on_due = proposer.ask
 
     @property

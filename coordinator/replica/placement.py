@@ -28,6 +28,7 @@ from coordinator.plugins import Plugins
 from coordinator.replica.decisions import Decisions
 from coordinator.replica.submissions import Submissions
 from coordinator.replica.under_way import UnderWay
+from coordinator.replica.unhurried import Unhurried
 from coordinator.scheduling.adaptation.batch import Batch
 from coordinator.scheduling.adaptation.interval import Interval
 from coordinator.scheduling.agents.lookahead import LookAhead
@@ -38,7 +39,7 @@ from coordinator.scheduling.load.measured import NOTHING_EXPECTED, ExpectedLoads
 from coordinator.scheduling.load.overload import LoadView
 from coordinator.scheduling.load.settings import LoadSettings
 from coordinator.scheduling.mirror import GONE, Mirror
-from coordinator.scheduling.plans.assignments import SECONDS, SHARES, Assignment
+from coordinator.scheduling.plans.assignments import SECONDS, SHARES, Assignment, Witness
 from coordinator.scheduling.plans.looks import would_go
 from coordinator.scheduling.plans.solver import PlanLimits
 from coordinator.scheduling.scheduler import Decision, Scheduler
@@ -117,13 +118,14 @@ class Placement:
         self._expected = NOTHING_EXPECTED
         self._kept: dict[int, Expected] = {}
         self._rounds = self._failed = 0
-        self._scheduled = self._due = False
+        self._scheduled = self._due = self._stopped = False
         self.on_due: Callable[[], None] = self._decide_soon
         self._look = self._change = self._gathering = _NO_TIMER
-        self._stopped = False
+        self._unhurried = Unhurried()
 
     def note(self, effects: Effects) -> None:
         """Take over what an applied entry has changed."""
+        self._unhurried.catch_up()
         self._mirror.note(effects, self._now_s())
         self._forget_submitted()
         self.add_ready(effects.ready)
@@ -181,8 +183,18 @@ class Placement:
                 self._submissions.unsent += [task.key for task in made.roots]
                 self._schedule()
 
+    def before_entry(self) -> None:
+        """An entry is about to leave: `decide_now`, and nothing that may wait until it has left."""
+        with self._unhurried.hurry():
+            self.decide_now()
+
+    def after_entry(self) -> None:
+        """The entry has left."""
+        with self._defects.vital("placement"):
+            self._unhurried.catch_up()
+
     def decide_now(self) -> None:
-        """An entry is about to leave: make the round that is due, so that its choices travel along."""
+        """Make the round that is due, so that its choices travel in the entry that is about to leave."""
         if self._due or (self._gathering is not None and not self._all_busy()):
             self._round()
         # What has found no place in the entry of its submission waits until that is applied.
@@ -341,6 +353,10 @@ class Placement:
         choices = [one for one in choices if not self._submissions.holds(one.key)]
         if choices or (decision.before and not decision.choices):
             self._propose(decision.before, choices)
+        self._unhurried.do(partial(self._look_ahead, decision))
+
+    def _look_ahead(self, decision: Decision) -> None:
+        """See to the next round."""
         if decision.choices and self._has_room():
             self._schedule()
         else:
@@ -365,11 +381,16 @@ class Placement:
         begun_s = self._timer()
         decision = self._scheduler.decide(now_s, witness)
         ended_s = self._timer()
-        duration_s = ended_s - begun_s
-        at_ms = round(now_s * 1_000)
-        self._stage.took(duration_s)
+        self._stage.took(ended_s - begun_s)
+        self._unhurried.do(partial(self._take_note, decision, witness, now_s, begun_s, ended_s))
+        return decision
+
+    def _take_note(
+        self, decision: Decision, witness: Witness, now_s: float, begun_s: float, ended_s: float
+    ) -> None:
+        """For whoever asks, and of how long rounds take."""
+        at_ms, duration_s, made = round(now_s * 1_000), ended_s - begun_s, len(decision.plan.choices)
         self.decisions.decided(at_ms, decision, witness, duration_s, self._batch.size)
-        made = len(decision.plan.choices)
         batch = self._batch.observe(made, duration_s)
         if batch is not None:
             self._scheduler.limits = PlanLimits(max_choices=self._batch.size)
@@ -377,7 +398,6 @@ class Placement:
         for adapted in (batch, interval, decision.adapted):
             if adapted is not None:
                 self.decisions.adapted(at_ms, adapted)
-        return decision
 
     def _all_busy(self) -> bool:
         """Whether whatever is placed now waits in a queue."""
@@ -414,13 +434,16 @@ class Placement:
             self.add_ready([choice.key for choice in choices if not choice.rival])
             asyncio.get_running_loop().call_later(_RETRY_S, self._schedule)
             return
-        now_s = self._now_s()
+        self._unhurried.do(partial(self._hold, choices, self._now_s()))
+        self._rounds += 1
+        reply.add_done_callback(lambda done: self._settled(choices, done))
+
+    def _hold(self, choices: list[Choice], now_s: float) -> None:
+        """Count these as carried out."""
         for choice in choices:
             self._mirror.proposed.add((choice.agent, choice.key, choice.attempt))
             self._mirror.hold(choice.agent, choice.key, choice.attempt, now_s)
         self._under_way.begin(choices)
-        self._rounds += 1
-        reply.add_done_callback(lambda done: self._settled(choices, done))
 
     def _propose_roots(self, choices: list[Choice]) -> None:
         """Have these tasks assigned along with their submissions. What cannot be is placed once these have
@@ -432,8 +455,11 @@ class Placement:
             except QueueFull:
                 return
             submission.given.extend(some)
-            for one in some:
-                self._mirror.hold_expected(one.agent, one.key, one.attempt, now_s)
+            self._unhurried.do(partial(self._hold_expected, some, now_s))
+
+    def _hold_expected(self, choices: list[Choice], now_s: float) -> None:
+        for one in choices:
+            self._mirror.hold_expected(one.agent, one.key, one.attempt, now_s)
 
     def _is_brief(self, task: Task) -> bool:
         return self._snapshot.is_brief(task.profile, task.key, task.hint)

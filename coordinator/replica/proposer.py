@@ -84,6 +84,8 @@ class Proposer:
         self._in_flight: dict[int, _InFlight] = {}
         self._flush_scheduled = False
         self._flushing = False
+        self._refused = False
+        """Whether the log takes nothing for a moment."""
         self._asked = False
         """Whether an entry is to leave though nothing waits."""
         self._gathering = Gathering(gather_s)
@@ -94,6 +96,8 @@ class Proposer:
         """Whether agents are expected to tell of ends at any moment."""
         self.before_entry: Callable[[], None] = _nothing
         """Called when an entry is about to leave; what it submits travels along."""
+        self.after_entry: Callable[[], None] = _nothing
+        """Called once it has left, or none was to."""
         self._left: asyncio.Event | None = None
         """Set when the queue has become shorter, and there only while somebody waits for that."""
 
@@ -166,7 +170,8 @@ class Proposer:
     def revoke(self, error: NotLeader) -> None:
         """This node no longer leads: what is in flight may yet be committed by another, what waits will
         not be."""
-        self.before_entry, self.ends_are_due = _nothing, _never
+        self.before_entry = self.after_entry = _nothing
+        self.ends_are_due = _never
         self._asked = False
         in_flight = [future for flight in self._in_flight.values() for future in flight.replies]
         self._in_flight.clear()
@@ -238,15 +243,25 @@ class Proposer:
         self._awaits_ends = False
         self._asked = False
         with self._defects.vital("proposing"):
-            self._flushing = True
             try:
-                self.before_entry()
+                self._leave()
             finally:
-                self._flushing = self._flush_scheduled = False
-            taken = True
-            while taken and self._waiting and len(self._in_flight) < self._window:
-                taken = self._propose(self._take())
-            self._consensus.push()
+                self._flush_scheduled = self._refused
+            # Some may have come, and entries may have been applied, while this one left.
+            if self._waiting or (self._asked and not self._in_flight):
+                self._schedule()
+
+    def _leave(self) -> None:
+        self._flushing = True
+        try:
+            self.before_entry()
+        finally:
+            self._flushing = False
+        taken = True
+        while taken and self._waiting and len(self._in_flight) < self._window:
+            taken = self._propose(self._take())
+        self._consensus.push()
+        self.after_entry()
 
     def _propose(self, batch: list[_Waiting]) -> bool:
         """Make an entry of these; False if the log takes nothing for the moment."""
@@ -273,8 +288,12 @@ class Proposer:
         first when it does. If another leads by then, `revoke` tells them."""
         self._waiting.extendleft(reversed(batch))
         self._waiting_bytes += sum(one.size for one in batch)
-        self._flush_scheduled = True
-        asyncio.get_running_loop().call_later(pause_s, self._flush)
+        self._refused = True
+        asyncio.get_running_loop().call_later(pause_s, self._try_again)
+
+    def _try_again(self) -> None:
+        self._refused = False
+        self._flush()
 
     def _take(self) -> list[_Waiting]:
         batch: list[_Waiting] = []

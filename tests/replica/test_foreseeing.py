@@ -56,7 +56,8 @@ class World:
             opened_after=0,
             timer=lambda: 0.0,
         )
-        self.proposer.before_entry = self.placement.decide_now
+        self.proposer.before_entry = self.placement.before_entry
+        self.proposer.after_entry = self.placement.after_entry
         self.placement.on_due = self.proposer.ask
         applier.on_outcome = self._note
         applier.on_replies = self.proposer.applied
@@ -195,7 +196,7 @@ async def test_what_is_ready_while_its_assignment_is_on_the_way_is_not_assigned_
     world.proposer.before_entry = lambda: None
     world.ends(first)
     await world.leaves()
-    world.proposer.before_entry = world.placement.decide_now
+    world.proposer.before_entry = world.placement.before_entry
     world.proposer.ask()
     assert [[type(one) for one in entry] for entry in await world.leaves()] == [[Report], [Assign]]
     world.commit(1)
@@ -380,3 +381,33 @@ async def test_tasks_that_last_are_assigned_when_their_dag_is_there(log, make_ap
     assert [type(one) for one in commands] == [SubmitDag]
     await world.settle()
     assert [task.state for task in world.tasks("d")] == [TaskState.ASSIGNED]
+
+
+async def test_what_is_chosen_is_counted_when_it_has_left(log, make_applier) -> None:
+    """Frames to the followers come first."""
+    world, held = World(log, make_applier("a")), list[int]()
+    world.agent("a0", slots=2)
+    world.push = lambda: held.append(int(world.placement._snapshot.agents.held[0]))
+    (task,) = world.submit("one", [()])
+    (commands,) = await world.leaves()
+    assert choices(commands) == [("a0", task.key, 1)]
+    assert (held, int(world.placement._snapshot.agents.held[0])) == ([0], 1)
+    world.commit()
+    assert int(world.placement._snapshot.agents.held[0]) == 1
+
+
+async def test_what_is_applied_as_it_leaves_is_counted_once(log, make_applier) -> None:
+    """As where a node is alone."""
+    world = World(log, make_applier("a"))
+    world.agent("a0", slots=2)
+    world.push = lambda: world.commit() if world.left else None
+    (first, second) = world.submit("chain", [(), (0,)])
+    for _ in range(4):
+        await asyncio.sleep(0)
+    assert first.state is TaskState.ASSIGNED
+    assert (int(world.placement._snapshot.agents.held[0]), world.placement._mirror.proposed) == (1, set())
+    world.ends(first)
+    for _ in range(4):
+        await asyncio.sleep(0)
+    assert second.state is TaskState.ASSIGNED
+    assert (int(world.placement._snapshot.agents.held[0]), world.placement._mirror.proposed) == (1, set())

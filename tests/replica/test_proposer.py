@@ -235,6 +235,53 @@ async def test_an_entry_may_be_asked_for_and_is_made_if_there_is_something_to_ad
     assert len(log.entries) == 2
 
 
+async def test_what_can_wait_is_done_once_the_entry_has_left() -> None:
+    log, done = Log(), list[str]()
+    proposer = make(log)
+    log.push = lambda: done.append(f"{len(log.entries)} left")
+    proposer.before_entry = lambda: done.append("before")
+    proposer.after_entry = lambda: done.append("after")
+    proposer.submit(cancel(1))
+    await turn()
+    assert done == ["before", "1 left", "after"]
+
+
+async def test_what_comes_while_an_entry_leaves_follows_it_and_what_is_asked_for_waits_for_it() -> None:
+    log = Log()
+    proposer = make(log)
+    added = [cancel(2)]
+    proposer.after_entry = lambda: proposer.submit(added.pop()) and None if added else proposer.ask()
+    proposer.submit(cancel(1))
+    await turn()
+    await turn()
+    assert [entry.commands for entry in log.entries] == [[cancel(1)], [cancel(2)]]
+    asked = list[int]()
+    proposer.before_entry = lambda: asked.append(len(log.entries))
+    await turn()
+    assert asked == []
+    proposer.applied(2, 7, [Done()])
+    await turn()
+    assert asked == [2]
+
+
+async def test_an_entry_that_is_applied_as_it_leaves_holds_nothing_up() -> None:
+    """As where a node is alone."""
+    log = Log()
+    proposer = make(log, window=1)
+    log.push = lambda: proposer.applied(len(log.entries) + 1, 7, [Done()])
+    rounds = [cancel(1), cancel(2), cancel(3)]
+
+    def add() -> None:
+        if rounds:
+            proposer.submit(rounds.pop(0))
+            proposer.ask()
+
+    proposer.before_entry = add
+    proposer.ask()
+    await log.has_taken(3)
+    assert [len(entry.commands) for entry in log.entries] == [1, 1, 1]
+
+
 async def test_what_the_log_does_not_take_waits_in_its_order_until_it_does():
     """As while leadership is being handed over, in vain: what the leader's own loops ask for once must not be
     lost."""
