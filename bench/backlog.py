@@ -3,6 +3,7 @@ fast work goes on beside it."""
 
 from __future__ import annotations
 
+import statistics
 import time
 from functools import partial
 from typing import Final
@@ -21,6 +22,8 @@ _DRAIN_TIMEOUT_S: Final = 300.0
 _SETTLE_S: Final = 3.0
 _WARM_UP: Final = 10
 """One part in so many of what is measured is done before, and does not count."""
+_TURNS: Final = 3
+"""Of the two clusters that are compared: the machine is not the same from one minute to the next."""
 _POLL_S: Final = 0.02
 
 _no_ops = partial(no_ops, "w8")
@@ -28,9 +31,6 @@ _no_ops = partial(no_ops, "w8")
 
 def backlog(stage: Stage, sizes: Sizes) -> Outcome:
     """All of it, on a stage without agents: they come when everything waits."""
-    fill(stage.client, sizes.few + sizes.drained, _no_ops)
-    beside_few = _rate(stage, sizes.drained)
-    stage.renew()
     before = _leader_bytes(stage)
     meter = stage.meter()
     submitting_s = fill(stage.client, sizes.backlog, _no_ops)
@@ -46,9 +46,22 @@ def backlog(stage: Stage, sizes: Sizes) -> Outcome:
         "W8_bytes": grown / sizes.backlog,
         "W8_submit": sizes.backlog / submitting_s,
         "W8_restart": restart_s,
-        "W8_growth": _rate(stage, sizes.drained) / beside_few * 100,
+        "W8_growth": _growth(stage, sizes) * 100,
     }
     return Outcome(values, usage)
+
+
+def _growth(stage: Stage, sizes: Sizes) -> float:
+    """How fast work goes on beside all that waits, to how fast it does beside few, by turns: the median of
+    the ratios."""
+    ratios = []
+    with Stage(stage.folder / "few", None) as beside_few:
+        fill(beside_few.client, sizes.few, _no_ops)
+        for _ in range(_TURNS):
+            fill(beside_few.client, sizes.drained, _no_ops)
+            few = _rate(beside_few, sizes.drained)
+            ratios.append(_rate(stage, sizes.drained) / few)
+    return statistics.median(ratios)
 
 
 def _leader_bytes(stage: Stage) -> int:
@@ -79,8 +92,8 @@ def _await_queues(stage: Stage, tasks: int) -> None:
 
 
 def _rate(stage: Stage, tasks: int) -> float:
-    """Let agents come; returns the tasks that they end in a second, over so many and after a few. Raises
-    RuntimeError if all had ended before one could look."""
+    """Let agents come and go; returns the tasks that they end in a second, over so many and after a few.
+    Raises RuntimeError if all had ended before one could look."""
     there = waiting(stage.client)
     stage.join(Crew())
     start, first = _await_ends(stage, there - tasks // _WARM_UP)
@@ -88,6 +101,7 @@ def _rate(stage: Stage, tasks: int) -> float:
     if target < 0:
         raise RuntimeError(f"{there} tasks end too soon to be measured over {tasks}: let more wait")
     end, last = _await_ends(stage, target)
+    stage.dismiss()
     return (first - last) / (end - start)
 
 

@@ -25,13 +25,12 @@ class Stage:
 
     def __init__(self, folder: Path, crew: Crew | None) -> None:
         """Without a `crew` it has no agents until some join."""
-        self._folder = folder
+        self.folder = folder
+        """Where all of it is."""
+        self._place = folder / "stage"
         self._crew = crew
-        self._times = 0
 
     def __enter__(self) -> Self:
-        self._times += 1
-        self._place = self._folder / f"stage-{self._times}"
         self.fleet = None
         self.cluster = LocalCluster.start(self._place, nodes=NODES, tls=True)
         self.client = Client(self.cluster.endpoints)
@@ -52,15 +51,15 @@ class Stage:
         """Let these agents come; returns when they can be given work."""
         self.fleet = Fleet(self._place / "fleet", self.cluster.endpoints, crew)
 
-    def renew(self) -> None:
-        """The same with nothing in it."""
-        self.close()
-        self.__enter__()
+    def dismiss(self) -> None:
+        """Let the agents go; returns when they are gone."""
+        if self.fleet is not None:
+            self.fleet.close()
+            self.fleet = None
 
     def close(self) -> None:
         """End everything."""
-        if self.fleet is not None:
-            self.fleet.close()
+        self.dismiss()
         self.client.close()
         self.cluster.stop(keep_data=False)
 

@@ -249,33 +249,40 @@ def _merge(tasks: list[WaitingTask], others: Iterable[WaitingTask]) -> None:
     ordered = sorted(others)
     if not tasks or tasks[-1] < ordered[0]:
         tasks.extend(ordered)
-    elif len(ordered) * _SORTED_FOR_ONE < len(tasks):
+        return
+    begin, end = bisect_left(tasks, ordered[0]), bisect_left(tasks, ordered[-1])
+    if _one_by_one(len(ordered), end - begin):
         for task in ordered:
             insort(tasks, task)
     else:
-        # Two sorted runs are merged in linear time.
-        tasks.extend(ordered)
-        tasks.sort()
+        # Two sorted runs are merged in linear time, and what comes after them is moved once.
+        tasks[begin:end] = sorted(tasks[begin:end] + ordered)
 
 
 def _take_out(members: TaskClass, taken: Sequence[WaitingTask]) -> None:
     tasks = members.tasks
-    if len(taken) <= _FEW:
+    begin, end = bisect_left(tasks, min(taken)), bisect_left(tasks, max(taken)) + 1
+    if end - begin == len(taken):
+        del tasks[begin:end]
+    elif _one_by_one(len(taken), end - begin):
         for task in taken:
             del tasks[bisect_left(tasks, task)]
-        return
-    keys = {task.key for task in taken}
-    if all(task.key in keys for task in tasks[: len(taken)]):
-        del tasks[: len(taken)]
     else:
-        members.tasks = [task for task in tasks if task.key not in keys]
+        keys = {task.key for task in taken}
+        tasks[begin:end] = [task for task in tasks[begin:end] if task.key not in keys]
+
+
+def _one_by_one(tasks: int, among: int) -> bool:
+    """Whether so many tasks are put among others, or taken from among them, one by one in less time than it
+    takes to go through all these."""
+    return tasks <= _FEW or among > _GONE_THROUGH * tasks
 
 
 _FEW: Final = 8
-"""Tasks that are taken out of a class one by one."""
+"""For so few it is not worth while to think about it."""
 
-_SORTED_FOR_ONE: Final = 200
-"""Tasks that are sorted again in the time in which one is put among them."""
+_GONE_THROUGH: Final = 2_000
+"""Tasks that are gone through while a million are moved by one place."""
 
 _STARVATION_MS: Final = round(STARVATION_S * 1_000)
 
