@@ -176,14 +176,14 @@ class CallStream(Generic[_Request, _Answer]):
 
     async def _answer(self) -> None:
         while not (self._ended and not self._asked and not self._awaited):
-            if answers := await self._answers():
+            if answers := self._answers():
                 await self._context.write(self._calls.message(answers))
                 for _ in answers:
                     self._room.release()
             else:
                 await self._change()
 
-    async def _answers(self) -> list[_Answer]:
+    def _answers(self) -> list[_Answer]:
         """What can be answered now, as much as a message takes."""
         answers: list[_Answer] = []
         while self._over and len(answers) < _ANSWERS_PER_MESSAGE:
@@ -191,7 +191,7 @@ class CallStream(Generic[_Request, _Answer]):
             del self._awaited[sequel]
             answers.append(sequel.answer(call))
         while self._asked and self._asked[0].answered and len(answers) < _ANSWERS_PER_MESSAGE:
-            answer = await self._answer_to(self._asked.popleft())
+            answer = self._answer_to(self._asked.popleft())
             if answer is not None:
                 answers.append(answer)
         return answers
@@ -214,12 +214,12 @@ class CallStream(Generic[_Request, _Answer]):
     def _wake(self, _: object) -> None:
         self._changed.set()
 
-    async def _answer_to(self, asked: _Asked) -> _Answer | None:
-        """None if the answer waits for a sequel."""
+    def _answer_to(self, asked: _Asked) -> _Answer | None:
+        """To one whose outcome is there; None if the answer waits for a sequel."""
         try:
             if isinstance(asked.outcome, errors.CoordinatorError):
                 raise asked.outcome
-            reply = accepted(await asked.outcome.outcome, asked.outcome.expected)
+            reply = accepted(asked.outcome.outcome.result(), asked.outcome.expected)
         except errors.CoordinatorError as error:
             if isinstance(error, errors.Fatal):
                 self._node.fail(error)
