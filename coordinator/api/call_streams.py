@@ -104,7 +104,9 @@ class CallStream(Generic[_Request, _Answer]):
         self._node = node
         self._context = context
         self._calls = calls
-        self._room = asyncio.Semaphore(node.config.limits.max_stream_writes)
+        self._most = node.config.limits.max_stream_writes
+        self._unanswered = 0
+        self._room = asyncio.Event()
         self._asked: deque[_Asked] = deque()
         self._awaited: dict[Sequel, None] = {}
         """Those that have begun."""
@@ -151,7 +153,9 @@ class CallStream(Generic[_Request, _Answer]):
             self._changed.set()
 
     async def _ask(self, request: _Request) -> None:
-        await self._room.acquire()
+        if self._unanswered >= self._most:
+            await self._room_is_there()
+        self._unanswered += 1
         try:
             asked = _Asked(request.call, await self._calls.propose(request))
         except errors.CoordinatorError as error:
@@ -162,6 +166,11 @@ class CallStream(Generic[_Request, _Answer]):
         self._asked.append(asked)
         self._changed.set()
 
+    async def _room_is_there(self) -> None:
+        while self._unanswered >= self._most:
+            self._room.clear()
+            await self._room.wait()
+
     async def _refuse(self, message: Malformed) -> None:
         calls = self._calls.calls_of(message)
         try:
@@ -170,7 +179,8 @@ class CallStream(Generic[_Request, _Answer]):
             if not calls:
                 raise
             for call in calls:
-                await self._room.acquire()
+                await self._room_is_there()
+                self._unanswered += 1
                 self._asked.append(_Asked(call, error))
                 self._changed.set()
 
@@ -178,8 +188,8 @@ class CallStream(Generic[_Request, _Answer]):
         while not (self._ended and not self._asked and not self._awaited):
             if answers := self._answers():
                 await self._context.write(self._calls.message(answers))
-                for _ in answers:
-                    self._room.release()
+                self._unanswered -= len(answers)
+                self._room.set()
             else:
                 await self._change()
 

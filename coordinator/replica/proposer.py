@@ -126,11 +126,12 @@ class Proposer:
                 setting="limits.max_queued_commands",
                 limit=self._max_commands,
             )
-        reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        reply: asyncio.Future[Reply] = loop.create_future()
         self._waiting.append(_Waiting(raw, size, reply, isinstance(command, Report)))
         self._waiting_bytes += size
         if not self._flushing:
-            self._gathering.came(_now_s())
+            self._gathering.came(loop.time())
         self._schedule()
         return reply
 
