@@ -1,9 +1,9 @@
 """When ends are told: at once, or together with those that follow.
 
-While the coordinator has ends of this agent to answer for, and the agent has work queued, nobody gains by
-hearing of one more end alone, and each message costs both sides more than what it carries. So it waits, as
-small segments do in TCP (Nagle, RFC 896): until an answer comes, there are many, the queue is empty, or a
-moment has passed.
+Each message costs both sides more than what it carries. What is queued on an agent is brief, so that more
+ends are right behind the first: it waits for them, for the blink of an eye. While the coordinator has ends of
+this agent to answer for, nobody gains by hearing of one more alone, and it waits as small segments do in TCP
+(Nagle, RFC 896): until an answer comes, there are many, the queue is empty, or a moment has passed.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from typing import Final
 
 from agent_sdk._ledger import Ledger
 
+FIRST_S: Final = 0.001
+"""The first end waits no longer for those behind it,"""
 GATHER_S: Final = 0.005
-"""No end waits for longer,"""
+"""nor any for the answer to those before it,"""
 ENOUGH: Final = 64
-"""nor where so many are to be told."""
+"""and none waits where so many are to be told."""
 
 
 class Gathering:
@@ -34,11 +36,11 @@ class Gathering:
     def ended(self) -> None:
         """An attempt has come to its end."""
         ledger = self._ledger
-        if not (ledger.unanswered and self._queued()) or ledger.untold >= ENOUGH:
+        if not self._queued() or ledger.untold >= ENOUGH:
             self._tell()
         elif not self._waits:
             self._waits = True
-            self._loop.call_later(GATHER_S, self._waited)
+            self._loop.call_later(GATHER_S if ledger.unanswered else FIRST_S, self._waited)
 
     def answered(self) -> None:
         """The coordinator has acknowledged ends."""
