@@ -196,14 +196,15 @@ class CallStream(Generic[_Request, _Answer]):
     def _answers(self) -> list[_Answer]:
         """What can be answered now, as much as a message takes."""
         answers: list[_Answer] = []
-        while self._over and len(answers) < _ANSWERS_PER_MESSAGE:
-            call, sequel = self._over.popleft()
-            del self._awaited[sequel]
-            answers.append(sequel.answer(call))
         while self._asked and self._asked[0].answered and len(answers) < _ANSWERS_PER_MESSAGE:
             answer = self._answer_to(self._asked.popleft())
             if answer is not None:
                 answers.append(answer)
+        # Some of which may have been over as soon as they began.
+        while self._over and len(answers) < _ANSWERS_PER_MESSAGE:
+            call, sequel = self._over.popleft()
+            del self._awaited[sequel]
+            answers.append(sequel.answer(call))
         return answers
 
     async def _change(self) -> None:

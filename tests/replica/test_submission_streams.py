@@ -173,6 +173,17 @@ async def test_who_has_waited_long_enough_learns_that_the_dag_is_recorded(tmp_pa
         assert not context.replies[0].HasField("end")
 
 
+async def test_who_asks_again_after_the_end_is_answered_at_once(tmp_path: Path) -> None:
+    """As a client does whose stream broke meanwhile."""
+    async with served(tmp_path) as (nodes, node, context):
+        context.ask(submission(1))
+        await nodes.until(lambda: len(context.replies) == 1, "it is recorded")
+        await node.propose(CancelDag("c", "dag-r1", ""), DagChanged)
+        context.ask(submission(2, request_id="r1", wait_ms=WAIT_MS))
+        await nodes.until(lambda: len(context.replies) == 2, "so it is said again")
+        assert (context.replies[1].done.dag_id, context.ends) == ("dag-r1", {})
+
+
 async def test_who_waits_at_a_node_that_leaves_is_answered_at_once(tmp_path: Path) -> None:
     async with served(tmp_path) as (nodes, node, context):
         context.ask(submission(1, wait_ms=WAIT_MS), submission(2))
