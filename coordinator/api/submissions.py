@@ -17,6 +17,7 @@ from coordinator.core.commands import StageDag, SubmitDag
 from coordinator.core.model import DagHeader
 from coordinator.core.outcome import Submitted
 from coordinator.dag.builder import BuiltDag, build, split
+from coordinator.dag.profiles import Checked
 from coordinator.replica.admission import part_id
 from coordinator.replica.node import Node
 from coordinator.scheduling.costs.policies import check_of_work
@@ -42,6 +43,7 @@ class Submissions:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._limits = node.config.limits
+        self._checked = Checked()
 
     async def submit(
         self, request_id: str, header: DagHeader, specs: Sequence[common_pb2.TaskSpec]
@@ -97,7 +99,7 @@ class Submissions:
         began_s = stages.timer()
         draft = convert.draft_from_proto(header, specs)
         parsed_s = stages.timer()
-        built = build(draft, self._limits, self._node.plugins.families)
+        built = build(draft, self._limits, self._node.plugins.families, self._checked)
         stages["parse"].took(parsed_s - began_s)
         stages["validate"].took(stages.timer() - parsed_s)
         return built

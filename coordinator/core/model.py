@@ -9,6 +9,7 @@ garbage collection: a million tasks must not be walked.
 from __future__ import annotations
 
 from enum import IntEnum
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -21,6 +22,9 @@ from coordinator.core.requirements import Resources as Resources
 
 INDEX_BITS: Final = 24
 INDEX_MASK: Final = (1 << INDEX_BITS) - 1
+
+PROFILES_SHARED: Final = 2_048
+"""Beyond them the one that was longest not met is another object when it is met again."""
 
 
 class TaskState(IntEnum):
@@ -141,6 +145,13 @@ class TaskProfile(msgspec.Struct, frozen=True, array_like=True, cache_hash=True)
     deadline_ms: int = 0
     preemptible: bool = False
     family_name: str = ""
+
+
+@lru_cache(maxsize=PROFILES_SHARED)
+def shared(profile: TaskProfile) -> TaskProfile:
+    """The profile as one object for all DAGs that have it: it takes its memory once, and whoever looks
+    something up by it need not compare it field by field."""
+    return profile
 
 
 class DataItem(msgspec.Struct, frozen=True, array_like=True):

@@ -18,7 +18,7 @@ from coordinator.dag.checks import check_header, check_task
 from coordinator.dag.draft import DagDraft, TaskDraft
 from coordinator.dag.edges import find_predecessors, order_tasks
 from coordinator.dag.limits import DagLimits
-from coordinator.dag.profiles import ProfileTable
+from coordinator.dag.profiles import Checked, ProfileTable
 from coordinator.errors import InvalidRequest
 from coordinator.families.registry import Families
 
@@ -40,8 +40,11 @@ class BuiltDag(msgspec.Struct, frozen=True):
     block: TaskBlock
 
 
-def build(draft: DagDraft, limits: DagLimits, families: Families = OWN_FAMILIES) -> BuiltDag:
-    """Check the draft and put it into its final form. The same draft gives the same result.
+def build(
+    draft: DagDraft, limits: DagLimits, families: Families = OWN_FAMILIES, checked: Checked | None = None
+) -> BuiltDag:
+    """Check the draft and put it into its final form. The same draft gives the same result, whatever was
+    `checked` before.
 
     Raises:
         InvalidRequest: an empty DAG, id or type, a value out of its range, or what its family refuses.
@@ -52,7 +55,7 @@ def build(draft: DagDraft, limits: DagLimits, families: Families = OWN_FAMILIES)
     if not tasks:
         raise InvalidRequest(f"the DAG {draft.header.dag_id!r} has no tasks: give it at least one")
     _check_tasks(tasks, limits)
-    table = ProfileTable(draft.header, limits, families)
+    table = ProfileTable(draft.header, limits, families, checked)
     positions = [table.position(task) for task in tasks]
     predecessors = find_predecessors(tasks, limits)
     order = order_tasks(tasks, predecessors)

@@ -1,4 +1,5 @@
-"""Interning: tasks that are alike to the scheduler share one `TaskProfile`, which is checked once."""
+"""Interning: tasks that are alike to the scheduler share one `TaskProfile`, which is checked once, also where
+they come in many DAGs one after the other."""
 
 from __future__ import annotations
 
@@ -25,15 +26,44 @@ _LARGEST: Final = (1 << 63) - 1
 """Amounts are added up in 64 bits by the scheduler."""
 
 
-class ProfileTable:
-    """The profiles of one DAG, in the order in which they were first met."""
+CHECKED_KEPT: Final = 1_024
+"""Beyond them all are forgotten and checked again."""
 
-    def __init__(self, header: DagHeader, limits: DagLimits, families: Families) -> None:
+Asked = tuple[object, ...]
+"""What tasks ask for that has a profile."""
+
+
+class Checked:
+    """Profiles that were found to be in order, by what was asked for: by the same limits and families. May be
+    used by several threads."""
+
+    def __init__(self) -> None:
+        self._profiles: dict[Asked, TaskProfile] = {}
+
+    def get(self, asked: Asked) -> TaskProfile | None:
+        """The profile, if it was checked lately."""
+        return self._profiles.get(asked)
+
+    def add(self, asked: Asked, profile: TaskProfile) -> None:
+        """It has been checked."""
+        if len(self._profiles) >= CHECKED_KEPT:
+            self._profiles = {}
+        self._profiles[asked] = profile
+
+
+class ProfileTable:
+    """The profiles of one DAG, in the order in which they were first met; of what others have had `checked`
+    nothing is looked at again."""
+
+    def __init__(
+        self, header: DagHeader, limits: DagLimits, families: Families, checked: Checked | None = None
+    ) -> None:
         self._header = header
         self._limits = limits
         self._families = families
+        self._checked = checked or Checked()
         self._positions: dict[TaskProfile, int] = {}
-        self._met: dict[tuple[object, ...], int] = {}
+        self._met: dict[Asked, int] = {}
 
     def position(self, task: TaskDraft) -> int:
         """Where the task's profile stands in `profiles`. Raises InvalidRequest, LimitExceeded,
@@ -42,16 +72,19 @@ class ProfileTable:
             task.type,
             task.family,
             task.requirements,
-            task.priority,
+            task.priority or self._header.priority,
             task.timeout_ms,
             task.retry,
-            task.deadline_ms,
+            task.deadline_ms or self._header.deadline_ms,
             task.preemptible,
             task.family_name,
         )
         position = self._met.get(asked)
         if position is None:
-            profile = self._profile(task)
+            profile = self._checked.get(asked)
+            if profile is None:
+                profile = self._profile(task)
+                self._checked.add(asked, profile)
             position = self._positions.setdefault(profile, len(self._positions))
             self._met[asked] = position
         return position

@@ -34,6 +34,15 @@ def test_a_dag_runs_in_the_order_of_its_edges(node: Driver) -> None:
     assert node.state.dags == {}
 
 
+def test_dags_that_are_alike_share_what_says_so(node: Driver) -> None:
+    """However many there are, it takes its memory once."""
+    for dag_id in ("d", "e"):
+        node.submit(dag_id, {"a": []})
+    first, second = (node.state.dag(dag_id) for dag_id in ("d", "e"))
+    assert first.tasks[0].profile is second.tasks[0].profile
+    assert first.record.profiles[0] is second.record.profiles[0]
+
+
 def test_an_id_is_taken_until_its_dag_is_purged(node: Driver) -> None:
     """C2: unfinished or finished; a DAG without an id is refused too."""
     node.join("w")

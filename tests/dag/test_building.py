@@ -18,9 +18,11 @@ from coordinator.core.model import (
     RetryPolicy,
     TaskExtras,
 )
+from coordinator.dag import profiles
 from coordinator.dag.builder import BuiltDag, build, build_additions, split
 from coordinator.dag.draft import DagDraft, TaskDraft
 from coordinator.dag.limits import DagLimits
+from coordinator.dag.profiles import Checked
 from coordinator.errors import (
     CoordinatorError,
     DagCycle,
@@ -30,6 +32,8 @@ from coordinator.errors import (
     LimitExceeded,
     UnknownDependency,
 )
+from coordinator.families.family import Family
+from coordinator.families.registry import Families
 
 LIMITS = DagLimits()
 DraftOf = Callable[..., DagDraft]
@@ -80,6 +84,38 @@ def test_columns_follow_the_tasks_through_reordering() -> None:
     block = build(DagDraft(DagHeader("d"), [late, early]), LIMITS).block
     assert (block.ids, block.payloads, block.expected_ms) == (["early", "late"], [b"1", b"2"], [0, 7])
     assert block.extras == {1: TaskExtras(labels=(("k", "v"),), parent_id="p")}
+
+
+def test_what_has_been_checked_for_one_dag_is_in_order_for_the_next() -> None:
+    asked: list[Requirements] = []
+
+    class Counting(Families):
+        def check(self, family: Family, requirements: Requirements) -> str:
+            asked.append(requirements)
+            return "" if requirements == Requirements() else "it asks for too much"
+
+    checked, families = Checked(), Counting()
+    first, second = (build(one(), LIMITS, families, checked) for _ in range(2))
+    assert len(asked) == 1
+    assert first.profiles[0] is second.profiles[0]
+    urgent = DagDraft(DagHeader("d", priority=Priority.URGENT), one().tasks)
+    assert build(urgent, LIMITS, families, checked).profiles[0].priority is Priority.URGENT
+    assert build(one(priority=Priority.URGENT), LIMITS, families, checked).profiles == [
+        build(urgent, LIMITS, families).profiles[0]
+    ]
+    too_much = one(requirements=Requirements(resources=Resources(milli_cores=1)))
+    for _ in range(2):
+        with pytest.raises(InvalidRequest, match="too much"):
+            build(too_much, LIMITS, families, checked)
+
+
+def test_no_more_is_remembered_of_what_was_checked_than_so_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profiles, "CHECKED_KEPT", 2)
+    checked = Checked()
+    for timeout_ms in (1, 2, 3, 1):
+        assert build(one(timeout_ms=timeout_ms), LIMITS, checked=checked).profiles[0].timeout_ms == timeout_ms
+    assert checked.get(()) is None
+    assert len(checked._profiles) == 2
 
 
 def test_tasks_that_are_alike_share_a_profile_in_normal_form() -> None:

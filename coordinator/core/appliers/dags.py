@@ -15,6 +15,7 @@ from coordinator.core.model import (
     TaskBlock,
     TaskProfile,
     TaskState,
+    shared,
     task_key,
 )
 from coordinator.core.outcome import DagChanged, DagEvent, Done, Refusal, Reply, Submitted, Table
@@ -135,7 +136,7 @@ def append_tasks(dag: Dag, block: TaskBlock) -> list[Task]:
     """Put the block's tasks behind those that the DAG has, and link them to their predecessors. Their states
     follow from the block and what they depend on; nothing is counted or written."""
     base = task_key(dag.record.number, block.first)
-    profiles = dag.record.profiles
+    profiles = dag.record.profiles = list(map(shared, dag.record.profiles))
     tasks = dag.tasks
     successors: dict[int, list[int]] = {}
     added: list[Task] = []

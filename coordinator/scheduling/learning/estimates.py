@@ -77,6 +77,8 @@ class Estimates:
         self._asked: dict[Kind, float] = {}
         """Of kinds that have no ends yet, the logarithm of what the first task reads that was asked of."""
         self._expected: dict[int, dict[Kind, Expectation]] = {}
+        self._of_new: dict[Kind, Expectation] = {}
+        """Of tasks of any DAG that has no ends."""
         self._speeds: dict[TaskFamily, tuple[tuple[int, int], FloatRow]] = {}
         self._mean_inverse = ((-1, -1), 1.0)
         self._pressing = False
@@ -193,6 +195,7 @@ class Estimates:
         for row in rows.tolist():
             del self._changed_rows[row]
         self._expected.clear()
+        self._of_new.clear()
         self.version += 1
         return True
 
@@ -217,7 +220,7 @@ class Estimates:
             of_dag = self._expected[dag] = {}
         found = of_dag.get(kind)
         if found is None:
-            found = of_dag[kind] = self._expect(kind, dag)
+            found = of_dag[kind] = self._of_new_dag(kind, dag) or self._expect(kind, dag)
         return found
 
     def basics(self, kinds: Sequence[Kind], dags: Sequence[int]) -> list[Expectation]:
@@ -308,6 +311,15 @@ class Estimates:
         return self._blame.shares(self._agents.size)
 
     # --- the model ------------------------------------------------------------------------------------------
+
+    def _of_new_dag(self, kind: Kind, dag: int) -> Expectation | None:
+        """What is expected of a kind in a DAG that has no ends; None if this one has."""
+        if dag in self._offsets:
+            return None
+        found = self._of_new.get(kind)
+        if found is None:
+            found = self._of_new[kind] = self._expect(kind, dag)
+        return found
 
     def _expect(self, kind: Kind, dag: int) -> Expectation:
         ends = self._kinds.get(kind)

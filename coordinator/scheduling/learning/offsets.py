@@ -87,6 +87,10 @@ class Offsets:
     def __len__(self) -> int:
         return len(self._dags)
 
+    def __contains__(self, dag: int) -> bool:
+        """Whether it has any ends."""
+        return dag in self._dags
+
     def observe(self, dag: int, kind: Kind, value: float, noise: float, before: Belief | None) -> None:
         """A task has ended; `noise` is the variance between ends of its kind, `before` what is believed of
         the kind without the DAG, None if nothing is known: only that of the first end counts."""

@@ -1,11 +1,11 @@
-"""Many brief tasks of one DAG that are all alike, and nothing else that waits: as where a large DAG of small
-tasks is worked off. Nobody comes before anybody, and a round is as quick as these are."""
+"""Many brief tasks that are all alike, and nothing else that waits: as where a large DAG of small tasks is
+worked off, or many small ones come. Nobody comes before anybody, and a round is as quick as these are."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from coordinator.core.model import INDEX_BITS
+from coordinator.core.model import INDEX_BITS, TaskProfile
 from coordinator.scheduling.costs.weights import Policy
 from coordinator.scheduling.plans.brief import place_brief
 from coordinator.scheduling.plans.bulk import MANY
@@ -27,19 +27,29 @@ def place_alike(snapshot: Snapshot, limits: PlanLimits, policy: Policy, now_s: f
     members = only_class(snapshot, now_s)
     if members is None:
         return None
+    standing = snapshot.agents.standing()
+    room = int((standing.credit - standing.held)[standing.open].sum())
+    profile, tasks = members.profile, members.tasks[: min(room, limits.max_choices)]
+    work_s = _brief_work_s(snapshot, profile, tasks)
+    if work_s is None:
+        return None
     around = Round(snapshot, policy.weights, now_s, {})
-    free = around.ledger.credit - around.ledger.held
-    tasks = members.tasks[: min(int(free[around.open].sum()), limits.max_choices)]
-    if len({(task.key >> INDEX_BITS, task.hint) for task in tasks}) != 1:
-        return None
-    profile, first = members.profile, tasks[0]
-    if not snapshot.is_brief(profile, first.key, first.hint):
-        return None
-    work_s = snapshot.work_s(profile, first.key, first.hint)
     own, prices = snapshot.policy_for(members.owner, policy), snapshot.prices.renew()
     lane = Lane(profile, own, around, prices, limits.shortlist, work_s)
     choices = place_brief(around, lane, _crowd(snapshot, members, tasks, work_s))
     return Plan(choices, len(waiting), {}, snapshot.turn) if choices else None
+
+
+def _brief_work_s(snapshot: Snapshot, profile: TaskProfile, tasks: list[WaitingTask]) -> float | None:
+    """What each of the tasks is expected to take on an agent of speed 1, if that is one and the same, and
+    brief. Those of one DAG and hint are asked about once."""
+    some_of_each = {(task.key >> INDEX_BITS, task.hint): task for task in tasks}.values()
+    found = set[float]()
+    for task in some_of_each:
+        found.add(snapshot.work_s(profile, task.key, task.hint))
+        if len(found) > 1 or not snapshot.is_brief(profile, task.key, task.hint):
+            return None
+    return found.pop() if found else None
 
 
 def _crowd(snapshot: Snapshot, members: TaskClass, tasks: list[WaitingTask], work_s: float) -> Crowd:
