@@ -136,7 +136,7 @@ class ClientProgram:
         self._witness.told_recorded(request_id, dag, dag_id)
         self.machine.trace.note(self.machine.name, f"was told that {dag_id} is recorded")
         try:
-            await self._follow(client, dag)
+            await self._follow(client, dag, request_id)
         except DeadlineExceeded:
             return
         except NotFound:
@@ -151,7 +151,7 @@ class ClientProgram:
             return None
         return self._rng.uniform(0.0, 0.03)
 
-    async def _follow(self, client: AsyncClient, dag: Dag) -> None:
+    async def _follow(self, client: AsyncClient, dag: Dag, request_id: str) -> None:
         what = self._rng.random()
         if what < 0.15:
             await asyncio.sleep(self._rng.uniform(0.0, 0.3))
@@ -162,8 +162,12 @@ class ClientProgram:
         elif what < 0.35:
             await asyncio.sleep(self._rng.uniform(0.0, 0.3))
             await client.reschedule(dag.dag_id, dag.tasks[0].id, "elsewhere")
-        elif what < 0.65:
+        elif what < 0.5:
             self._witness.told_status(await client.wait(dag.dag_id, self._rng.uniform(0.5, 10.0)))
+        elif what < 0.65:
+            # As a client does whose answer was lost.
+            ended = await client.run(dag, self._rng.uniform(0.5, 10.0), request_id=request_id)
+            self._witness.told_status(ended)
         self._witness.told_status(await client.get(dag.dag_id))
 
     def _draw(self) -> tuple[Dag, str]:
