@@ -149,7 +149,7 @@ class TaskProfile(msgspec.Struct, frozen=True, array_like=True, cache_hash=True)
 
 @lru_cache(maxsize=PROFILES_SHARED)
 def shared(profile: TaskProfile) -> TaskProfile:
-    """The profile as one object for all DAGs that have it: it takes its memory once, and whoever looks
+    """The profile as one object for all small DAGs that have it: it takes its memory once, and whoever looks
     something up by it need not compare it field by field."""
     return profile
 

@@ -9,8 +9,20 @@ import pytest
 
 from coordinator.core import commands as c
 from coordinator.core import transaction
+from coordinator.core.appliers import dags
 from coordinator.core.limits import SWEEP_STEP
-from coordinator.core.model import AttemptOutcome, DagHeader, DagState, FailurePolicy, TaskBlock, TaskExtras
+from coordinator.core.model import (
+    STATES,
+    AttemptOutcome,
+    Dag,
+    DagHeader,
+    DagRecord,
+    DagState,
+    FailurePolicy,
+    TaskBlock,
+    TaskExtras,
+    TaskProfile,
+)
 from coordinator.core.outcome import DagChanged, DagEvent, Done, Refusal, Submitted, TaskEvent
 
 if TYPE_CHECKING:
@@ -247,6 +259,23 @@ def test_a_staged_dag_is_released_by_its_last_part(node: Driver) -> None:
     assert outcome.effects.ready == [node.key("d", one) for one in "abe"]
     node.complete("w", "d", *"abcde")
     assert node.dag_state("d") == "COMPLETED"
+
+
+def test_what_parts_bring_is_not_looked_at_again_with_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """C7: a large DAG may have a profile for each of its tasks."""
+    looked: list[TaskProfile] = []
+
+    def noting(profile: TaskProfile) -> TaskProfile:
+        looked.append(profile)
+        return profile
+
+    monkeypatch.setattr(dags, "shared", noting)
+    dag = Dag(DagRecord(1, DagHeader("d"), [], DagState.STAGING, 0), [], [0] * STATES)
+    for at in range(6):
+        dag.record.profiles.append(TaskProfile("t", timeout_ms=1_000 + at))
+        dags.append_tasks(dag, TaskBlock(at, [f"t{at}"], [at], [()], [b""], [0]))
+    assert [task.profile.timeout_ms - 1_000 for task in dag.tasks] == [0, 1, 2, 3, 4, 5]
+    assert len(looked) == 1
 
 
 def test_each_part_brings_its_own_profiles(node: Driver) -> None:

@@ -136,7 +136,10 @@ def append_tasks(dag: Dag, block: TaskBlock) -> list[Task]:
     """Put the block's tasks behind those that the DAG has, and link them to their predecessors. Their states
     follow from the block and what they depend on; nothing is counted or written."""
     base = task_key(dag.record.number, block.first)
-    profiles = dag.record.profiles = list(map(shared, dag.record.profiles))
+    if not block.first:
+        # Once for a DAG: one that comes in many parts may have very many.
+        dag.record.profiles = list(map(shared, dag.record.profiles))
+    profiles = dag.record.profiles
     tasks = dag.tasks
     successors: dict[int, list[int]] = {}
     added: list[Task] = []
