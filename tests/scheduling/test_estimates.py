@@ -350,6 +350,27 @@ def test_kinds_are_bounded_and_the_longest_unseen_goes(monkeypatch: pytest.Monke
     assert learner.work_s(Kind("c", "", ANY, False), 2) > 0
 
 
+def test_no_more_is_kept_of_kinds_that_are_only_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While no end is told, nothing else would forget them."""
+    monkeypatch.setattr(module, "KINDS_KEPT", 3)
+    learner = Estimates(table(a=1.0))
+    for number in range(50):
+        learner.work_s(Kind(f"k{number}", "", ANY, False), number)
+        learner.forget_dag(number)
+    assert len(learner._of_new) <= 3
+    assert len(learner._expected) == 0
+
+
+def test_a_new_dag_is_taken_for_one_like_all_until_it_has_ends_of_its_own() -> None:
+    learner = Estimates(table(a=1.0))
+    teach(learner, [1.0] * 20, dag=1)
+    learner.renew()
+    assert learner.basic(KIND, 2) is learner.basic(KIND, 3)
+    teach(learner, [9.0] * 20, dag=2)
+    learner.renew()
+    assert learner.work_s(KIND, 2) > 2 * learner.work_s(KIND, 3)
+
+
 def test_what_is_kept_of_dags_goes_with_them() -> None:
     learner = Estimates(table(a=1.0))
     for dag in range(50):

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.core.kinds import kind_of
-from coordinator.core.model import AgentLoad, AgentSpec, DataItem, TaskExtras, TaskProfile
+from coordinator.core.model import AgentLoad, AgentSpec, DataItem, TaskExtras, TaskFamily, TaskProfile
 from coordinator.core.namespaces import NamespaceRecord, Quotas
 from coordinator.core.reservations import ReservationRecord
 from coordinator.scheduling.agents.capable import FeasibilityCache
@@ -48,6 +48,46 @@ def test_a_lone_task_goes_as_it_would_in_a_whole_round(
     assert plan_by_cost(snapshot, LIMITS, policy, NOW_S) == expected
     short = place_lone(snapshot, PlanLimits(shortlist=shortlist), policy, NOW_S)
     assert short in (None, expected)
+
+
+@st.composite
+def with_free_slots(draw: st.DrawFn) -> Snapshot:
+    """A few agents, each with a slot to spare, and one task that waits."""
+    snapshot = Snapshot()
+    for at in range(draw(st.integers(1, 6))):
+        agent, slots = f"a{at}", draw(st.integers(1, 3))
+        spec = AgentSpec(
+            agent,
+            "i",
+            slots=slots,
+            credit=draw(st.integers(1, 9)),
+            task_types=draw(st.sampled_from([("*",), ("*",), ("u",)])),
+            capabilities=draw(st.sampled_from([(), (("weld", 2),)])),
+            cached_models=draw(st.sampled_from([(), ("bert",)])),
+            speed=draw(st.sampled_from([0.5, 1.0, 1.0, 3.0])),
+            busy_watts=draw(st.sampled_from([0.0, 50.0, 200.0])),
+        )
+        snapshot.agents.put(spec, at + 1, draw(st.sampled_from(["", "", "", "draining"])))
+        measure(snapshot, agent, AgentLoad(cpu=draw(st.sampled_from([0.0, 0.5, 1.0]))))
+        for number in range(draw(st.integers(0, slots - 1))):
+            lasts_ms = draw(st.sampled_from([10, LASTING]))
+            snapshot.hold(agent, 9_000 + 10 * at + number, 1, PLAIN, lasts_ms, NOW_S)
+        for _ in range(draw(st.integers(0, 1))):
+            snapshot.estimates.failed(kind_of(PLAIN, 0), agent)
+    snapshot.estimates.renew()
+    needs = draw(st.sampled_from([NEEDS[0], NEEDS[2], NEEDS[-1]]))
+    family = TaskFamily.MODEL if needs.needs.model else TaskFamily.UNSPECIFIED
+    profile = TaskProfile("t", family, needs)
+    wait(snapshot, 1, profile, expected_ms=draw(st.sampled_from([0, 5, LASTING])))
+    return snapshot
+
+
+@given(with_free_slots(), policies)
+def test_where_all_have_a_free_slot_it_goes_as_in_a_whole_round(snapshot: Snapshot, policy: Policy) -> None:
+    assert not snapshot.agents.standing().many_full
+    expected = whole_round(snapshot, policy)
+    assert place_lone(snapshot, LIMITS, policy, NOW_S) in (None, expected)
+    assert plan_by_cost(snapshot, LIMITS, policy, NOW_S) == expected
 
 
 def test_it_does_not_take_a_whole_round_where_the_best_agent_is_free(crew: Crew) -> None:

@@ -318,6 +318,8 @@ class Estimates:
             return None
         found = self._of_new.get(kind)
         if found is None:
+            if len(self._of_new) >= KINDS_KEPT:
+                self._of_new.clear()
             found = self._of_new[kind] = self._expect(kind, dag)
         return found
 
