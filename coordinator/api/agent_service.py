@@ -61,6 +61,7 @@ class _Link:
         self.takes_acks_with_work = False
         """Whether the agent reads acknowledgements in a message of assignments."""
         self._acks_wait = False
+        """Whether some will leave by themselves in a moment."""
 
     async def next(self) -> pb.CoordinatorMessage:
         """The next message. Raises the error that the link was closed with, once all before it are sent."""

@@ -353,10 +353,10 @@ class Placement:
         choices = [one for one in choices if not self._submissions.holds(one.key)]
         if choices or (decision.before and not decision.choices):
             self._propose(decision.before, choices)
-        self._unhurried.do(partial(self._look_ahead, decision))
+        self._unhurried.do(partial(self._await_next_round, decision))
 
-    def _look_ahead(self, decision: Decision) -> None:
-        """See to the next round."""
+    def _await_next_round(self, decision: Decision) -> None:
+        """Make the next round soon, if there is room for it, or else when something has changed."""
         if decision.choices and self._has_room():
             self._schedule()
         else:

@@ -3,7 +3,8 @@
 An entry leaves at the end of the event loop's iteration in which its first command came, or after a wait for
 others where they come faster than this node can make entries, or where ends are due (`gathering`). If
 `window` entries are on their way already, it leaves when one of them has been applied, and carries all that
-has come meanwhile. Before it does, the leader may add what follows from it (`before_entry`).
+has come meanwhile. Before it does, the leader may add what follows from it (`before_entry`), and sees to its
+own books once it has left (`after_entry`).
 """
 
 from __future__ import annotations

@@ -165,6 +165,20 @@ async def test_who_waits_for_an_end_is_answered_with_it_and_holds_nobody_up(tmp_
         assert reply.end.revision == record.revision
 
 
+async def test_a_read_of_an_end_is_no_older_than_the_end(tmp_path: Path) -> None:
+    """It is told before it is stored."""
+    async with served(tmp_path) as (nodes, node, context):
+        context.ask(submission(1))
+        await nodes.until(lambda: len(context.replies) == 1, "it is recorded")
+        reading = asyncio.create_task(node.read_end("dag-r1", 60.0, allow_stale=False))
+        await asyncio.sleep(0)
+        await node.propose(CancelDag("c", "dag-r1", ""), DagChanged)
+        read = await reading
+        assert read is not None
+        record, _ = node.queries.dag_record("dag-r1")
+        assert (record.state, read.revision) == (DagState.CANCELLED, record.revision)
+
+
 async def test_who_has_waited_long_enough_learns_that_the_dag_is_recorded(tmp_path: Path) -> None:
     async with served(tmp_path) as (nodes, _, context):
         context.ask(submission(1, wait_ms=1))
