@@ -1,9 +1,9 @@
 """When ends are told: at once, or together with those that follow.
 
-Each message costs both sides more than what it carries. What is queued on an agent is brief, so that more
-ends are right behind the first: it waits for them, for the blink of an eye. While the coordinator has ends of
-this agent to answer for, nobody gains by hearing of one more alone, and it waits as small segments do in TCP
-(Nagle, RFC 896): until an answer comes, there are many, the queue is empty, or a moment has passed.
+Each message costs both sides more than what it carries. What is queued on an agent is mostly brief, so that
+more ends are right behind the first: it waits for them, for the blink of an eye. While the coordinator has
+ends of this agent to answer for, nobody gains by hearing of one more alone, and it waits as small segments do
+in TCP (Nagle, RFC 896): until an answer comes, there are many, the queue is empty, or a moment has passed.
 """
 
 from __future__ import annotations
