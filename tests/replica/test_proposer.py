@@ -60,9 +60,11 @@ def no_defect() -> None:
     pytest.fail("the term was ended")
 
 
-def make(log: Log, lose: Callable[[], None] = no_defect, **bounds: int) -> Proposer:
+def make(
+    log: Log, lose: Callable[[], None] = no_defect, *, gather_s: float = GATHER_S, **bounds: int
+) -> Proposer:
     settings = {"max_commands": 100, "max_bytes": 100_000, "max_entry_bytes": 10_000, "window": 2} | bounds
-    return Proposer(log, Clock(), Defects().within(lose), gather_s=GATHER_S, **settings)
+    return Proposer(log, Clock(), Defects().within(lose), gather_s=gather_s, **settings)
 
 
 def cancel(number: int) -> CancelDag:
@@ -103,27 +105,50 @@ async def test_beyond_the_window_commands_gather_until_an_entry_is_applied():
     assert not any(future.done() for future in late)
 
 
-async def overload(log: Log, proposer: Proposer) -> None:
-    """Commands come as fast as they can, and commits take longer than they did at first."""
-    for number in range(30):
-        for _ in range(5):
-            proposer.submit(cancel(number))
-        await log.has_taken(5 * number + 5)
-        await asyncio.sleep(0.001 if number == 0 else 0.004)
-        proposer.applied(len(log.entries) + 1, 7, [Done()] * len(log.entries[-1].commands))
+def overloaded(log: Log, **bounds: int) -> Proposer:
+    """Commands have come as fast as they can, and commits taken an eighth of a second longer than the first:
+    an entry waits for about half a second, in which whatever a test does has long been done."""
+    proposer = make(log, gather_s=60.0, **bounds)
+    gathering, now_s = proposer._gathering, asyncio.get_running_loop().time()
+    gathering.committed(0.001)
+    for _ in range(100):
+        gathering.committed(0.126)
+        gathering.came(now_s)
+    return proposer
 
 
 async def test_under_load_an_entry_waits_for_what_comes_in_later_turns() -> None:
     log = Log()
-    proposer = make(log)
-    await overload(log, proposer)
+    proposer = overloaded(log)
     before = len(log.entries)
     for number in range(5):
         proposer.submit(cancel(number))
         await turn()
     assert len(log.entries) == before
-    await log.has_taken(155)
+    await log.has_taken(5)
     assert [len(entry.commands) for entry in log.entries[before:]] == [5]
+
+
+async def test_the_load_is_what_comes_from_others_and_how_long_commits_take() -> None:
+    class Noting(Gathering):
+        def came(self, now_s: float) -> None:
+            noted.append("came")
+
+        def committed(self, took_s: float) -> None:
+            assert took_s >= 0
+            noted.append("committed")
+
+    log, noted = Log(), list[str]()
+    proposer = make(log)
+    proposer._gathering = Noting(GATHER_S)
+    added = [cancel(3)]
+    proposer.before_entry = lambda: proposer.submit(added.pop()) and None if added else None
+    proposer.submit(cancel(1))
+    proposer.submit(cancel(2))
+    await turn()
+    assert ([len(entry.commands) for entry in log.entries], noted) == ([3], ["came", "came"])
+    proposer.applied(2, 7, [Done()] * 3)
+    assert noted[2:] == ["committed"]
 
 
 class Worth(Gathering):
@@ -197,8 +222,7 @@ async def test_nothing_waits_for_ends_where_commits_are_as_quick_as_they_can_be(
 
 async def test_an_entry_that_is_full_waits_no_longer() -> None:
     log = Log()
-    proposer = make(log, max_entry_bytes=264)
-    await overload(log, proposer)
+    proposer = overloaded(log, max_entry_bytes=264)
     for number in range(20):
         proposer.submit(cancel(number))
     await turn()
@@ -207,8 +231,7 @@ async def test_an_entry_that_is_full_waits_no_longer() -> None:
 
 async def test_an_entry_of_many_commands_waits_no_longer() -> None:
     log = Log()
-    proposer = make(log)
-    await overload(log, proposer)
+    proposer = overloaded(log)
     for number in range(ENOUGH):
         proposer.submit(cancel(number))
     await turn()
