@@ -1,7 +1,7 @@
 # Everything that a developer, a user or CI runs. `make` alone lists it.
 
-PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3.14 python3 python; do \
-	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
+# Of the oldest version that will do, the build on PATH that is quickest, unless one is named.
+PYTHON ?=
 VENV := .venv
 BIN := $(VENV)/bin
 # Newer than what it depends on once the environment is complete, so that nothing is installed twice.
@@ -36,10 +36,12 @@ help: ## List the targets
 install: $(STAMP) ## Install the project and its tools into .venv (once)
 
 $(STAMP): pyproject.toml tools/build_hook.py tools/generate_stubs.py $(PROTOS)
-	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer was found: install one, or name it with make PYTHON=..." >&2; exit 1; }
 	@# Some systems ship venv without ensurepip: their own pip can fill the environment too.
-	@test -x $(BIN)/python -a -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV) || { \
-		$(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip -q --python $(BIN)/python install pip; }
+	@test -x $(BIN)/python -a -x $(BIN)/pip || { \
+		python="$(or $(PYTHON),$$(tools/choose_python.sh))"; \
+		test -n "$$python" || { echo "no Python 3.11 or newer was found: install one, or name it with make PYTHON=..." >&2; exit 1; }; \
+		"$$python" -m venv --clear $(VENV) || { \
+			"$$python" -m venv --clear --without-pip $(VENV) && "$$python" -m pip -q --python $(BIN)/python install pip; }; }
 	@# What comes with Python may be a pip that takes a minute longer to choose among files.
 	$(BIN)/python -m pip install -q --disable-pip-version-check --upgrade pip
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from importlib.metadata import version
 from typing import Final
 
@@ -33,8 +34,12 @@ def machine() -> dict[str, str | int | float]:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that matter."""
-    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+    """Of Python, with the interpreter since builds of one version differ, and of the packages that matter."""
+    return {
+        "python": platform.python_version(),
+        "interpreter": os.path.realpath(sys.executable),
+        **{name: version(name) for name in _PACKAGES},
+    }
 
 
 def _processor() -> str:
