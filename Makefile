@@ -21,6 +21,7 @@ SEED ?=
 UNTIMED ?=
 INSTANCES ?=
 PEERS ?=
+FOLDER ?=
 NAME ?=
 OBJECTIVES := balance energy locality fairness deadline gpu
 SPEEDUP ?=
@@ -28,7 +29,7 @@ SUITE = $(foreach name,$(ONLY),--only $(name)) $(if $(RUNS),--runs $(RUNS)) $(if
 	$(if $(JSON),--json "$(JSON)")
 
 .DEFAULT_GOAL := help
-.PHONY: help install proto fmt lint test sim sim-soak sim-planted chaos demo bench bench-quick bench-soak bench-consensus bench-snapshot bench-placement bench-objectives bench-peers scenarios profile clean distclean
+.PHONY: help install proto fmt lint test sim sim-soak sim-planted chaos demo bench bench-quick bench-soak bench-consensus bench-snapshot bench-placement bench-objectives bench-peers bench-turns scenarios profile clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -90,6 +91,9 @@ bench-quick: $(STAMP) ## Measure W1 to W4 and W7 alone: [RUNS=n] [JSON=file]
 bench-soak: $(STAMP) ## Half an hour of load: do memory and p99 stay? [MINUTES=n] [RATE=DAGs a second] [JSON=file]
 	$(BIN)/python -m bench.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(RATE),--rate $(RATE)) \
 		$(if $(JSON),--json "$(JSON)")
+
+bench-turns: $(STAMP) ## Another version, installed in a folder, and this one by turns: FOLDER=path [ONLY="W1 W3"]
+	$(BIN)/python -m bench.turns $(if $(FOLDER),"$(FOLDER)") $(foreach name,$(ONLY),--only $(name))
 
 profile: $(STAMP) ## Where the leader's time goes, as a flame graph: [WORKLOAD=W1]
 	$(BIN)/python -m bench.profile $(or $(WORKLOAD),W1)

@@ -38,11 +38,15 @@ class Crew(NamedTuple):
 class Fleet:
     """The processes of a crew, by name; a process's agents are NAME-1, NAME-2, ..."""
 
-    def __init__(self, directory: Path, endpoints: Sequence[str], crew: Crew) -> None:
-        """Start them; returns when every agent is registered. Raises TimeoutError."""
+    def __init__(
+        self, directory: Path, endpoints: Sequence[str], crew: Crew, prefix: Sequence[str] = ()
+    ) -> None:
+        """Start them, with `prefix` as `Process.start` takes it; returns when every agent is registered.
+        Raises TimeoutError."""
         self._directory = directory
         self._endpoints = list(endpoints)
         self._crew = crew
+        self._prefix = prefix
         self._processes: dict[str, Process] = {}
         directory.mkdir(parents=True, exist_ok=True)
         try:
@@ -91,7 +95,9 @@ class Fleet:
         arguments = ["--endpoints", ",".join(self._endpoints), "--name", name]
         arguments += ["--agents", str(crew.agents), "--slots", str(crew.slots)]
         arguments += [] if crew.queue is None else ["--queue", str(crew.queue)]
-        self._processes[name] = Process.start(_MODULE, arguments, self._directory / f"{name}.log")
+        self._processes[name] = Process.start(
+            _MODULE, arguments, self._directory / f"{name}.log", prefix=self._prefix
+        )
 
 
 def _process_of(agent_id: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -10,7 +11,7 @@ from typing import Final, Self
 from agent_sdk import Client
 from bench.fleet import Crew, Fleet
 from bench.usage import AGENTS, CLIENT, FOLLOWER, LEADER, Meter
-from coordinator.cli.local_cluster import LocalCluster
+from coordinator.cli.local_cluster import LocalCluster, Place
 
 NODES: Final = 3
 
@@ -23,16 +24,23 @@ class Stage:
     client: Client
     fleet: Fleet | None
 
-    def __init__(self, folder: Path, crew: Crew | None) -> None:
-        """Without a `crew` it has no agents until some join."""
+    def __init__(self, folder: Path, crew: Crew | None, *, prefix: Sequence[str] = ()) -> None:
+        """Without a `crew` it has no agents until some join. `prefix` is as `Process.start` takes it, for
+        nodes and agents."""
         self.folder = folder
         """Where all of it is."""
         self._place = folder / "stage"
         self._crew = crew
+        self._prefix = prefix
 
     def __enter__(self) -> Self:
         self.fleet = None
-        self.cluster = LocalCluster.start(self._place, nodes=NODES, tls=True)
+        self.cluster = LocalCluster.start(
+            self._place,
+            nodes=NODES,
+            tls=True,
+            arrange=lambda nodes: dict.fromkeys(nodes, Place(prefix=self._prefix)),
+        )
         self.client = Client(self.cluster.endpoints)
         if self._crew is not None:
             try:
@@ -49,7 +57,7 @@ class Stage:
 
     def join(self, crew: Crew) -> None:
         """Let these agents come; returns when they can be given work."""
-        self.fleet = Fleet(self._place / "fleet", self.cluster.endpoints, crew)
+        self.fleet = Fleet(self._place / "fleet", self.cluster.endpoints, crew, self._prefix)
 
     def dismiss(self) -> None:
         """Let the agents go; returns when they are gone."""

@@ -1,0 +1,152 @@
+"""`python -m bench.turns FOLDER`: the workloads on another version and on this one, by turns.
+
+A machine that others use too is not the same from one minute to the next, and clusters of the same version
+differ among themselves, by where their processes happen to lie in memory. So a cluster of each version is up
+at the same time, they take turns, and other clusters do so after them. What counts is the ratio within a pair
+of runs.
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import click
+
+from bench.catalogue import WORKLOADS
+from bench.figures import Outcome
+from bench.results import begin
+from bench.sizes import Sizes
+from bench.stage import Stage
+from bench.suite import Workload, select, shared_stages
+from bench.usage import LEADER
+from bench.workloads import warm_up
+
+_FITTING: Final = [one for one in WORKLOADS if one.leader_stays and not one.once]
+"""What can be repeated in the same cluster."""
+
+_OTHER_PYTHON: Final = 'shift; exec "$0" "$@"'
+"""For a shell that is given an interpreter, and a command that begins with another."""
+
+
+class Pair(NamedTuple):
+    """A run of each version."""
+
+    there: Outcome
+    here: Outcome
+
+
+class Ratios(NamedTuple):
+    """How many times as much a figure is here as there: the median of all pairs of runs, and the least and
+    the greatest of the medians of single pairs of clusters."""
+
+    there: float
+    here: float
+    median: float
+    least: float
+    greatest: float
+
+    @classmethod
+    def of(cls, by_clusters: Sequence[Sequence[tuple[float, float]]]) -> Ratios | None:
+        """Of figures there and here, pair of clusters by pair of clusters. None where one was too small to
+        be counted."""
+        there, here = zip(*(pair for pairs in by_clusters for pair in pairs), strict=True)
+        if not all((*there, *here)):
+            return None
+        ratios = [[ours / theirs for theirs, ours in pairs] for pairs in by_clusters]
+        medians = [statistics.median(some) for some in ratios]
+        overall = statistics.median(ratio for some in ratios for ratio in some)
+        return cls(statistics.median(there), statistics.median(here), overall, min(medians), max(medians))
+
+    def __str__(self) -> str:
+        return (
+            f"{self.there:10,.2f} there {self.here:10,.2f} here   "
+            f"{self.median:.2f} times [{self.least:.2f} .. {self.greatest:.2f}]"
+        )
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path))
+@click.option("--only", multiple=True, metavar="NAME", help="This workload; may be repeated.")
+@click.option("--pairs", type=click.IntRange(1), default=5, show_default=True, help="Of runs, in a cluster.")
+@click.option("--clusters", type=click.IntRange(1), default=3, show_default=True, help="Of each version.")
+@click.option("--scale", type=click.FloatRange(0, 1, min_open=True), default=1.0, help="To try it.")
+def main(folder: Path, only: tuple[str, ...], pairs: int, clusters: int, scale: float) -> None:
+    """Compare nodes and agents of the version in FOLDER, where `make install` has been run, with those of
+    this one, on the short workloads or on those that are named. The client is this version's. If FOLDER holds
+    the same version, the ratios say how much is chance."""
+    try:
+        workloads = select(_FITTING, only, quick=True)
+        prefix = prefix_of(folder)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    begin()
+    click.echo(f"there is {folder}; of {clusters} pairs of clusters with {pairs} pairs of runs each:")
+    place = Path(tempfile.mkdtemp(prefix="quorumflow-turns-"))
+    try:
+        for sharing in shared_stages(workloads):
+            rounds = [
+                _take_turns(place, prefix, sharing, pairs, Sizes().scaled(scale), number)
+                for number in range(clusters)
+            ]
+            for workload, *by_clusters in zip(sharing, *rounds, strict=True):
+                _tell(workload, by_clusters)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def prefix_of(folder: Path) -> list[str]:
+    """What has a module of the version in this folder run, by its own interpreter, in place of this one's.
+    Raises ValueError if it has none."""
+    python = folder / ".venv" / "bin" / "python"
+    if not python.exists():
+        raise ValueError(f"{folder} has no {python.relative_to(folder)}: run `make install` there")
+    return ["env", "-C", str(folder), "/bin/sh", "-c", _OTHER_PYTHON, str(python)]
+
+
+def _take_turns(
+    place: Path, prefix: Sequence[str], workloads: Sequence[Workload], pairs: int, sizes: Sizes, number: int
+) -> list[list[Pair]]:
+    """Of each workload the pairs, with one cluster of each version."""
+    crew = workloads[0].crew
+    there, here = Stage(place / "there", crew, prefix=prefix), Stage(place / "here", crew)
+    with ExitStack() as up:
+        # The later one may be worse off, or better.
+        for stage in (here, there) if number % 2 else (there, here):
+            up.enter_context(stage)
+            if stage.fleet is not None:
+                warm_up(stage.client, sizes.warm_up)
+        return [[_pair(one, there, here, sizes, turn) for turn in range(pairs)] for one in workloads]
+
+
+def _pair(workload: Workload, there: Stage, here: Stage, sizes: Sizes, turn: int) -> Pair:
+    if turn % 2:
+        ours = workload.run(here, sizes)
+        return Pair(workload.run(there, sizes), ours)
+    return Pair(workload.run(there, sizes), workload.run(here, sizes))
+
+
+def _tell(workload: Workload, by_clusters: Sequence[Sequence[Pair]]) -> None:
+    for kind in workload.tells:
+        figures = [
+            [(one.there.values[kind.key], one.here.values[kind.key]) for one in pairs]
+            for pairs in by_clusters
+        ]
+        click.echo(f"{kind.key:11} {kind.unit:9} {Ratios.of(figures) or 'not measured'}")
+    cpu = [[(_cpu_us(one.there), _cpu_us(one.here)) for one in pairs] for pairs in by_clusters]
+    if (ratios := Ratios.of(cpu)) is not None:
+        click.echo(f"{'':11} {'leader us':9} {ratios}")
+
+
+def _cpu_us(outcome: Outcome) -> float:
+    """Of the leader, per task or write; 0 if that was not measured."""
+    return 0.0 if outcome.usage is None else outcome.usage.cpu_us.get(LEADER, 0.0)
+
+
+if __name__ == "__main__":
+    main()
