@@ -25,11 +25,13 @@ class TermClock:
 
     The replicated time never goes back, so a leader whose clock ran ahead would make it stand still under
     its successors, and every delay with it. A successor goes on from the replicated time instead. Steps
-    of the wall clock within a term change nothing.
+    of the wall clock within a term change nothing. Belongs to the running loop.
     """
 
     def __init__(self, wall: Callable[[], int] = wall_ms) -> None:
         self._wall = wall
+        # To ask for the running loop costs a call of the system in Python 3.11.
+        self._loop_s = asyncio.get_running_loop().time
         self._anchor_ms = 0
         self._anchored_s = 0.0
         self.anchor(0)
@@ -37,8 +39,8 @@ class TermClock:
     def anchor(self, at_least_ms: int) -> None:
         """Begin anew from the wall clock, or from `at_least_ms` if that is later."""
         self._anchor_ms = max(self._wall(), at_least_ms)
-        self._anchored_s = asyncio.get_running_loop().time()
+        self._anchored_s = self._loop_s()
 
     def now_ms(self) -> int:
         """Unix time in milliseconds."""
-        return self._anchor_ms + int((asyncio.get_running_loop().time() - self._anchored_s) * 1000)
+        return self._anchor_ms + int((self._loop_s() - self._anchored_s) * 1000)

@@ -405,7 +405,7 @@ class Placement:
 
     def _has_room(self) -> bool:
         """Whether any agent takes one more attempt, if only into its queue."""
-        return bool(self._snapshot.agents.standing().open.any())
+        return self._snapshot.agents.standing().many_open > 0
 
     def _still_wanted(self, choice: Choice) -> bool:
         if self._submissions.holds(choice.key):

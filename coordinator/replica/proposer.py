@@ -56,7 +56,7 @@ _FRAME_OVERHEAD = 64
 class Proposer:
     """Turns commands into entries, and the entries' outcomes into replies. Bounded: beyond `max_commands` or
     `max_bytes` waiting, a command is refused at once. What fails while proposing is vital to `defects`: who
-    can record nothing must not lead."""
+    can record nothing must not lead. Belongs to the running loop."""
 
     def __init__(
         self,
@@ -71,6 +71,7 @@ class Proposer:
         window: int = 4,
         stages: Stages | None = None,
     ) -> None:
+        self._loop = asyncio.get_running_loop()
         self._consensus = consensus
         self._clock = clock
         self._defects = defects
@@ -127,12 +128,11 @@ class Proposer:
                 setting="limits.max_queued_commands",
                 limit=self._max_commands,
             )
-        loop = asyncio.get_running_loop()
-        reply: asyncio.Future[Reply] = loop.create_future()
+        reply: asyncio.Future[Reply] = self._loop.create_future()
         self._waiting.append(_Waiting(raw, size, reply, isinstance(command, Report)))
         self._waiting_bytes += size
         if not self._flushing:
-            self._gathering.came(loop.time())
+            self._gathering.came(self._loop.time())
         self._schedule()
         return reply
 
@@ -159,7 +159,7 @@ class Proposer:
         flight = self._in_flight.pop(index, None)
         if flight is None:
             return
-        self._gathering.committed(_now_s() - flight.left_s)
+        self._gathering.committed(self._loop.time() - flight.left_s)
         if flight.term != term:
             self._fail(flight.replies, OutcomeUnknown("another leader's entry took this command's place"))
         else:
@@ -209,7 +209,7 @@ class Proposer:
         if self._held is None:
             self._wait_s = self._gathering.wait_s
         self._flush_scheduled = True
-        asyncio.get_running_loop().call_soon(self._consider)
+        self._loop.call_soon(self._consider)
 
     def _consider(self) -> None:
         """Let the entry leave, unless it is worth while to wait for more."""
@@ -221,7 +221,7 @@ class Proposer:
             return
         self._flush_scheduled = False
         if self._held is None:
-            self._held = asyncio.get_running_loop().call_later(patience_s, self._flush)
+            self._held = self._loop.call_later(patience_s, self._flush)
 
     def _patience_s(self) -> float:
         """How long the entry may wait: if agents tell something by all of it, for ends that are due, until
@@ -282,7 +282,7 @@ class Proposer:
             self._fail(replies, unknown)
             raise
         else:
-            self._in_flight[index] = _InFlight(_now_s(), term, replies)
+            self._in_flight[index] = _InFlight(self._loop.time(), term, replies)
         return True
 
     def _wait_with(self, batch: list[_Waiting], pause_s: float) -> None:
@@ -291,7 +291,7 @@ class Proposer:
         self._waiting.extendleft(reversed(batch))
         self._waiting_bytes += sum(one.size for one in batch)
         self._refused = True
-        asyncio.get_running_loop().call_later(pause_s, self._try_again)
+        self._loop.call_later(pause_s, self._try_again)
 
     def _try_again(self) -> None:
         self._refused = False
@@ -320,10 +320,6 @@ class Proposer:
                 future.set_exception(error)
                 # Whoever asked may be gone by now; nobody else is to blame for not looking.
                 future.exception()
-
-
-def _now_s() -> float:
-    return asyncio.get_running_loop().time()
 
 
 def _never() -> bool:

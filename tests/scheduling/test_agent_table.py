@@ -124,6 +124,7 @@ def check_standing(table: AgentTable) -> None:
     assert stand.open.tolist() == is_open.tolist()
     assert stand.slot_free.tolist() == (is_open & (held < slots)).tolist()
     assert stand.many_full == (held >= slots).sum()
+    assert stand.many_open == is_open.sum()
     assert stand.many_free == (is_open & (held < slots)).sum()
     for balance in BALANCES:
         work_s = np.where(accepting, balance * table.held_s[:size] / slots, np.inf)

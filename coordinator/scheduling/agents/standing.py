@@ -21,7 +21,7 @@ _FEW: Final = 8
 class Standing:
     """As of the last `renew`: `full` are agents that hold as many attempts as they have slots, `open` those
     that would take one more, if only into their queue, and `slot_free` those that would start it at once;
-    `many_full` and `many_free` count the first and the last. `accepting`, `slots`, `credit`, `held`, `held_s`
+    `many_full`, `many_open` and `many_free` count them. `accepting`, `slots`, `credit`, `held`, `held_s`
     and `free` are those of the agents, over the rows in use. No array is to be written to."""
 
     def __init__(self, agents: AgentRows) -> None:
@@ -68,6 +68,7 @@ class Standing:
         self.open: BoolRow = self.accepting & (self.held < self.credit)
         self.slot_free: BoolRow = self.open & ~self.full
         self.many_full = int(np.count_nonzero(self.full))
+        self.many_open = int(np.count_nonzero(self.open))
         self.many_free = int(np.count_nonzero(self.slot_free))
         self._work_s.clear()
 
@@ -77,6 +78,7 @@ class Standing:
         is_open = accepting and held < self.credit.item(row)
         slot_free = is_open and not full
         self.many_full += full - self.full.item(row)
+        self.many_open += is_open - self.open.item(row)
         self.many_free += slot_free - self.slot_free.item(row)
         self.full[row], self.open[row], self.slot_free[row] = full, is_open, slot_free
         for balance, work_s in self._work_s.items():

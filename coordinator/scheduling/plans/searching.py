@@ -23,7 +23,6 @@ from coordinator.scheduling.plans.search import FIRST_THRIFT, Found, search
 from coordinator.scheduling.plans.solver import Plan, PlanLimits
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.tasks.graphs import Expected, Graph
-from coordinator.scheduling.tasks.waiting import Owner
 
 TASKS_SEARCHED: Final = 256
 """In all DAGs that have waiting tasks, those included that have ended."""
@@ -51,9 +50,12 @@ class Searching:
     def plan(self, limits: PlanLimits, policy: Policy, now_s: float, witness: Witness) -> Plan | None:
         """What to begin now. None where the policy asks for no search, or where a search would not do: there
         is too much to do, or more counts than when all has ended."""
-        owner = self._sole_owner(now_s)
-        own = None if owner is None else self._snapshot.policy_for(owner, policy)
-        if own is None or not own.schedules or not limits.max_choices:
+        waiting = self._snapshot.waiting
+        if not len(waiting) or not limits.max_choices:
+            return None
+        # Most policies ask for none, which is known in less time than all the rest.
+        own = self._snapshot.policy_for(next(iter(waiting.classes.values())).owner, policy)
+        if not own.schedules or not self._is_all_that_counts(now_s):
             return None
         tasks = self._left()
         if not tasks:
@@ -64,21 +66,20 @@ class Searching:
             return None
         return self._begin(outlook, self._find(outlook), limits, witness)
 
-    def _sole_owner(self, now_s: float) -> Owner | None:
-        """Whose all waiting tasks are, if none of them goes before another but for what hangs on it, and if
-        nothing is kept from any."""
+    def _is_all_that_counts(self, now_s: float) -> bool:
+        """Whether all waiting tasks are one owner's, none of them goes before another but for what hangs on
+        it, and nothing is kept from any."""
         snapshot = self._snapshot
-        if not 0 < len(snapshot.waiting) <= TASKS_SEARCHED or snapshot.reserved or snapshot.running.shared():
-            return None
+        if len(snapshot.waiting) > TASKS_SEARCHED or snapshot.reserved or snapshot.running.shared():
+            return False
         first, *others = snapshot.waiting.classes.values()
         line = first.owner, first.traits.level
         if any((one.owner, one.traits.level) != line for one in others):
-            return None
+            return False
         now_ms = now_s * 1_000
         if any(now_ms >= one.steady_ms for one in (first, *others)):
-            return None
-        limited = snapshot.shares.account(first.owner.namespace).settings.quotas != NO_QUOTAS
-        return None if limited else first.owner
+            return False
+        return snapshot.shares.account(first.owner.namespace).settings.quotas == NO_QUOTAS
 
     def _left(self) -> list[Task]:
         """All tasks that no agent has and that have not ended, of the DAGs that have waiting ones; none if
