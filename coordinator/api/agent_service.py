@@ -14,6 +14,7 @@ from coordinator.api import convert
 from coordinator.api.agent_specs import spec_from_hello
 from coordinator.api.errors import conversing, detail_of
 from coordinator.api.malformed import intact
+from coordinator.api.turnstile import Turnstile
 from coordinator.core.commands import AttemptReport, NewTask, ReportKind
 from coordinator.core.model import INDEX_BITS, AttemptOutcome
 from coordinator.core.outcome import Refusal, Reply, SessionOpened
@@ -35,25 +36,30 @@ _IDLE_ACKS_S: Final = 0.005
 """Acknowledgements wait so long for work that they may go with, if the agent has none left: it does nothing
 else about them than to let go of what it has told."""
 
+_SENT_IN_A_TURN: Final = 64
+"""Messages to agents that gRPC is given in a turn of the event loop: each takes it some 50 us."""
+
 
 class AgentService(agent_pb2_grpc.AgentServiceServicer):
     """AgentService on one node."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._exit = Turnstile(_SENT_IN_A_TURN)
 
     @conversing
     async def Session(self, context: _Context) -> None:  # type: ignore[override]
         """Serve one agent until its stream or this node's leadership ends."""
-        await _Stream(self._node, context).serve()
+        await _Stream(self._node, context, self._exit).serve()
 
 
 class _Link:
     """The outgoing half: messages wait here for the writer. Bounded by the agent's credit, since nothing is
-    pushed beyond it."""
+    pushed beyond it. All links of a node share its `exit`."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, exit_: Turnstile) -> None:
         self._node = node
+        self._exit = exit_
         self._messages: deque[pb.CoordinatorMessage] = deque()
         self._changed = asyncio.Event()
         self._error: errors.CoordinatorError | None = None
@@ -70,6 +76,7 @@ class _Link:
                 raise self._error
             self._changed.clear()
             await self._changed.wait()
+        await self._exit.enter()
         return self._messages.popleft()
 
     def welcome(self, opened: SessionOpened, term: int) -> None:
@@ -153,10 +160,10 @@ class _Link:
 class _Stream:
     """One agent's stream: a reader and a writer, until one of them ends."""
 
-    def __init__(self, node: Node, context: _Context) -> None:
+    def __init__(self, node: Node, context: _Context, exit_: Turnstile) -> None:
         self._node = node
         self._context = context
-        self._link = _Link(node)
+        self._link = _Link(node, exit_)
         self._in_flight = asyncio.Semaphore(_REPORTS_IN_FLIGHT)
         self._tasks: set[asyncio.Task[None]] = set()
         self._goodbye = False

@@ -41,6 +41,8 @@ _SUCCESSORS_LOOKED_AT: Final = 4
 
 LATE_S: Final = 1.0
 """An attempt that was to be brief is followed in time once it has been with its agent for so long."""
+FOLLOWED_AT_ONCE: Final = 256
+"""Late attempts that a look takes up: each costs some 50 us, and long queues have thousands."""
 
 
 _LONG: Final = 1.2816
@@ -150,14 +152,16 @@ class Snapshot:
         self._follow(key, attempt, row, profile, hint, seconds, now_s)
 
     def follow_late(self, now_s: float) -> None:
-        """Follow attempts in time that were taken to be brief, and are not."""
-        brief, agents = self._brief, self.agents
-        while brief and not 0 <= now_s - brief[0].since_s <= LATE_S:
+        """Follow attempts in time that were taken to be brief, and are not: the longest ones first, and a
+        bounded number at a time."""
+        brief, agents, left = self._brief, self.agents, FOLLOWED_AT_ONCE
+        while left and brief and not 0 <= now_s - brief[0].since_s <= LATE_S:
             one = brief.popleft()
             key, attempt, row = one.key, one.attempt, one.row
             held, graph = agents.held_attempts[row].get((key, attempt)), self.graphs.of(key)
             if held is None or graph is None or self.running.get(key, attempt) is not None:
                 continue
+            left -= 1
             task = graph.task(key)
             self._follow(key, attempt, row, held.profile, task.hint, held.seconds, one.since_s)
             live = task.live_attempt(attempt)

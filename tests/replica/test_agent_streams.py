@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import grpc
 import pytest
 
 from coordinator.api.agent_service import AgentService, _Link, _Stream
+from coordinator.api.turnstile import Turnstile
 from coordinator.core.appliers import tasks
 from coordinator.core.commands import SubmitDag
 from coordinator.core.model import AgentState, DagHeader, Task, TaskBlock, TaskProfile
@@ -120,7 +122,7 @@ async def sent(link: _Link) -> list[tuple[list[int], list[int]]]:
 
 
 async def test_acknowledgements_that_wait_go_with_the_work_that_follows() -> None:
-    link = _Link(None)
+    link = _Link(None, Turnstile(64))
     link.takes_acks_with_work = True
     link.acknowledge([(1, 1)], idle=False)
     link.assign(1, [work(2)])
@@ -131,14 +133,14 @@ async def test_acknowledgements_that_wait_go_with_the_work_that_follows() -> Non
 
 
 async def test_an_agent_that_does_not_know_them_there_gets_them_by_themselves() -> None:
-    link = _Link(None)
+    link = _Link(None, Turnstile(64))
     link.acknowledge([(1, 1)], idle=False)
     link.assign(1, [work(2)])
     assert await sent(link) == [([1], []), ([], [2])]
 
 
 async def test_acknowledgements_wait_a_moment_for_the_next_work_of_an_agent_that_has_none() -> None:
-    link = _Link(None)
+    link = _Link(None, Turnstile(64))
     link.takes_acks_with_work = True
     next_message = asyncio.create_task(link.next())
     await asyncio.sleep(0)
@@ -153,7 +155,7 @@ async def test_acknowledgements_wait_a_moment_for_the_next_work_of_an_agent_that
 
 
 async def test_acknowledgements_that_no_work_follows_go_by_themselves() -> None:
-    link = _Link(None)
+    link = _Link(None, Turnstile(64))
     for key in (1, 2):
         next_message = asyncio.create_task(link.next())
         await asyncio.sleep(0)
@@ -161,6 +163,20 @@ async def test_acknowledgements_that_no_work_follows_go_by_themselves() -> None:
         async with asyncio.timeout(10):
             message = await next_message
         assert [fence.key for fence in message.acks.fences] == [key]
+
+
+async def test_agents_that_have_all_something_to_get_share_the_turns_of_the_loop() -> None:
+    """A thousand messages in one turn are some hundred milliseconds in which a leader answers nobody."""
+    exit_ = Turnstile(2)
+    links = [_Link(None, exit_) for _ in range(5)]
+    for link in links:
+        link.assign(1, [work(1)])
+    waiting = [asyncio.create_task(link.next()) for link in links]
+    sent_by = list[int]()
+    while not all(one.done() for one in waiting):
+        await asyncio.sleep(0)
+        sent_by.append(sum(one.done() for one in waiting))
+    assert max(later - earlier for earlier, later in pairwise([0, *sent_by])) <= 2
 
 
 async def test_a_node_that_stops_leaves_a_spawn_to_the_next_leader(tmp_path: Path, monkeypatch) -> None:
@@ -174,7 +190,7 @@ async def test_a_node_that_stops_leaves_a_spawn_to_the_next_leader(tmp_path: Pat
             raise StorageFault("the disk is gone")
 
         monkeypatch.setattr(node.sessions, "spawn", spawn)
-        stream = _Stream(node, Context("a"))
+        stream = _Stream(node, Context("a"), Turnstile(64))
         await stream._spawn(Session("a", 1, stream._link), pb.Spawn(spawn_id="s"))
         assert not stream._link._messages
     finally:

@@ -9,7 +9,7 @@ from coordinator.core.model import AttemptOutcome, TaskProfile
 from coordinator.scheduling.costs.weights import BALANCED
 from coordinator.scheduling.plans.solver import PlanLimits
 from coordinator.scheduling.scheduler import Scheduler
-from coordinator.scheduling.snapshot import LATE_S
+from coordinator.scheduling.snapshot import FOLLOWED_AT_ONCE, LATE_S
 from tests.scheduling.clusters import Cluster
 
 BRIEF_MS = 100
@@ -18,7 +18,7 @@ BRIEF_MS = 100
 def stuck(*, seconds: float = 10.0, queued: int = 2) -> Cluster:
     """An agent that has been given brief tasks, of which the first goes on and on."""
     cluster = Cluster()
-    cluster.join("a")
+    cluster.join("a", credit=max(100, queued + 1))
     names = [f"t{at}" for at in range(queued + 1)]
     cluster.submit({name: [] for name in names}, expected_ms=dict.fromkeys(names, BRIEF_MS))
     cluster.give("a", *names)
@@ -88,6 +88,16 @@ def test_what_was_to_be_brief_is_followed_once_it_lasts() -> None:
     assert began.began_s is not None
     assert waits is not None
     assert waits.began_s is None
+
+
+def test_where_thousands_are_late_each_look_takes_up_some_of_them() -> None:
+    many = FOLLOWED_AT_ONCE + 10
+    cluster = stuck(seconds=2 * LATE_S, queued=many - 1)
+    scheduler = Scheduler(cluster.snapshot, BALANCED, PlanLimits())
+    for followed in (FOLLOWED_AT_ONCE, many, many):
+        scheduler.decide(cluster.now_s)
+        keys = [cluster.task(f"t{at}").key for at in range(many)]
+        assert [cluster.snapshot.running.holds(key) for key in keys] == [at < followed for at in range(many)]
 
 
 def test_what_has_ended_is_not_followed_and_time_may_go_back() -> None:
