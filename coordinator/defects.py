@@ -3,7 +3,8 @@ and counted.
 
 What goes on by turns loses the turn, and no more. What cannot go on, since it would lose what is in memory
 alone, ends the term instead: whoever leads next finds everything in the replicated state. So does Consul with
-a leader that cannot take over (`leaderLoop` in agent/consul/leader.go); etcd ends the process."""
+a leader that cannot take over (`leaderLoop` in agent/consul/leader.go); etcd ends the process. A fault for
+which a node must stop is no defect: it stops, whoever met it."""
 
 from __future__ import annotations
 
@@ -15,6 +16,8 @@ from typing import Any, Final, Self
 
 import structlog
 
+from coordinator.errors import Fatal
+
 CALLBACK: Final = "callback"
 """What a defect is counted under that came out of a callback or a task which is no loop of its own."""
 
@@ -23,11 +26,12 @@ _log = structlog.get_logger(__name__)
 
 class Defects:
     """Of a node, or with `within` of one of its terms. `counts` has them by the work that they befell; `told`
-    hears of each."""
+    hears of each, and `stop` of what the node must stop for."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.told: Callable[[str, BaseException | None], None] = _ignore
+        self.stop: Callable[[Fatal], None] = _ignore
         self._node = self
         self._lose: Callable[[], None] = _ignore
 
@@ -51,7 +55,7 @@ class Defects:
 
         def ended(task: asyncio.Task[None]) -> None:
             if not task.cancelled() and (error := task.exception()) is not None:
-                self.note(work, error)
+                self.take(work, error)
                 self._lose()
 
         task = asyncio.get_running_loop().create_task(run, name=work)
@@ -62,6 +66,13 @@ class Defects:
         """The work cannot go on, though each of its turns was survived."""
         _log.error("a defect that does not pass", work=work, why=why)
         self._lose()
+
+    def take(self, work: str, error: BaseException) -> None:
+        """What befell the work: stop the node, if it must, or else note it."""
+        if isinstance(error, Fatal):
+            self._node.stop(error)
+        else:
+            self.note(work, error)
 
     def note(self, work: str, error: BaseException | None, what: str = "a defect") -> None:
         """Log and count one."""
@@ -97,7 +108,7 @@ class Turn:
         if not isinstance(error, Exception):
             return False
         self.failed = True
-        self._defects.note(self._work, error)
+        self._defects.take(self._work, error)
         self._then()
         return True
 

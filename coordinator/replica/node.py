@@ -64,6 +64,7 @@ class Node:
         self.plugins = around.plugins
         self.draining = False
         self.defects = Defects()
+        self.defects.stop = self.fail
         self.stages = Stages(around.now)
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.left: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -15,7 +15,7 @@ from coordinator.consensus.raft import RaftConsensus
 from coordinator.core.commands import KvPut, RecordLoads, WriteId
 from coordinator.core.outcome import Effects, KvStored
 from coordinator.defects import CALLBACK, Defects
-from coordinator.errors import OutcomeUnknown
+from coordinator.errors import OutcomeUnknown, StorageFault
 from coordinator.forecast.bank import Bank
 from coordinator.replica import placement as placing
 from coordinator.replica.forecasting import Forecasting
@@ -132,6 +132,29 @@ async def test_a_cancelled_turn_is_no_defect() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert not defects.counts
+
+
+async def test_what_a_node_must_stop_for_is_no_defect() -> None:
+    """A loop of the leader may be the first to read what has not been stored: a disk that is full then was
+    counted as a defect in that loop, beside the stop."""
+    fault = StorageFault("no space left on device")
+    stopped, lost = list[object](), list[str]()
+    node = Defects()
+    node.stop = stopped.append
+    term = node.within(lambda: lost.append("the term"))
+
+    async def fails() -> None:
+        raise fault
+
+    with term.turn("past_load") as turn:
+        raise fault
+    assert (turn.failed, stopped, lost) == (True, [fault], [])
+    with term.vital("placement"):
+        raise fault
+    await asyncio.wait({term.begin("timers", fails())})
+    await asyncio.sleep(0)
+    assert (stopped, lost) == ([fault] * 3, ["the term"] * 2)
+    assert not node.counts
 
 
 async def test_what_no_code_takes_is_logged_and_counted() -> None:
