@@ -30,8 +30,8 @@ from bench.workloads import warm_up
 _FITTING: Final = [one for one in WORKLOADS if one.leader_stays and not one.once]
 """What can be repeated in the same cluster."""
 
-_OTHER_PYTHON: Final = 'shift; exec "$0" "$@"'
-"""For a shell that is given an interpreter, and a command that begins with another."""
+_IN_FOLDER: Final = 'cd "$0" && shift && exec "$PWD/.venv/bin/python" "$@"'
+"""For a shell that is given a folder, and a command that begins with this version's interpreter."""
 
 
 class Pair(NamedTuple):
@@ -106,7 +106,7 @@ def prefix_of(folder: Path) -> list[str]:
     python = folder / ".venv" / "bin" / "python"
     if not python.exists():
         raise ValueError(f"{folder} has no {python.relative_to(folder)}: run `make install` there")
-    return ["env", "-C", str(folder), "/bin/sh", "-c", _OTHER_PYTHON, str(python)]
+    return ["/bin/sh", "-c", _IN_FOLDER, str(folder)]
 
 
 def _take_turns(
