@@ -2,7 +2,8 @@
 # Prints the Python that `make install` is to use: of the first of the versions below that is on PATH, the build that is
 # quickest, since builds of one version differ by a third (profile-guided and link-time optimisation, or none). One that
 # stands further back on PATH must be quicker by a tenth. Prints nothing where no Python will do.
-set -u
+# Names on PATH are names, not patterns.
+set -uf
 
 # Ends with an error unless the version will do and an environment can be given a pip. Prints the nanoseconds that
 # some thousand calls take at best: objects made, methods called, dictionaries filled.
