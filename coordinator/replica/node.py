@@ -210,7 +210,7 @@ class Node:
             raise
 
     def fail(self, error: Fatal) -> None:
-        """Stop for good: what was read from the disk is not what was written."""
+        """Stop for good, for a fault that was met outside of consensus."""
         self.consensus.fail(error)
 
     @property

@@ -157,6 +157,20 @@ async def test_what_a_node_must_stop_for_is_no_defect() -> None:
     assert not node.counts
 
 
+async def test_a_node_stops_for_a_fault_that_a_loop_of_its_leader_meets(tmp_path: Path) -> None:
+    nodes = Nodes(tmp_path, 1)
+    await nodes.start()
+    try:
+        node = nodes.nodes[await nodes.led()]
+        with node.defects.within(lambda: None).turn("past_load"):
+            raise StorageFault("no space left on device")
+        with pytest.raises(StorageFault, match="no space left"):
+            await asyncio.wait_for(asyncio.shield(node.failed), timeout=10)
+        assert not node.defects.counts
+    finally:
+        await nodes.stop()
+
+
 async def test_what_no_code_takes_is_logged_and_counted() -> None:
     defects, loop = Defects(), asyncio.get_running_loop()
     told: list[str] = []
