@@ -17,7 +17,7 @@ from coordinator.cli.processes import Process, end
 
 CAPABILITY: Final = "drill"
 
-_MODULE: Final = "coordinator.cli.server"
+_MODULE: Final = "coordinator"
 _KILL_WAIT_S: Final = 10.0
 
 

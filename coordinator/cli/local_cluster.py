@@ -29,7 +29,7 @@ from coordinator.cli.processes import Identity, Process, end, last_lines
 from coordinator.config import settings as known_settings
 from coordinator.errors import CoordinatorError, NotFound, StartFailed, WrongState
 
-_MODULE: Final = "coordinator.cli.server"
+_MODULE: Final = "coordinator"
 _FOLDERS: Final = ("data", "logs", "run", "certs", "effects")
 _HOST: Final = "127.0.0.1"
 _POLL_S: Final = 0.05

@@ -308,7 +308,3 @@ def _agents(count: int | None, slots: int, spec: Path | None) -> list[AgentSpec]
             f"--agents is {count}, and {spec} lists {len(specs)}; leave --agents out", key="--agents"
         )
     return specs
-
-
-if __name__ == "__main__":
-    main()

@@ -55,5 +55,5 @@ def test_both_versions_run_each_with_its_own_interpreter_and_in_its_own_folder(t
 
     assert result.exit_code == 0, result.output
     assert re.search(r"^W3 +ms +[0-9.]+ there +[0-9.]+ here +[0-9.]+ times \[", result.output, re.MULTILINE)
-    modules = ["coordinator.cli.server"] * 3 + ["bench.fleet"] * 2
+    modules = ["coordinator"] * 3 + ["bench.fleet"] * 2
     assert started.read_text().splitlines() == [f"{tmp_path / 'other'} {module}" for module in modules]

@@ -164,7 +164,7 @@ def serve(data: Path, *arguments: str) -> subprocess.Popen[str]:
     command = [
         sys.executable,
         "-m",
-        "coordinator.cli.server",
+        "coordinator",
         "serve",
         "--data-dir",
         str(data),

@@ -76,7 +76,7 @@ def serve(data_dir: Path, **settings: object) -> tuple[int, dict[str, Any]]:
     given = {"data_dir": data_dir, "grpc_port": 0, "raft_port": 0, **settings}
     flags = [part for key, value in given.items() for part in ("--set", f"{key}={value}")]
     ended = subprocess.run(
-        [sys.executable, "-m", "coordinator.cli.server", "serve", *flags],
+        [sys.executable, "-m", "coordinator", "serve", *flags],
         capture_output=True,
         text=True,
         timeout=WAIT_S,

@@ -205,7 +205,7 @@ def intruder(old: LocalCluster, place: NodeEntry, nodes: list[NodeEntry], log: P
         "tls.mode": "off",
     }
     arguments = ["serve", *(f"--set={key}={value}" for key, value in settings.items())]
-    process = Process.start("coordinator.cli.server", arguments, log)
+    process = Process.start("coordinator", arguments, log)
     try:
         yield
     finally:
