@@ -1,4 +1,4 @@
-"""How gRPC waits for the sockets of a node's process
+"""How gRPC waits for the sockets of the program `coordinator`
 ([decision 31](../../docs/decisions/0031-nodes-poll-with-room.md))."""
 
 from __future__ import annotations
@@ -67,8 +67,9 @@ async def _begin() -> None:
         grpc.aio.init_grpc_aio()
     if not given:
         warnings.warn(
-            "this version of gRPC does not wake the event loop through a pair of sockets: where it waits for "
-            f"the loop, many agents may lose their sessions; set {EXPERIMENTS} to choose its engine yourself",
+            "gRPC did not ask for a pair of sockets: it was begun before, or this version wakes the event "
+            "loop in another way. Where it waits for the loop, many agents may lose their sessions; set "
+            f"{EXPERIMENTS} to choose its engine yourself",
             RuntimeWarning,
             stacklevel=2,
         )

@@ -49,7 +49,8 @@ asyncio.run(main())
 CHOICE = """
 import os, sys
 from importlib.abc import MetaPathFinder
-from coordinator.api.grpc_engine import EXPERIMENTS, use_polling_engine
+from coordinator.__main__ import main
+from coordinator.api.grpc_engine import EXPERIMENTS
 
 class Looking(MetaPathFinder):
     def find_spec(self, name, path, target=None):
@@ -57,10 +58,37 @@ class Looking(MetaPathFinder):
             print(os.environ[EXPERIMENTS])
 
 sys.meta_path.insert(0, Looking())
-use_polling_engine()
-print(repr(os.environ.get(EXPERIMENTS)))
+sys.argv = ["coordinator", "config"]
+try:
+    main()
+finally:
+    print(repr(os.environ.get(EXPERIMENTS)))
 """
-"""Says what gRPC is told as it is imported, and what processes that are started later will be."""
+"""Runs a command of the program; says what gRPC is told as it is imported, and what processes that are
+started later would be."""
+
+TOO_LATE = """
+import asyncio
+import grpc.aio
+
+async def begin():
+    grpc.aio.init_grpc_aio()
+
+asyncio.run(begin())
+from coordinator.api.grpc_engine import use_polling_engine
+use_polling_engine()
+"""
+
+
+def run(program: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=True,
+    )
 
 
 class Server:
@@ -119,12 +147,11 @@ async def test_a_connection_is_accepted_while_the_event_loop_stands_and_more_has
 )
 def test_who_has_chosen_an_engine_keeps_it(chosen: str | None, used: str) -> None:
     environment = {} if chosen is None else {EXPERIMENTS: chosen}
-    done = subprocess.run(
-        [sys.executable, "-c", CHOICE],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=True,
-    )
-    assert done.stdout.splitlines() == [used, repr(chosen)]
+    done = run(CHOICE, environment)
+    told, *settings, left = done.stdout.splitlines()
+    assert (told, left, done.stderr) == (used, repr(chosen), "")
+    assert settings
+
+
+def test_it_says_so_if_grpc_does_not_ask_for_a_pair() -> None:
+    assert "RuntimeWarning: gRPC did not ask for a pair of sockets" in run(TOO_LATE, {}).stderr
