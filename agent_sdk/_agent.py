@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from agent_sdk import builtin
-from agent_sdk._channels import AGENT_KEEPALIVE_MS, parse_endpoints
+from agent_sdk._channels import AGENT_CONNECT_TIMEOUT_MS, AGENT_KEEPALIVE_MS, parse_endpoints
 from agent_sdk._dag import Resources
 from agent_sdk._executor import Handler
 from agent_sdk._gauges import Gauges
@@ -77,7 +77,7 @@ class Agent:
         surroundings: Surroundings | None = None,
     ) -> None:
         given = {name: {} if value is None else value for name, value in locals().items()}
-        self._surroundings = surroundings or this_machine(AGENT_KEEPALIVE_MS)
+        self._surroundings = surroundings or this_machine(AGENT_KEEPALIVE_MS, AGENT_CONNECT_TIMEOUT_MS)
         self._endpoints = parse_endpoints(endpoints)
         self._profile = Profile(
             agent_id=agent_id or f"{platform.node() or 'agent'}-{self._surroundings.new_id()[:8]}",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Final
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
 
 import grpc.aio
 
@@ -13,6 +14,12 @@ from quorumflow_proto.v1.agent_pb2_grpc import AgentServiceStub
 from quorumflow_proto.v1.client_pb2_grpc import ClientServiceStub
 from quorumflow_proto.v1.kv_pb2_grpc import KvServiceStub
 from quorumflow_proto.v1.operator_pb2_grpc import OperatorServiceStub
+
+if TYPE_CHECKING:
+    from quorumflow_proto.v1.agent_pb2_grpc import AgentServiceAsyncStub
+    from quorumflow_proto.v1.client_pb2_grpc import ClientServiceAsyncStub
+    from quorumflow_proto.v1.kv_pb2_grpc import KvServiceAsyncStub
+    from quorumflow_proto.v1.operator_pb2_grpc import OperatorServiceAsyncStub
 
 MAX_MESSAGE_BYTES: Final = 64 << 20
 """What is taken from a node in one message; the node's own limit is lower."""
@@ -25,7 +32,10 @@ KEEPALIVE_TIMEOUT_MS: Final = 750
 """A ping that is not answered for so long ends the connection. gRPC's own threads answer, however busy the
 peer's Python is: the silent have died, frozen or lost the network."""
 
-CONNECT_TIMEOUT_MS: Final = 1_000
+CLIENT_CONNECT_TIMEOUT_MS: Final = 1_000
+AGENT_CONNECT_TIMEOUT_MS: Final = 3_000
+"""An attempt to connect that takes longer is given up. Agents may come by the thousand, and each that begins anew
+puts itself behind all others again: they wait longer."""
 RECONNECT_LIMIT_MS: Final = 500
 
 _OPTIONS: Final = (
@@ -34,8 +44,6 @@ _OPTIONS: Final = (
     ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    # Despite its name, this bounds one attempt to connect.
-    ("grpc.min_reconnect_backoff_ms", CONNECT_TIMEOUT_MS),
     ("grpc.max_reconnect_backoff_ms", RECONNECT_LIMIT_MS),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -48,21 +56,44 @@ _OPTIONS: Final = (
 OpenChannel = Callable[[str], grpc.aio.Channel]
 
 
-def open_channel(address: str, keepalive_ms: int) -> grpc.aio.Channel:
+def open_channel(address: str, keepalive_ms: int, connect_timeout_ms: int) -> grpc.aio.Channel:
     """A channel that connects to the node at `address` when it is first used."""
-    return grpc.aio.insecure_channel(address, options=(("grpc.keepalive_time_ms", keepalive_ms), *_OPTIONS))
+    options = (
+        ("grpc.keepalive_time_ms", keepalive_ms),
+        # Despite its name, this bounds one attempt to connect.
+        ("grpc.min_reconnect_backoff_ms", connect_timeout_ms),
+        *_OPTIONS,
+    )
+    return grpc.aio.insecure_channel(address, options=options)
 
 
 class Node:
-    """One node, by its address: a channel and the stubs on it."""
+    """One node, by its address: a channel, and stubs on it that are made when they are first asked for, since
+    there are dozens of methods and an agent calls one."""
 
     def __init__(self, address: str, channel: grpc.aio.Channel) -> None:
         self.address = address
         self._channel = channel
-        self.client = ClientServiceStub(self._channel)
-        self.kv = KvServiceStub(self._channel)
-        self.operator = OperatorServiceStub(self._channel)
-        self.agent = AgentServiceStub(self._channel)
+
+    @cached_property
+    def client(self) -> ClientServiceAsyncStub:
+        """ClientService."""
+        return ClientServiceStub(self._channel)
+
+    @cached_property
+    def kv(self) -> KvServiceAsyncStub:
+        """KvService."""
+        return KvServiceStub(self._channel)
+
+    @cached_property
+    def operator(self) -> OperatorServiceAsyncStub:
+        """OperatorService."""
+        return OperatorServiceStub(self._channel)
+
+    @cached_property
+    def agent(self) -> AgentServiceAsyncStub:
+        """AgentService."""
+        return AgentServiceStub(self._channel)
 
     async def close(self) -> None:
         """Close the channel; calls under way fail."""
@@ -82,6 +113,12 @@ class Nodes:
         if node is None:
             node = self._by_address[address] = Node(address, self._open_channel(address))
         return node
+
+    async def keep_only(self, kept: Node) -> None:
+        """Close the channels to all other nodes."""
+        others = [node for node in self._by_address.values() if node is not kept]
+        self._by_address = {kept.address: kept}
+        await asyncio.gather(*(node.close() for node in others))
 
     async def close(self) -> None:
         """Close every channel."""

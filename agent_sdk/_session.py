@@ -35,7 +35,7 @@ from agent_sdk.errors import (
 )
 from quorumflow_proto.v1 import agent_pb2
 
-WELCOME_TIMEOUT_S: Final = 5.0
+WELCOME_TIMEOUT_S: Final = 10.0
 """A node that has not answered a hello by then is left."""
 FIRST_PAUSE_S: Final = 0.05
 """Agents that lose their leader together come back spread over this time."""
@@ -148,6 +148,7 @@ class Session:
         if welcome.term < self._term:
             raise Unavailable(f"the node leads term {welcome.term}, term {self._term} has begun elsewhere")
         pursuit.progressed()
+        await self._nodes.keep_only(node)
         self._offer.opened(said)
         self._take_welcome(welcome)
         logger.info(

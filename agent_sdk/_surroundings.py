@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import grpc.aio
 
-from agent_sdk._channels import open_channel
+from agent_sdk._channels import CLIENT_CONNECT_TIMEOUT_MS, open_channel
 from agent_sdk._gauges import Gauges
 from agent_sdk._load import LoadMeter, Meter
 
@@ -33,10 +33,15 @@ class Surroundings(NamedTuple):
     rng: random.Random
 
 
-def this_machine(keepalive_ms: int) -> Surroundings:
-    """gRPC with pings at such pauses, the system's clocks and chance, and psutil."""
+def this_machine(
+    keepalive_ms: int, connect_timeout_ms: int = CLIENT_CONNECT_TIMEOUT_MS
+) -> Surroundings:
+    """gRPC with pings at such pauses that tries for so long to connect, the system's clocks and chance, and
+    psutil."""
     return Surroundings(
-        open_channel=partial(open_channel, keepalive_ms=keepalive_ms),
+        open_channel=partial(
+            open_channel, keepalive_ms=keepalive_ms, connect_timeout_ms=connect_timeout_ms
+        ),
         new_id=lambda: uuid.uuid4().hex,
         now_ns=time.perf_counter_ns,
         meter=LoadMeter,
