@@ -34,8 +34,8 @@ peer's Python is: the silent have died, frozen or lost the network."""
 
 CLIENT_CONNECT_TIMEOUT_MS: Final = 1_000
 AGENT_CONNECT_TIMEOUT_MS: Final = 3_000
-"""An attempt to connect that takes longer is given up. Agents may come by the thousand, and each that begins anew
-puts itself behind all others again: they wait longer."""
+"""An attempt to connect that takes longer is given up. Agents may come by the thousand, and each that begins
+anew puts itself behind all others again: they wait longer."""
 RECONNECT_LIMIT_MS: Final = 500
 
 _OPTIONS: Final = (

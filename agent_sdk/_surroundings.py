@@ -33,15 +33,11 @@ class Surroundings(NamedTuple):
     rng: random.Random
 
 
-def this_machine(
-    keepalive_ms: int, connect_timeout_ms: int = CLIENT_CONNECT_TIMEOUT_MS
-) -> Surroundings:
+def this_machine(keepalive_ms: int, connect_timeout_ms: int = CLIENT_CONNECT_TIMEOUT_MS) -> Surroundings:
     """gRPC with pings at such pauses that tries for so long to connect, the system's clocks and chance, and
     psutil."""
     return Surroundings(
-        open_channel=partial(
-            open_channel, keepalive_ms=keepalive_ms, connect_timeout_ms=connect_timeout_ms
-        ),
+        open_channel=partial(open_channel, keepalive_ms=keepalive_ms, connect_timeout_ms=connect_timeout_ms),
         new_id=lambda: uuid.uuid4().hex,
         now_ns=time.perf_counter_ns,
         meter=LoadMeter,

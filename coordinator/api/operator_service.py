@@ -14,6 +14,7 @@ from coordinator.api.forecasts import check_filter, page_of
 from coordinator.api.membership import change_from_proto, kind_of, lag_of, members_to_proto
 from coordinator.api.namespaces import names_of, namespace_to_proto, settings_from_proto
 from coordinator.api.reservations import command_from_proto, found_in, reservation_to_proto
+from coordinator.api.turnstile import Turnstile
 from coordinator.consensus.port import Abstention, PeerStatus, Role, Status
 from coordinator.core.commands import DrainAgent, RemoveReservation, UnsetNamespace
 from coordinator.core.model import STATES, Agent, AgentState, Drain
@@ -28,12 +29,16 @@ _VERSION: Final = version("quorumflow")
 _SILENT_S: Final = 1.0
 """A member not heard of for this long is shown as unreachable."""
 
+_SHOWN_IN_A_TURN: Final = 64
+"""Agents that are described in a turn of the event loop, for whomever: each takes it some 100 us."""
+
 
 class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
     """OperatorService on one node."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._shown = Turnstile(_SHOWN_IN_A_TURN)
 
     @unary
     async def ClusterStatus(self, request: pb.ClusterStatusRequest) -> pb.ClusterStatusReply:
@@ -87,10 +92,13 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
         )
         names = sorted(name for name in agents if name > request.page_token)
         page = list(islice(names, size))
-        return pb.ListAgentsReply(
-            agents=[self._agent(agents[name]) for name in page],
-            next_page_token=page[-1] if len(names) > size else "",
-        )
+        views = []
+        for name in page:
+            await self._shown.enter()
+            # Some may be forgotten in between.
+            if (agent := self._node.applier.state.agents.get(name)) is not None:
+                views.append(self._agent(agent))
+        return pb.ListAgentsReply(agents=views, next_page_token=page[-1] if len(names) > size else "")
 
     @unary
     async def ListGroups(self, request: pb.ListGroupsRequest) -> pb.ListGroupsReply:
