@@ -14,6 +14,8 @@ import grpc
 import pytest
 
 from agent_sdk import Agent, Task, TaskContext
+from agent_sdk._channels import AGENT_KEEPALIVE_MS
+from agent_sdk._surroundings import this_machine
 from agent_sdk.errors import AccessDenied, DuplicateTaskId, WrongState
 from quorumflow_proto.v1 import agent_pb2, common_pb2
 from tests.sdk.conftest import Launch, NewNode
@@ -183,6 +185,26 @@ async def test_a_redirect_is_followed(new_node: NewNode, launch: Launch) -> None
     follower.agents.refusals.append(not_leader(leader.address))
     launch(gated_agent(follower.address, Gate()))
     assert (await (await leader.session()).welcome()).agent_id == "a1"
+
+
+async def test_no_connection_is_kept_to_a_node_that_does_not_lead(new_node: NewNode, launch: Launch) -> None:
+    follower, leader = await new_node(), await new_node()
+    follower.agents.refusals.append(not_leader(leader.address))
+    around = this_machine(AGENT_KEEPALIVE_MS)
+    channels: dict[str, grpc.aio.Channel] = {}
+
+    def open_channel(address: str) -> grpc.aio.Channel:
+        channels[address] = around.open_channel(address)
+        return channels[address]
+
+    launch(Agent(follower.address, "a1", surroundings=around._replace(open_channel=open_channel)))
+    peer = await leader.session()
+    await peer.welcome()
+    await peer.assign(task(1, task_type="nobody's"))
+    await peer.end_of(1)
+
+    assert channels[follower.address].get_state() is grpc.ChannelConnectivity.SHUTDOWN
+    assert channels[leader.address].get_state() is grpc.ChannelConnectivity.READY
 
 
 async def test_endpoints_that_the_welcome_names_are_tried_later(new_node: NewNode, launch: Launch) -> None:
