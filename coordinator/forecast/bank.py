@@ -96,6 +96,7 @@ class Bank:
         self._sums: FloatRow = np.zeros(size)
         self._counts: FloatRow = np.zeros(size)
         self._last: FloatRow = np.zeros(FIRST_ROWS)
+        self._top: FloatRow = np.full(FIRST_ROWS, np.inf)
         self._known: BoolRow = np.zeros(FIRST_ROWS, np.bool_)
         self._open = [-1] * len(horizons)
         """The step of each grid that gathers samples, -1 before the first."""
@@ -158,7 +159,7 @@ class Bank:
         fresh = np.zeros(len(self._known), np.bool_)
         self._last[rows] = closed.values[at]
         self._known[rows] = fresh[rows] = True
-        grid.step(closed.number, self._last, self._known, fresh)
+        self._step(grid, closed.number, self._last, fresh)
 
     def drop(self, keys: Collection[Key]) -> None:
         """Forget these series."""
@@ -180,7 +181,7 @@ class Bank:
         """All forecasts of a series, or those of one horizon, by distance; none if it is not known."""
         row = self.rows.get(key)
         for grid in self.grids if row is not None else ():
-            if horizon in ("", grid.horizon.name) and grid.past.age[row] > 0:
+            if horizon in ("", grid.horizon.name) and grid.age(row) > 0:  # type: ignore[arg-type]
                 for lead in grid.horizon.leads:
                     yield _forecast(grid, lead, key, row)  # type: ignore[arg-type]
 
@@ -190,7 +191,8 @@ class Bank:
         if grid.number < 0:
             return np.full(len(rows), np.nan)
         ahead = grid.ahead(lead)
-        return np.where((rows >= 0) & (ahead.model[rows] != NAIVE), ahead.value[rows], np.nan)
+        at = np.where(rows < len(ahead.model), rows, -1)
+        return np.where((at >= 0) & (ahead.model[at] != NAIVE), ahead.value[at], np.nan)
 
     def past(self, grid: int, keys: Collection[Key]) -> FloatRow:
         """What is kept of some series, one a column, oldest first; as long as the youngest of them is old."""
@@ -209,7 +211,7 @@ class Bank:
             if (row := self.rows.get((agent, quantity))) is not None:
                 fresh[row] = False
         sums[:] = counts[:] = 0.0
-        self.grids[at].step(number, values, self._known, fresh)
+        self._step(self.grids[at], number, values, fresh)
         keys, rows = self._kept(fresh)
         return Closed(at, number, keys, values[rows])
 
@@ -229,23 +231,29 @@ class Bank:
             else:
                 row, self._used = self._used, self._used + 1
                 if self._used > len(self._known):
-                    self._grow(2 * len(self._known))
+                    self._grow(min(2 * len(self._known), max(self._max_series, self._used)))
             self.rows[key] = row
             self.changes += 1
             self._quantities[key[1]] = None
             self._order = None
-            for grid in self.grids:
-                grid.top[row] = self._tops.get(key[1], np.inf)
+            self._top[row] = self._tops.get(key[1], np.inf)
         return row
 
     def _grow(self, size: int) -> None:
+        """Make room here. Each grid follows at its next step, as that takes time: they have theirs at
+        different times."""
         more = size - len(self._known)
         self._sums = np.pad(self._sums, ((0, 0), (0, more)))
         self._counts = np.pad(self._counts, ((0, 0), (0, more)))
         self._last = np.pad(self._last, (0, more))
+        self._top = np.pad(self._top, (0, more), constant_values=np.inf)
         self._known = np.pad(self._known, (0, more))
-        for grid in self.grids:
-            grid.grow(size)
+
+    def _step(self, grid: Grid, number: int, values: FloatRow, fresh: BoolRow) -> None:
+        if len(grid.top) < len(values):
+            grid.grow(len(values))
+        grid.top[:] = self._top
+        grid.step(number, values, self._known, fresh)
 
 
 def _forecast(grid: Grid, lead: int, key: Key, row: int) -> Forecast:

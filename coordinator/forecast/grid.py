@@ -66,10 +66,15 @@ class Grid:
         self._ahead.clear()
 
     def clear(self, row: int) -> None:
-        """Begin this series anew."""
-        for part in self._parts():
-            part.clear(row)
-        self._ahead.clear()
+        """Begin this series anew, if there is room for it yet."""
+        if row < len(self.top):
+            for part in self._parts():
+                part.clear(row)
+            self._ahead.clear()
+
+    def age(self, row: int) -> int:
+        """Since how many steps this series has been known."""
+        return int(self.past.age[row]) if row < len(self.top) else 0
 
     def step(self, number: int, values: FloatRow, known: BoolRow, fresh: BoolRow) -> None:
         """What happened in the step `number`, which is later than the latest. Only `fresh` values count as an

@@ -229,7 +229,7 @@ class Forecasting:
                 grid.outside[name].take(row, made, path)
 
     def _next_keys(self, name: str, grid: Grid) -> list[Key]:
-        old_enough = [key for key, row in self.bank.rows.items() if grid.past.age[row] >= _LEAST_PAST]
+        old_enough = [key for key, row in self.bank.rows.items() if grid.age(row) >= _LEAST_PAST]
         begin = self._turns.get(name, 0) if self._turns.get(name, 0) < len(old_enough) else 0
         keys = list(islice(old_enough, begin, begin + self._settings.extra_series))
         self._turns[name] = begin + len(keys)

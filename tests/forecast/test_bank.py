@@ -173,6 +173,23 @@ def test_what_is_known_is_told_although_more_series_have_come_since_the_step() -
     assert next(bank.forecasts(CPU, "short")).value == pytest.approx(0.5)
 
 
+def test_room_is_made_for_one_grid_at_a_time() -> None:
+    """D6, J4: thousands of agents that come at once must not hold the leader for as long as all grids."""
+    bank = Bank(QUICK, max_series=1_000)
+    fed(bank, [0.5] * 21)
+    bank.observe([((f"new-{at}", "cpu"), 0.9) for at in range(1_000)])
+    newest = max(bank.rows.values())
+    assert [len(grid.top) > newest for grid in bank.grids] == [False, False]
+
+    short, medium = 21 * STEP_MS, 24 * STEP_MS
+    advanced(bank, short)
+    assert [len(grid.top) > newest for grid in bank.grids] == [True, False]
+    bank.drop([key for key, row in bank.rows.items() if row == newest])
+    advanced(bank, medium)
+    assert [len(grid.top) for grid in bank.grids] == [1_000, 1_000]
+    assert [grid.age(newest) for grid in bank.grids] == [0, 0]
+
+
 def test_a_change_of_the_series_is_told() -> None:
     """D6: that of their values is not."""
     bank = Bank(QUICK, max_series=1)
