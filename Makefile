@@ -29,7 +29,7 @@ SUITE = $(foreach name,$(ONLY),--only $(name)) $(if $(RUNS),--runs $(RUNS)) $(if
 	$(if $(JSON),--json "$(JSON)")
 
 .DEFAULT_GOAL := help
-.PHONY: help install proto fmt lint test sim sim-soak sim-planted chaos demo bench bench-quick bench-soak bench-consensus bench-snapshot bench-placement bench-objectives bench-peers bench-turns scenarios profile clean distclean
+.PHONY: help install proto fmt lint test sim sim-soak sim-planted chaos demo bench bench-quick bench-soak bench-crowd bench-consensus bench-snapshot bench-placement bench-objectives bench-peers bench-turns scenarios profile clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -90,6 +90,10 @@ bench-quick: $(STAMP) ## Measure W1 to W4 and W7 alone: [RUNS=n] [JSON=file]
 
 bench-soak: $(STAMP) ## Half an hour of load: do memory and p99 stay? [MINUTES=n] [RATE=DAGs a second] [JSON=file]
 	$(BIN)/python -m bench.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(RATE),--rate $(RATE)) \
+		$(if $(JSON),--json "$(JSON)")
+
+bench-crowd: $(STAMP) ## Many agents come at once, and come back when the leader is killed: [AGENTS=n] [RUNS=n] [JSON=file]
+	$(BIN)/python -m bench.crowd $(if $(AGENTS),--agents $(AGENTS)) $(if $(RUNS),--runs $(RUNS)) \
 		$(if $(JSON),--json "$(JSON)")
 
 bench-turns: $(STAMP) ## Another version, installed in a folder, and this one by turns: FOLDER=path [ONLY="W1 W3"]

@@ -55,9 +55,9 @@ class Stage:
     ) -> None:
         self.close()
 
-    def join(self, crew: Crew) -> None:
-        """Let these agents come; returns when they can be given work."""
-        self.fleet = Fleet(self._place / "fleet", self.cluster.endpoints, crew, self._prefix)
+    def join(self, crew: Crew, *, prefix: Sequence[str] = ()) -> None:
+        """Let these agents come, with a `prefix` of their own; returns when they can be given work."""
+        self.fleet = Fleet(self._place / "fleet", self.cluster.endpoints, crew, (*prefix, *self._prefix))
 
     def dismiss(self) -> None:
         """Let the agents go; returns when they are gone."""

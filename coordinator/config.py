@@ -88,13 +88,13 @@ class LimitsSection(DagLimits, frozen=True, kw_only=True):
 
 
 class AgentsSection(msgspec.Struct, frozen=True, kw_only=True):
-    """How the leader treats agents; durations in ms. One without a stream is unavailable after
-    `disconnect_grace_ms`, and lost if it has not come back `failover_grace_ms` after a new leader began.
-    `look_ahead_ms` is the work that an agent may hold beyond its slots, `load_interval_ms` the shortest pause
-    between its load reports, whose sum over all agents stays below `max_load_reports_per_s`."""
+    """How the leader treats agents, in ms: without a stream one is lost after `disconnect_grace_ms` or, after
+    a change of leader, `failover_grace_ms`, or `failover_limit_ms` while others come back. It holds work of
+    `look_ahead_ms` beyond its slots; `load_interval_ms` is the shortest pause between its load reports."""
 
     disconnect_grace_ms: Millis = 50
     failover_grace_ms: Millis = 3_000
+    failover_limit_ms: Millis = 30_000
     keepalive_ms: Millis = 1_000
     keepalive_timeout_ms: Millis = 1_500
     look_ahead_ms: Millis = 20

@@ -28,6 +28,7 @@ from coordinator.replica.clock import Clock
 from coordinator.replica.forecasting import Forecasting
 from coordinator.replica.placement import Placement
 from coordinator.replica.proposer import Proposer
+from coordinator.replica.returning import Returning
 from coordinator.replica.sessions import Sessions
 from coordinator.replica.slow_models import SlowModels
 from coordinator.replica.timers import Timers
@@ -72,6 +73,12 @@ class Leader:
         self._agents = agents
         self._retention = retention
         self._timers = Timers(clock, self.propose, self._runs, defects)
+        self._returning = Returning(
+            lambda agent, epoch: self._timers.lose_at(clock.now_ms(), agent, epoch),
+            defects,
+            grace_s=agents.failover_grace_ms / 1_000,
+            limit_s=agents.failover_limit_ms / 1_000,
+        )
         self.placement = placement
         self.forecasting = Forecasting(
             lambda: applier.newest,
@@ -130,10 +137,10 @@ class Leader:
 
     async def rebuild(self) -> None:
         """Fill the queues from the state, in slices: commits go on meanwhile."""
-        grace = self._clock.now_ms() + self._agents.failover_grace_ms
-        for agent_id, agent in list(self._state.agents.items()):
-            if agent.record.state not in _GONE:
-                self._timers.lose_at(grace, agent_id, agent.record.epoch)
+        agents = self._state.agents.items()
+        self._returning.begin(
+            {agent_id: one.record.epoch for agent_id, one in agents if one.record.state not in _GONE}
+        )
         self.placement.remember()
         await self._rebuild_agents()
         for number in list(self._state.dags):
@@ -177,6 +184,7 @@ class Leader:
     def stop(self) -> None:
         """The term is over."""
         self._timers.stop()
+        self._returning.stop()
         self._housekeeping.cancel()
         self.forecasting.stop()
         self.placement.stop()
@@ -189,6 +197,7 @@ class Leader:
             due = self._clock.now_ms() + self._agents.disconnect_grace_ms
             self._timers.lose_at(due, agent_id, agent.record.epoch)
         elif agent.record.state is AgentState.CONNECTED:
+            self._returning.connected(agent_id, agent.record.epoch)
             self._sessions.drained(agent_id, agent.record.drain is not Drain.NONE)
 
     def _runs(self, key: int, number: int) -> bool:
