@@ -87,6 +87,35 @@ async def test_agent_and_client_leave_a_silent_node(
         assert (await waiting).state == "COMPLETED"
 
 
+@pytest.fixture
+async def mutes() -> AsyncIterator[list[str]]:
+    """Addresses of two things that take connections and say nothing."""
+    over = asyncio.Event()
+
+    async def take(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await over.wait()
+        writer.close()
+
+    servers = [await asyncio.start_server(take, "127.0.0.1", 0) for _ in range(2)]
+    yield [f"127.0.0.1:{server.sockets[0].getsockname()[1]}" for server in servers]
+    over.set()
+    for server in servers:
+        server.close()
+
+
+async def test_an_agent_waits_longer_to_be_connected_than_a_client(
+    mutes: list[str], node: Node, launch: Launch
+) -> None:
+    """Agents are many, and who comes with all the others must not begin anew before it is its turn: a client
+    has left two such nodes while an agent still tries one."""
+    node.script.on("GetDag", client_pb2.GetDagReply(revision=1))
+    async with AsyncClient([*mutes, node.address]) as client:
+        got = asyncio.create_task(client.get("d1"))
+        launch(Agent([mutes[0], node.address], "a1"))
+        await (await node.session()).welcome()
+        assert got.done()
+
+
 @pytest.mark.parametrize("keepalive_ms", [CLIENT_KEEPALIVE_MS, AGENT_KEEPALIVE_MS])
 def test_nodes_permit_the_pings_that_find_it_out(keepalive_ms: int) -> None:
     # Half as many as they permit: a ping may be sent early or be late, and is not punished for it.
