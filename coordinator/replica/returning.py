@@ -47,9 +47,8 @@ class Returning:
         self._missing = dict(agents)
         if self._missing:
             self._began_s = self._arrived_s = self._loop.time()
-            self._handle = self._loop.call_at(
-                self._began_s + self._grace_s + _EACH_S * len(agents), self._look
-            )
+            least_s = min(self._grace_s + _EACH_S * len(agents), max(self._grace_s, self._limit_s))
+            self._handle = self._loop.call_at(self._began_s + least_s, self._look)
 
     def connected(self, agent: str, epoch: int) -> None:
         """The agent has a session of this epoch, be it a new one or that of before."""

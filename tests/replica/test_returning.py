@@ -101,6 +101,12 @@ def test_who_comes_back_late_is_not_lost() -> None:
     assert story.lost == {}
 
 
+def test_many_have_no_more_time_than_there_is() -> None:
+    story = Story(9_000, limit_s=5.0)
+    story.clock.move_to(60)
+    assert set(story.lost.values()) == {5.0}
+
+
 def test_there_is_an_end_to_it() -> None:
     story = Story(100, limit_s=5.0)
     for number in range(20):
