@@ -23,7 +23,9 @@ from bench.stage import Stage
 from bench.usage import FOLLOWER, LEADER
 
 _IDLE_S: Final = 5.0
+"""For so long nothing happens, and what that costs is measured."""
 _POLL_S: Final = 1.0
+"""To be looked at costs a leader that has thousands of agents to take up."""
 _GIVE_WAY: Final = ("sh", "-c", 'echo 10 > /proc/self/autogroup 2>/dev/null; exec nice -n 10 "$@"', "sh")
 """Programs of different sessions share Linux's cores by group, where it has groups, and by niceness else."""
 
