@@ -102,12 +102,12 @@ class CallStreams(Generic[Asked, Answered]):
         if self._closed:
             raise _closed()
         stream = self._by_address.get(node.address) or self._open(node)
-        until = asyncio.get_running_loop().time() + left_s
+        until_s = stream.time_s() + left_s
         try:
-            reply = await stream.ask(request, left_s)
+            reply = await stream.ask(request, until_s)
         except LimitExceeded:
             # Some request was too large for gRPC, which ends the stream without saying which one it was.
-            return await self._kind.alone(node, request, until - asyncio.get_running_loop().time())
+            return await self._kind.alone(node, request, until_s - stream.time_s())
         if reply.HasField("error"):
             raise from_call_error(reply.error)
         return reply
@@ -142,6 +142,8 @@ class _Stream(Generic[Asked, Answered]):
         self._kind = kind
         self._call = kind.open(node)
         self._on_end = on_end
+        self._loop = asyncio.get_running_loop()
+        self.time_s = self._loop.time
         self._numbers = count(1)
         self._waiting: dict[int, _Awaited[Answered]] = {}
         self._alarm: asyncio.TimerHandle | None = None
@@ -152,16 +154,16 @@ class _Stream(Generic[Asked, Answered]):
         self._sender: asyncio.Task[None] | None = None
         self._reader = asyncio.create_task(self._read())
 
-    async def ask(self, request: Asked, left_s: float) -> Answered:
+    async def ask(self, request: Asked, until_s: float) -> Answered:
         """The reply, which may be an error. Raises what the stream broke of, DeadlineExceeded."""
-        loop = asyncio.get_running_loop()
         number = request.call = next(self._numbers)
-        reply: asyncio.Future[Answered] = loop.create_future()
-        self._waiting[number] = awaited = _Awaited(reply, loop.time() + left_s)
+        reply: asyncio.Future[Answered] = self._loop.create_future()
+        self._waiting[number] = _Awaited(reply, until_s)
         self._unsent.append(request)
         if self._sender is None:
-            self._sender = asyncio.create_task(self._send())
-        self._wake_by(awaited.until_s)
+            self._sender = self._loop.create_task(self._send())
+        if self._alarm is None or until_s < self._alarm_s:
+            self._wake_by(until_s)
         try:
             return await reply
         finally:
@@ -237,17 +239,15 @@ class _Stream(Generic[Asked, Answered]):
 
     def _wake_by(self, until_s: float) -> None:
         """One alarm serves all that wait: it goes off at the first time, and mostly in vain."""
-        if self._alarm is None or until_s < self._alarm_s:
-            if self._alarm is not None:
-                self._alarm.cancel()
-            loop = asyncio.get_running_loop()
-            self._alarm_s = until_s
-            self._alarm = loop.call_later(until_s - loop.time(), self._give_up)
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_s = until_s
+        self._alarm = self._loop.call_at(until_s, self._give_up)
 
     def _give_up(self) -> None:
         """Tell those whose time is over."""
         self._alarm = None
-        now_s = asyncio.get_running_loop().time() + _TIMER_GRAIN_S
+        now_s = self.time_s() + _TIMER_GRAIN_S
         left = [awaited for awaited in self._waiting.values() if not awaited.reply.done()]
         for awaited in left:
             if awaited.until_s <= now_s:

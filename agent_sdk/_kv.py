@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from agent_sdk._call_streams import CallStreams, Kind
 from agent_sdk._channels import Node
@@ -42,8 +42,7 @@ class AsyncKv:
 
     async def put(self, key: str, value: bytes, *, expect: int | None = None) -> KvItem:
         """Give a key a value. Raises StaleVersion, LimitExceeded."""
-        put = _request(pb.KvPutRequest, key=key, value=value, expect=expect)
-        request = pb.KvWriteRequest(put=put)
+        request = _request(_put_request, key=key, value=value, expect=expect)
         reply = (await self._write(request, request.put.id)).put
         return KvItem(key, value, reply.version, reply.created)
 
@@ -55,7 +54,7 @@ class AsyncKv:
 
     async def delete(self, key: str, *, expect: int | None = None) -> bool:
         """Remove a key; returns whether it was there. Raises StaleVersion."""
-        request = pb.KvWriteRequest(delete=_request(pb.KvDeleteRequest, key=key, expect=expect))
+        request = _request(_delete_request, key=key, expect=expect)
         reply = await self._write(request, request.delete.id)
         return reply.delete.version > 0
 
@@ -101,7 +100,7 @@ class AsyncKv:
         await self._streams.close()
 
     async def _write(self, request: pb.KvWriteRequest, write_id: pb.KvWriteId) -> pb.KvWriteReply:
-        number = await self._writes.begin()
+        number = self._writes.begin_now() or await self._writes.begin()
 
         def attempt(node: Node, left_s: float) -> Awaitable[pb.KvWriteReply]:
             self._writes.name(write_id, number)
@@ -159,11 +158,15 @@ class _Writes:
         self._queue: deque[asyncio.Future[int]] = deque()
         """Writes that wait for a number."""
 
+    def begin_now(self) -> int:
+        """The number of a new write; 0 if it has to wait."""
+        return self._next() if not self._queue and self._may_begin() else 0
+
     async def begin(self) -> int:
-        """The number of a new write. Waits while the oldest open one is `WRITES_AT_ONCE` behind. Raises
+        """The same, once there is one: it waits while the oldest open one is `WRITES_AT_ONCE` behind. Raises
         DeadlineExceeded."""
-        if not self._queue and self._may_begin():
-            return self._next()
+        if number := self.begin_now():
+            return number
         turn: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._queue.append(turn)
         try:
@@ -215,6 +218,17 @@ def _request(kind: Callable[..., Request], **fields: object) -> Request:
     except (TypeError, ValueError) as error:
         name = fields.get("key", fields.get("prefix"))
         raise InvalidRequest(f"key {name!r}: {error}") from error
+
+
+# A message that is made with another one in it copies that one, unless it is given as its fields.
+
+
+def _put_request(**fields: Any) -> pb.KvWriteRequest:
+    return pb.KvWriteRequest(put=cast(Any, fields))
+
+
+def _delete_request(**fields: Any) -> pb.KvWriteRequest:
+    return pb.KvWriteRequest(delete=cast(Any, fields))
 
 
 def _item(wire: pb.KvItem, reply: Labelled) -> KvItem:

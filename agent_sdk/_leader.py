@@ -98,13 +98,16 @@ class Pursuit:
         self._leader = leader
         self._nodes = nodes
         self._timeout_s = timeout_s
-        self._backoff = Backoff(first_pause_s, rng)
+        self._rng = rng
+        self._first_pause_s = first_pause_s
+        # Python 3.11 asks the system for its pid whenever the running loop is asked for.
+        self._time_s = asyncio.get_running_loop().time
         self.progressed()
 
     def progressed(self) -> None:
         """The leader answered: the time and the pauses start over."""
-        self._until = None if self._timeout_s is None else asyncio.get_running_loop().time() + self._timeout_s
-        self._backoff.reset()
+        self._until_s = None if self._timeout_s is None else self._time_s() + self._timeout_s
+        self._backoff: Backoff | None = None
         self._redirected = False
         self._last: tuple[str, QuorumflowError] | None = None
 
@@ -116,7 +119,7 @@ class Pursuit:
     @property
     def left_s(self) -> float:
         """Seconds until the time is over."""
-        return float("inf") if self._until is None else self._until - asyncio.get_running_loop().time()
+        return float("inf") if self._until_s is None else self._until_s - self._time_s()
 
     async def failed(self, address: str, failure: QuorumflowError) -> None:
         """The node at `address` failed the try: return when the next one is due. Raises `failure` if no
@@ -142,19 +145,24 @@ class Pursuit:
 
     def _pause_s(self, address: str, failure: QuorumflowError) -> float:
         if isinstance(failure, QueueFull):
-            return max(failure.retry_after_ms / 1000, self._backoff.next_s())
+            return max(failure.retry_after_ms / 1000, self._next_pause_s())
         if not isinstance(failure, Unavailable):
             raise failure
         if isinstance(failure, NotLeader) and failure.leader_address not in ("", address):
             self._leader.redirect(failure.leader_address)
             # Two nodes that name each other must not be asked in a tight circle.
             again, self._redirected = self._redirected, True
-            return self._backoff.next_s() if again else 0.0
+            return self._next_pause_s() if again else 0.0
         self._redirected = False
         self._leader.leave(address)
         hint_s = failure.retry_after_ms / 1000
-        pause = self._backoff.next_s()
+        pause = self._next_pause_s()
         return min(pause, hint_s) if hint_s else pause
+
+    def _next_pause_s(self) -> float:
+        # Most calls need none.
+        self._backoff = self._backoff or Backoff(self._first_pause_s, self._rng)
+        return self._backoff.next_s()
 
 
 class LeaderCalls:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias, cast
+
 import grpc
 from google.protobuf.message import DecodeError
 
@@ -44,7 +46,11 @@ def deleted_to_proto(reply: KvDeleted) -> pb.KvDeleteReply:
     return pb.KvDeleteReply(version=reply.version)
 
 
-def writes_on(node: Node) -> Calls[pb.KvWriteRequest, pb.KvWriteReply]:
+_Answer: TypeAlias = dict[str, object]
+"""The fields of a `KvWriteReply`: a message that is given the fields of those in it need not copy them."""
+
+
+def writes_on(node: Node) -> Calls[pb.KvWriteRequest, _Answer]:
     """Puts and deletes on a stream to this node."""
 
     async def propose(request: pb.KvWriteRequest) -> Taken:
@@ -60,8 +66,8 @@ def writes_on(node: Node) -> Calls[pb.KvWriteRequest, pb.KvWriteReply]:
         calls_of=_calls_of,
         propose=propose,
         answer=_answer,
-        refusal=lambda call, error: pb.KvWriteReply(call=call, error=error),
-        message=lambda answers: pb.KvWriteReplies(replies=answers),
+        refusal=lambda call, error: {"call": call, "error": error},
+        message=lambda answers: pb.KvWriteReplies(replies=cast(Any, answers)),
     )
 
 
@@ -72,10 +78,10 @@ def _calls_of(message: Malformed) -> list[int]:
         return []
 
 
-def _answer(call: int, reply: KvStored | KvDeleted) -> pb.KvWriteReply:
+def _answer(call: int, reply: KvStored | KvDeleted) -> _Answer:
     if isinstance(reply, KvStored):
-        return pb.KvWriteReply(call=call, put=stored_to_proto(reply))
-    return pb.KvWriteReply(call=call, delete=deleted_to_proto(reply))
+        return {"call": call, "put": {"version": reply.version, "created": reply.created}}
+    return {"call": call, "delete": {"version": reply.version}}
 
 
 def _write_id(wire: pb.KvWriteId) -> WriteId:
