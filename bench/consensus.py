@@ -2,7 +2,8 @@
 
 Both have three nodes with their defaults and are written to through their public gRPC API at the leader,
 by the same program; runs alternate. Ours is written to in two ways: on a stream, as `agent_sdk` does, and
-by a call for each write, which is etcd's only way.
+by a call for each write, which is etcd's only way. Beside them is a process that has the same methods and
+does nothing: what gRPC and the client take by themselves, and leave of the machine to whoever does something.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import click
 import uvloop
 
 from bench import etcd
+from bench.hollow import Hollow
 from bench.machine import machine, versions
 from bench.puts import VALUE_BYTES, Connect, Load, Puts, Turn, take_turn
 from bench.writers import by_calls, on_a_stream
@@ -70,9 +72,12 @@ def main(runs: int, tls: bool, file: Path | None) -> None:
 def _start(folder: Path, tls: bool, running: ExitStack) -> list[Side]:
     ours = running.enter_context(LocalCluster.start(folder / "quorumflow", nodes=3, tls=tls))
     leader = ours.nodes[ours.leader()].grpc
+    hollow = running.enter_context(Hollow(folder)).address
     sides = [
         Side("quorumflow, stream", leader, on_a_stream),
         Side("quorumflow, calls", leader, by_calls),
+        Side("nothing, stream", hollow, on_a_stream),
+        Side("nothing, calls", hollow, by_calls),
     ]
     if etcd.version():
         theirs = running.enter_context(etcd.EtcdCluster(folder / "etcd", tls=tls))
