@@ -29,9 +29,14 @@ MAX_RATIO: Final = 1.3
 """What the median at one client may be, compared with etcd's."""
 
 _ETCD: Final = "etcd, calls"
-_LOADS: Final = (Load(1, 1, 250, turns=8), Load(100, 1, 10_000), Load(1, 100, 10_000))
-"""One client; many; and one that has as many writes under way, which on a stream share it. The first takes
-turns so short that the machine's good and bad moments meet all sides alike."""
+_LOADS: Final = (
+    Load(1, 1, 250, turns=8),
+    Load(8, 1, 1_000, turns=4),
+    Load(100, 1, 10_000),
+    Load(1, 100, 10_000),
+)
+"""One client; a few; many; and one that has as many writes under way, which on a stream share it. The first
+take turns so short that the machine's good and bad moments meet all sides alike."""
 
 
 class Side(NamedTuple):

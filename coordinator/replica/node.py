@@ -154,7 +154,7 @@ class Node:
             await self.leadership.serving()
         self.space.admit(command)
         alone, leader = self.proposer.idle, self.leadership.leader
-        recorded = self.proposer.submit(command)
+        recorded = self.proposer.submit(command, asked=True)
         if alone and leader is not None and isinstance(command, SubmitDag):
             leader.placement.expect_dag(command, recorded)
         return recorded

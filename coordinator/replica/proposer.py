@@ -1,10 +1,10 @@
 """Group commit: commands that arrive while entries are in flight travel together in the next one.
 
 An entry leaves at the end of the event loop's iteration in which its first command came, or after a wait for
-others where they come faster than this node can make entries, or where ends are due (`gathering`). If
-`window` entries are on their way already, it leaves when one of them has been applied, and carries all that
-has come meanwhile. Before it does, the leader may add what follows from it (`before_entry`), and sees to its
-own books once it has left (`after_entry`).
+others: where they come faster than this node can make entries (`gathering`), where ends are due, or where
+clients are likely to come back (`callers`). If `window` entries are on their way already, it leaves when one
+of them has been applied, and carries all that has come meanwhile. Before it does, the leader may add what
+follows from it (`before_entry`), and sees to its own books once it has left (`after_entry`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from coordinator.core.commands import FORMAT, Command, Report
 from coordinator.core.outcome import Refusal, Reply
 from coordinator.defects import Defects
 from coordinator.errors import CoordinatorError, LimitExceeded, NotLeader, OutcomeUnknown, QueueFull
+from coordinator.replica.callers import Callers
 from coordinator.replica.clock import Clock
 from coordinator.replica.gathering import ENOUGH, Gathering
 from coordinator.replica.refused import raise_refusal
@@ -41,12 +42,16 @@ class _Waiting(NamedTuple):
     reply: asyncio.Future[Reply]
     tells: bool
     """Whether an agent tells something by it, which waits for no answer."""
+    asked: bool
+    """Whether a client waits for the answer."""
 
 
 class _InFlight(NamedTuple):
     left_s: float
     term: int
     replies: list[asyncio.Future[Reply]]
+    asked: int
+    """How many of them clients wait for."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -91,6 +96,7 @@ class Proposer:
         self._asked = False
         """Whether an entry is to leave though nothing waits."""
         self._gathering = Gathering(gather_s)
+        self._callers = Callers()
         self._held: asyncio.TimerHandle | None = None
         self._awaits_ends = False
         self._wait_s = 0.0
@@ -103,8 +109,9 @@ class Proposer:
         self._left: asyncio.Event | None = None
         """Set when the queue has become shorter, and there only while somebody waits for that."""
 
-    def submit(self, command: Command) -> asyncio.Future[Reply]:
-        """Queue a command; the future gives the machine's reply, be it a refusal.
+    def submit(self, command: Command, *, asked: bool = False) -> asyncio.Future[Reply]:
+        """Queue a command; the future gives the machine's reply, be it a refusal. `asked` says that a client
+        waits for it.
 
         Raises:
             QueueFull: too much is waiting already. LimitExceeded: the command alone is larger than an
@@ -129,7 +136,9 @@ class Proposer:
                 limit=self._max_commands,
             )
         reply: asyncio.Future[Reply] = self._loop.create_future()
-        self._waiting.append(_Waiting(raw, size, reply, isinstance(command, Report)))
+        self._waiting.append(_Waiting(raw, size, reply, isinstance(command, Report), asked))
+        if asked:
+            self._callers.came()
         self._waiting_bytes += size
         if not self._flushing:
             self._gathering.came(self._loop.time())
@@ -159,6 +168,7 @@ class Proposer:
         flight = self._in_flight.pop(index, None)
         if flight is None:
             return
+        self._callers.answered(flight.asked)
         self._gathering.committed(self._loop.time() - flight.left_s)
         if flight.term != term:
             self._fail(flight.replies, OutcomeUnknown("another leader's entry took this command's place"))
@@ -177,6 +187,7 @@ class Proposer:
         self._asked = False
         in_flight = [future for flight in self._in_flight.values() for future in flight.replies]
         self._in_flight.clear()
+        self._callers.forget()
         waiting = [one.reply for one in self._waiting]
         self._waiting.clear()
         self._waiting_bytes = 0
@@ -221,18 +232,26 @@ class Proposer:
             return
         self._flush_scheduled = False
         if self._held is None:
-            self._held = self._loop.call_later(patience_s, self._flush)
+            self._held = self._loop.call_later(patience_s, self._waited)
+
+    def _waited(self) -> None:
+        self._callers.stay_away()
+        self._flush()
 
     def _patience_s(self) -> float:
         """How long the entry may wait: if agents tell something by all of it, for ends that are due, until
-        there are none."""
+        there are none; if clients ask for some of it, for others, until none is expected."""
         tells = bool(self._waiting) and all(one.tells for one in self._waiting)
         due = tells and self.ends_are_due()
         all_told = self._awaits_ends and tells and not due
         self._awaits_ends = due
         if all_told or self._is_worth_it():
             return 0.0
-        return self._gathering.worth_s if due else self._wait_s
+        if due:
+            return self._gathering.worth_s
+        if any(one.asked for one in self._waiting):
+            return self._gathering.worth_s if self._callers.are_expected else 0.0
+        return self._wait_s
 
     def _is_worth_it(self) -> bool:
         """Whether an entry of what waits needs no more."""
@@ -282,7 +301,9 @@ class Proposer:
             self._fail(replies, unknown)
             raise
         else:
-            self._in_flight[index] = _InFlight(self._loop.time(), term, replies)
+            asked = sum(one.asked for one in batch)
+            self._callers.left(asked)
+            self._in_flight[index] = _InFlight(self._loop.time(), term, replies, asked)
         return True
 
     def _wait_with(self, batch: list[_Waiting], pause_s: float) -> None:

@@ -203,6 +203,81 @@ async def test_who_waits_for_an_answer_does_not_wait_for_ends() -> None:
     assert [len(entry.commands) for entry in log.entries] == [2]
 
 
+async def test_a_client_by_itself_never_waits_for_others() -> None:
+    log = Log()
+    proposer = expecting(log, set(), worth_s=60.0)
+    for number in range(3):
+        proposer.submit(cancel(number), asked=True)
+        await turn()
+        proposer.applied(len(log.entries) + 1, 7, [Done()])
+    assert [len(entry.commands) for entry in log.entries] == [1, 1, 1]
+
+
+async def test_clients_share_an_entry_once_all_who_are_likely_to_come_back_have() -> None:
+    log = Log()
+    proposer = expecting(log, set(), worth_s=60.0)
+    proposer.submit(cancel(1), asked=True)
+    await turn()
+    proposer.submit(cancel(2), asked=True)
+    await turn()
+    assert len(log.entries) == 1, "the first one's client has no answer yet"
+    proposer.applied(2, 7, [Done()])
+    await turn()
+    assert len(log.entries) == 1, "and is likely to come back now that it has"
+    proposer.submit(cancel(3), asked=True)
+    await turn()
+    assert [[one.dag_id for one in entry.commands] for entry in log.entries[1:]] == [["dag-2", "dag-3"]]
+
+
+async def test_a_client_that_does_not_come_back_is_waited_for_twice() -> None:
+    log = Log()
+    proposer = expecting(log, set(), worth_s=60.0)
+    for number in (1, 2):
+        proposer.submit(cancel(number), asked=True)
+    await turn()
+    proposer.applied(2, 7, [Done(), Done()])
+    for number in (3, 4):
+        proposer.submit(cancel(number), asked=True)
+        await turn()
+        assert len(log.entries) == number - 2
+        proposer._waited()
+        proposer.applied(len(log.entries) + 1, 7, [Done()])
+    proposer.submit(cancel(5), asked=True)
+    await turn()
+    assert [len(entry.commands) for entry in log.entries] == [2, 1, 1, 1]
+
+
+async def test_clients_are_waited_for_no_longer_than_it_is_worth() -> None:
+    log = Log()
+    proposer = expecting(log, set(), worth_s=0.001)
+    proposer.submit(cancel(1), asked=True)
+    await turn()
+    proposer.submit(cancel(2), asked=True)
+    await log.has_taken(2)
+
+
+async def test_who_has_lost_the_lead_expects_nobody() -> None:
+    log = Log()
+    proposer = expecting(log, set(), worth_s=60.0)
+    for number in (1, 2):
+        lost = proposer.submit(cancel(number), asked=True)
+        await turn()
+        assert len(log.entries) == number
+        proposer.revoke(NotLeader("n2", "host:1"))
+        with pytest.raises(OutcomeUnknown):
+            await lost
+
+
+async def test_what_the_leader_asks_for_itself_waits_for_no_client() -> None:
+    log = Log()
+    proposer = expecting(log, set(), worth_s=60.0)
+    proposer.submit(cancel(1), asked=True)
+    await turn()
+    proposer.submit(cancel(2))
+    await turn()
+    assert len(log.entries) == 2
+
+
 async def test_who_cannot_say_what_is_due_must_not_lead_and_holds_nothing_up() -> None:
     log, ended = Log(), list[bool]()
     proposer = make(log, lambda: ended.append(True))
