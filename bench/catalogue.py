@@ -12,7 +12,7 @@ from bench.failover import agent_lost, leader_lost
 from bench.figures import Kind, Outcome
 from bench.fleet import Crew
 from bench.graphs import WIDTH
-from bench.keys import hundred_clients, one_client, one_stream
+from bench.keys import few_clients, hundred_clients, one_client, one_stream
 from bench.sizes import Sizes
 from bench.stage import Stage
 from bench.submissions import single_calls
@@ -101,6 +101,15 @@ WORKLOADS: Final = (
         one_stream,
         per="write",
         quick=True,
+    ),
+    Workload(
+        "W7_8",
+        [
+            Kind("W7_8", "8 clients, a write at a time on streams", "writes/s"),
+            Kind("W7_8_calls", "8 clients, a write at a time by calls", "writes/s"),
+        ],
+        few_clients,
+        per="write",
     ),
     Workload(
         "W7_100",

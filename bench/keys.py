@@ -17,6 +17,15 @@ def one_client(stage: Stage, sizes: Sizes) -> Outcome:
     return outcome._replace(values={"W7": puts.p50, "W7_p99": puts.p99})
 
 
+def few_clients(stage: Stage, sizes: Sizes) -> Outcome:
+    """Eight, each with a connection and one write at a time, on streams and then by calls: writes per
+    second."""
+    load = Load(8, 1, sizes.writes)
+    puts, streams = _measure(stage, load, on_a_stream)
+    by_call, _ = _measure(stage, load, by_calls)
+    return streams._replace(values={"W7_8": puts.per_s, "W7_8_calls": by_call.per_s})
+
+
 def hundred_clients(stage: Stage, sizes: Sizes) -> Outcome:
     """Each with a connection and one call at a time: writes per second."""
     puts, outcome = _measure(stage, Load(100, 1, sizes.writes_of_many), by_calls)
