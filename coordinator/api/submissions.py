@@ -110,7 +110,8 @@ def submissions_on(node: Node, submissions: Submissions) -> Calls[pb.DagSubmissi
 
     async def propose(request: pb.DagSubmission) -> Taken:
         await node.leadership.serving()
-        recorded = await node.submit(submissions.small(request.request))
+        # Who waits for the end of the DAG will not come back before.
+        recorded = await node.submit(submissions.small(request.request), asked=not request.wait_ms)
         return Taken(recorded, Submitted, EndOfDag(node, request.wait_ms) if request.wait_ms else None)
 
     return Calls(

@@ -7,11 +7,15 @@ of them share an entry if it leaves when all of them have come back, and then th
 
 from __future__ import annotations
 
+from coordinator.replica.gathering import Pace
+
 
 class Callers:
-    """Counts them; who they are does not matter, since whoever comes is one less to wait for."""
+    """Counts them; who they are does not matter, since whoever comes is one less to wait for. All times are
+    seconds of a clock that knows less than milliseconds."""
 
     def __init__(self) -> None:
+        self._pace = Pace()
         self._waiting = 0
         """Those whose commands are on their way."""
         self._returning = 0
@@ -24,8 +28,14 @@ class Callers:
         """Whether there is anybody to wait for."""
         return self._waiting > 0 or self._returning > 0 or self._late > 0
 
-    def came(self) -> None:
+    @property
+    def are_dense(self) -> bool:
+        """Whether they come so closely that more would come within a commit, were no entry made meanwhile."""
+        return self._pace.is_dense
+
+    def came(self, now_s: float) -> None:
         """A client has sent a command."""
+        self._pace.came(now_s)
         if self._returning:
             self._returning -= 1
         elif self._late:
@@ -35,8 +45,13 @@ class Callers:
         """So many commands of clients are on their way."""
         self._waiting += commands
 
-    def answered(self, commands: int) -> None:
-        """And have been answered."""
+    def made(self, began_s: float, ended_s: float) -> None:
+        """An entry has been made."""
+        self._pace.made(began_s, ended_s)
+
+    def answered(self, commands: int, took_s: float) -> None:
+        """So many have been answered, with an entry that took so long."""
+        self._pace.committed(took_s)
         self._waiting -= commands
         self._returning += commands
 

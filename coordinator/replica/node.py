@@ -78,7 +78,7 @@ class Node:
         )
         self._log_engine = around.open_log()
         self.consensus = self._make_consensus(around)
-        self.proposer = self._make_proposer()
+        self.proposer = self._make_proposer(around)
         self.sessions = Sessions(
             lambda: self.applier.newest,
             self._checkpoint,
@@ -143,9 +143,9 @@ class Node:
         """
         return accepted(await (await self.submit(command)), expected)
 
-    async def submit(self, command: Command) -> asyncio.Future[Reply]:
+    async def submit(self, command: Command, *, asked: bool = True) -> asyncio.Future[Reply]:
         """Hand a command to the cluster, as soon as this node serves as the leader. The future gives the
-        machine's reply, be it a refusal, or fails as `Proposer.submit` says.
+        machine's reply, be it a refusal, or fails as `Proposer.submit` says, which also says what `asked` is.
 
         Raises:
             NotLeader, QueueFull, LimitExceeded, OutOfSpace: it was not taken.
@@ -154,7 +154,7 @@ class Node:
             await self.leadership.serving()
         self.space.admit(command)
         alone, leader = self.proposer.idle, self.leadership.leader
-        recorded = self.proposer.submit(command, asked=True)
+        recorded = self.proposer.submit(command, asked=asked)
         if alone and leader is not None and isinstance(command, SubmitDag):
             leader.placement.expect_dag(command, recorded)
         return recorded
@@ -265,7 +265,7 @@ class Node:
             stages=self.stages,
         )
 
-    def _make_proposer(self) -> Proposer:
+    def _make_proposer(self, around: Surroundings) -> Proposer:
         limits, raft = self.config.limits, self.config.raft
         return Proposer(
             self.consensus,
@@ -275,6 +275,7 @@ class Node:
             max_bytes=limits.max_queued_bytes,
             max_entry_bytes=raft.max_entry_bytes,
             gather_s=raft.gather_s,
+            now=around.now,
             stages=self.stages,
         )
 

@@ -43,11 +43,14 @@ class _Waiting(NamedTuple):
     tells: bool
     """Whether an agent tells something by it, which waits for no answer."""
     asked: bool
-    """Whether a client waits for the answer."""
+    """Whether a client waits for the answer, and is likely to send another command then."""
 
 
 class _InFlight(NamedTuple):
     left_s: float
+    """By the clock of the loop,"""
+    proposed_s: float
+    """and by the exact one."""
     term: int
     replies: list[asyncio.Future[Reply]]
     asked: int
@@ -61,7 +64,7 @@ _FRAME_OVERHEAD = 64
 class Proposer:
     """Turns commands into entries, and the entries' outcomes into replies. Bounded: beyond `max_commands` or
     `max_bytes` waiting, a command is refused at once. What fails while proposing is vital to `defects`: who
-    can record nothing must not lead. Belongs to the running loop."""
+    can record nothing must not lead. `now` is an exact clock, in seconds. Belongs to the running loop."""
 
     def __init__(
         self,
@@ -75,8 +78,11 @@ class Proposer:
         gather_s: float,
         window: int = 4,
         stages: Stages | None = None,
+        now: Callable[[], float] | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
+        # uvloop's clock counts milliseconds.
+        self._now = now or self._loop.time
         self._consensus = consensus
         self._clock = clock
         self._defects = defects
@@ -111,7 +117,7 @@ class Proposer:
 
     def submit(self, command: Command, *, asked: bool = False) -> asyncio.Future[Reply]:
         """Queue a command; the future gives the machine's reply, be it a refusal. `asked` says that a client
-        waits for it.
+        waits for it, and is likely to send another command then.
 
         Raises:
             QueueFull: too much is waiting already. LimitExceeded: the command alone is larger than an
@@ -138,7 +144,7 @@ class Proposer:
         reply: asyncio.Future[Reply] = self._loop.create_future()
         self._waiting.append(_Waiting(raw, size, reply, isinstance(command, Report), asked))
         if asked:
-            self._callers.came()
+            self._callers.came(self._now())
         self._waiting_bytes += size
         if not self._flushing:
             self._gathering.came(self._loop.time())
@@ -168,7 +174,7 @@ class Proposer:
         flight = self._in_flight.pop(index, None)
         if flight is None:
             return
-        self._callers.answered(flight.asked)
+        self._callers.answered(flight.asked, self._now() - flight.proposed_s)
         self._gathering.committed(self._loop.time() - flight.left_s)
         if flight.term != term:
             self._fail(flight.replies, OutcomeUnknown("another leader's entry took this command's place"))
@@ -235,12 +241,14 @@ class Proposer:
             self._held = self._loop.call_later(patience_s, self._waited)
 
     def _waited(self) -> None:
-        self._callers.stay_away()
+        """It has waited for long enough."""
+        if self._clients_wait:
+            self._callers.stay_away()
         self._flush()
 
     def _patience_s(self) -> float:
         """How long the entry may wait: if agents tell something by all of it, for ends that are due, until
-        there are none; if clients ask for some of it, for others, until none is expected."""
+        there are none; if clients ask for some of it, for others, while they are dense and expected."""
         tells = bool(self._waiting) and all(one.tells for one in self._waiting)
         due = tells and self.ends_are_due()
         all_told = self._awaits_ends and tells and not due
@@ -249,9 +257,15 @@ class Proposer:
             return 0.0
         if due:
             return self._gathering.worth_s
-        if any(one.asked for one in self._waiting):
-            return self._gathering.worth_s if self._callers.are_expected else 0.0
+        if self._clients_wait:
+            dense = self._wait_s > 0 or self._callers.are_dense
+            return self._gathering.worth_s if dense and self._callers.are_expected else 0.0
         return self._wait_s
+
+    @property
+    def _clients_wait(self) -> bool:
+        """Whether a client waits for what comes of the next entry."""
+        return any(one.asked for one in self._waiting)
 
     def _is_worth_it(self) -> bool:
         """Whether an entry of what waits needs no more."""
@@ -263,10 +277,12 @@ class Proposer:
             self._held = None
         self._awaits_ends = False
         self._asked = False
+        began_s = self._now()
         with self._defects.vital("proposing"):
             try:
                 self._leave()
             finally:
+                self._callers.made(began_s, self._now())
                 self._flush_scheduled = self._refused
             # Some may have come, and entries may have been applied, while this one left.
             if self._waiting or (self._asked and not self._in_flight):
@@ -303,7 +319,7 @@ class Proposer:
         else:
             asked = sum(one.asked for one in batch)
             self._callers.left(asked)
-            self._in_flight[index] = _InFlight(self._loop.time(), term, replies, asked)
+            self._in_flight[index] = _InFlight(self._loop.time(), self._now(), term, replies, asked)
         return True
 
     def _wait_with(self, batch: list[_Waiting], pause_s: float) -> None:
