@@ -10,7 +10,6 @@ class Backoff:
     return together (Brooker, "Exponential Backoff and Jitter", 2015)."""
 
     def __init__(self, first_s: float, rng: random.Random, limit_s: float = 0.5) -> None:
-        self._first_s = first_s
         self._rng = rng
         self._limit_s = limit_s
         self._ceiling_s = first_s
@@ -20,7 +19,3 @@ class Backoff:
         pause = self._rng.uniform(0.0, self._ceiling_s)
         self._ceiling_s = min(self._limit_s, self._ceiling_s * 2)
         return pause
-
-    def reset(self) -> None:
-        """Start over: something worked."""
-        self._ceiling_s = self._first_s

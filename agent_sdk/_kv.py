@@ -220,10 +220,8 @@ def _request(kind: Callable[..., Request], **fields: object) -> Request:
         raise InvalidRequest(f"key {name!r}: {error}") from error
 
 
-# A message that is made with another one in it copies that one, unless it is given as its fields.
-
-
 def _put_request(**fields: Any) -> pb.KvWriteRequest:
+    # A message that is made with another one in it copies that one, unless it is given as its fields.
     return pb.KvWriteRequest(put=cast(Any, fields))
 
 

@@ -28,6 +28,8 @@ from coordinator.cli.local_cluster import LocalCluster
 MAX_RATIO: Final = 1.3
 """What the median at one client may be, compared with etcd's."""
 
+_STREAM: Final = "quorumflow, stream"
+_CALLS: Final = "quorumflow, calls"
 _ETCD: Final = "etcd, calls"
 _LOADS: Final = (
     Load(1, 1, 250, turns=8),
@@ -79,8 +81,8 @@ def _start(folder: Path, tls: bool, running: ExitStack) -> list[Side]:
     leader = ours.nodes[ours.leader()].grpc
     hollow = running.enter_context(Hollow(folder)).address
     sides = [
-        Side("quorumflow, stream", leader, on_a_stream),
-        Side("quorumflow, calls", leader, by_calls),
+        Side(_STREAM, leader, on_a_stream),
+        Side(_CALLS, leader, by_calls),
         Side("nothing, stream", hollow, on_a_stream),
         Side("nothing, calls", hollow, by_calls),
     ]
@@ -117,7 +119,7 @@ def _compare(load: Load, found: dict[str, list[Puts]]) -> dict[str, object]:
         )
     if (theirs := medians.pop(_ETCD, None)) is not None:
         report["ratios"] = {
-            name: _ratios(load, name, ours, theirs)._asdict() for name, ours in medians.items()
+            name: _ratios(load, name, medians[name], theirs)._asdict() for name in (_STREAM, _CALLS)
         }
     return report
 
