@@ -23,6 +23,7 @@ _MODULE: Final = "bench.hollow"
 _HOST: Final = "127.0.0.1"
 _PATIENCE_S: Final = 30.0
 _POLL_S: Final = 0.05
+"""Between two attempts to connect: a process that starts tells nobody when it serves."""
 _GRACE_S: Final = 5.0
 
 
@@ -39,7 +40,7 @@ class Hollow:
         self._process = Process.start(_MODULE, ["--port", str(self._port)], self._log)
         try:
             self._wait_until_it_serves()
-        except TimeoutError:
+        except BaseException:
             end([self._process], _GRACE_S)
             raise
         return self
