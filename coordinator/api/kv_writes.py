@@ -38,12 +38,12 @@ def delete_from_proto(request: pb.KvDeleteRequest) -> KvDelete:
 
 def stored_to_proto(reply: KvStored) -> pb.KvPutReply:
     """The reply to a put."""
-    return pb.KvPutReply(version=reply.version, created=reply.created)
+    return pb.KvPutReply(**_stored(reply))
 
 
 def deleted_to_proto(reply: KvDeleted) -> pb.KvDeleteReply:
     """The reply to a delete."""
-    return pb.KvDeleteReply(version=reply.version)
+    return pb.KvDeleteReply(**_deleted(reply))
 
 
 _Answer: TypeAlias = dict[str, object]
@@ -80,8 +80,16 @@ def _calls_of(message: Malformed) -> list[int]:
 
 def _answer(call: int, reply: KvStored | KvDeleted) -> _Answer:
     if isinstance(reply, KvStored):
-        return {"call": call, "put": {"version": reply.version, "created": reply.created}}
-    return {"call": call, "delete": {"version": reply.version}}
+        return {"call": call, "put": _stored(reply)}
+    return {"call": call, "delete": _deleted(reply)}
+
+
+def _stored(reply: KvStored) -> dict[str, int]:
+    return {"version": reply.version, "created": reply.created}
+
+
+def _deleted(reply: KvDeleted) -> dict[str, int]:
+    return {"version": reply.version}
 
 
 def _write_id(wire: pb.KvWriteId) -> WriteId:
