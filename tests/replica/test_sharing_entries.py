@@ -7,6 +7,7 @@ import pytest
 from coordinator.core.outcome import Done
 from coordinator.defects import Defects
 from coordinator.errors import NotLeader, OutcomeUnknown
+from coordinator.replica.callers import Callers
 from coordinator.replica.proposer import Proposer
 from tests.replica.test_proposer import (
     GATHER_S,
@@ -141,9 +142,10 @@ async def test_clients_are_as_dense_as_an_exact_clock_says() -> None:
     assert len(log.entries) == 65, "and one of many waits for the others"
 
 
-async def test_what_the_leader_asks_for_itself_waits_for_no_client() -> None:
+async def test_what_the_leader_asks_for_itself_waits_for_no_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Callers, "are_dense", True)
     log = Log()
-    proposer = make(log)
+    proposer = expecting(log, set(), worth_s=60.0)
     proposer.submit(cancel(1), asked=True)
     await turn()
     proposer.submit(cancel(2))
