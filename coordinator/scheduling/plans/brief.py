@@ -29,9 +29,10 @@ _LEVELS: Final = 24
 
 def place_brief(around: Round, lane: Lane, crowd: Crowd) -> list[Choice]:
     """Agents for brief tasks of one class, in their slots and queues: for as many as there is room for."""
-    tasks = len(crowd)
-    rows = _level(around, lane, float(crowd.work.sum()) / tasks, tasks)
-    return crowd.choices(around.snapshot, rows)
+    least = float(crowd.work.min())
+    # Of tasks that all take the same the mean is that, to the last bit.
+    mean = least + float((crowd.work - least).mean())
+    return crowd.choices(around.snapshot, _level(around, lane, mean, len(crowd)))
 
 
 def room_in_all(around: Round, lane: Lane, work_s: float) -> int:

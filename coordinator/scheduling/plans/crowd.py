@@ -50,6 +50,11 @@ class Crowd(NamedTuple):
         """Tasks of each class."""
         return np.bincount(self.of, minlength=len(self.rows))
 
+    def nth(self) -> NDArray[np.intp]:
+        """By task, how many of its class come before it."""
+        counts = self.counts()
+        return np.arange(len(self)) - np.repeat(np.cumsum(counts) - counts, counts)
+
     def only(self, which: BoolRow) -> Crowd:
         """Those of the tasks, and their classes."""
         if which.all():
@@ -104,6 +109,18 @@ class Crowd(NamedTuple):
                 self.work[some],
                 self.brief[some],
             )
+
+    def by_slots(self, first: Line) -> Crowd:
+        """Those that a round may place whose free slots are for these `first` tasks, brief or not: of what
+        comes after them nothing that lasts goes, and what is brief queues. Who takes a slot before others
+        that last is not told as `brief` any more: it has to be found one in its turn."""
+        counts = np.zeros(len(self.waiting.by_row), np.int64)
+        counts[first.rows] = first.counts
+        slots: BoolRow = self.nth() < counts[self.rows][self.of]
+        if (slots <= self.brief).all():
+            return self.only(self.brief)
+        queueing = Crowd(*self[:-1], self.brief & ~slots)
+        return queueing.only(self.brief | slots)
 
     def choices(self, snapshot: Snapshot, rows: NDArray[np.intp]) -> list[Choice]:
         """The first of the tasks go to these agents."""
@@ -165,3 +182,14 @@ def _work(
     brief_s = snapshot.look_ahead.brief_s
     limit_s = np.array([brief_s if one.known else -1.0 for one in found])[which]
     return work, work <= limit_s
+
+
+def apart(snapshot: Snapshot, crowd: Crowd) -> BoolRow:
+    """Which of the tasks cannot go by class: those that have data to wait for, or an agent to go back to."""
+    retried, moved = snapshot.waiting.retried, snapshot.graphs.moved
+    found: BoolRow = np.zeros(len(crowd), np.bool_)
+    if retried:
+        found |= np.array([key in retried for key in crowd.keys.tolist()])
+    if moved:
+        found |= np.array([dag in moved for dag in (crowd.keys >> INDEX_BITS).tolist()])
+    return found

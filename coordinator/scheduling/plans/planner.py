@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.core.commands import Choice
-from coordinator.core.model import INDEX_BITS, Task, TaskProfile, TaskState
+from coordinator.core.model import Task, TaskProfile, TaskState
 from coordinator.scheduling.agents.feasibility import blocked_by, used_up
 from coordinator.scheduling.agents.reserved import RESERVED
 from coordinator.scheduling.agents.rows import BoolRow
@@ -32,7 +32,7 @@ from coordinator.scheduling.plans.bounded import Bounded
 from coordinator.scheduling.plans.brief import place_brief, room_in_all
 from coordinator.scheduling.plans.bulk import BLOCK, MANY, Places
 from coordinator.scheduling.plans.claims import QUOTA, Claims
-from coordinator.scheduling.plans.crowd import Crowd, crowd_of
+from coordinator.scheduling.plans.crowd import Crowd, apart, crowd_of
 from coordinator.scheduling.plans.lane import NOWHERE, Lane
 from coordinator.scheduling.plans.lone import place_lone
 from coordinator.scheduling.plans.looks import look_at_class, look_at_lane
@@ -155,9 +155,10 @@ class _Planner:
         snapshot, around = self._snapshot, self._round
         if min(len(snapshot.waiting), self._limits.max_choices) < MANY or not snapshot.agents.size:
             return False
-        most, rows = min(around.ledger.free_slots(), self._limits.max_choices), self._rows()
+        slots, rows = min(around.ledger.free_slots(), self._limits.max_choices), self._rows()
+        most = slots
         if most < self._limits.max_choices and not self._claims.counted:
-            most = max(most, min(self._brief_room(rows), self._limits.max_choices))
+            most = max(slots, min(self._brief_room(rows), self._limits.max_choices))
         if min(most, len(snapshot.waiting)) < MANY:
             return False
         line = self._first_in_line(rows, most)
@@ -166,7 +167,10 @@ class _Planner:
         middle = snapshot.waiting.by_row[line.rows.item(len(line.rows) // 2)]
         first = middle.tasks[0]
         typical_s = snapshot.work_s(middle.profile, first.key, first.hint)
-        for crowd in self._by_policy(self._place_others(crowd_of(snapshot, line))):
+        all_first = crowd_of(snapshot, line)
+        if slots < most and not all_first.brief.all():
+            all_first = all_first.by_slots(self._first_in_line(rows, slots))
+        for crowd in self._by_policy(self._place_others(all_first)):
             owner = crowd.members(0).owner
             places = Places(around, self._policy_of(owner), self._prices, most, typical_s)
             for block in crowd.blocks(BLOCK):
@@ -212,9 +216,9 @@ class _Planner:
         return given
 
     def _place_others(self, crowd: Crowd) -> Crowd:
-        """Place those that cannot go by class: that have data to wait for, or an agent to go back to. A
-        bounded number goes in each round, before the others: there are places for all. Returns these."""
-        alone = self._alone(crowd)
+        """Place those that cannot go by class. A bounded number goes in each round, before the others: there
+        are places for all. Returns these."""
+        alone = apart(self._snapshot, crowd)
         if not alone.any():
             return crowd
         heads: list[_Head] = []
@@ -226,16 +230,6 @@ class _Planner:
         heapify(heads)
         self._place_each(heads, min(MANY, self._limits.max_choices))
         return crowd.only(~alone)
-
-    def _alone(self, crowd: Crowd) -> BoolRow:
-        """Which of the tasks cannot go by class."""
-        retried, moved = self._snapshot.waiting.retried, self._snapshot.graphs.moved
-        alone: BoolRow = np.zeros(len(crowd), np.bool_)
-        if retried:
-            alone |= np.array([key in retried for key in crowd.keys.tolist()])
-        if moved:
-            alone |= np.array([dag in moved for dag in (crowd.keys >> INDEX_BITS).tolist()])
-        return alone
 
     def _brief_room(self, rows: NDArray[np.intp]) -> int:
         """For how many tasks slots and queues have room, if the first task of any of these classes is brief:
