@@ -10,6 +10,7 @@ from coordinator.scheduling.costs.weights import Policy
 from coordinator.scheduling.plans.brief import place_brief
 from coordinator.scheduling.plans.bulk import MANY
 from coordinator.scheduling.plans.crowd import Crowd
+from coordinator.scheduling.plans.few import are_few, place_few
 from coordinator.scheduling.plans.lane import Lane
 from coordinator.scheduling.plans.lone import only_class
 from coordinator.scheduling.plans.round import Round
@@ -33,10 +34,13 @@ def place_alike(snapshot: Snapshot, limits: PlanLimits, policy: Policy, now_s: f
     work_s = _brief_work_s(snapshot, profile, tasks)
     if work_s is None:
         return None
-    around = Round(snapshot, policy.weights, now_s, {})
-    own, prices = snapshot.policy_for(members.owner, policy), snapshot.prices.renew()
-    lane = Lane(profile, own, around, prices, limits.shortlist, work_s)
-    choices = place_brief(around, lane, _crowd(snapshot, members, tasks, work_s))
+    own = snapshot.policy_for(members.owner, policy)
+    if are_few(snapshot, profile, len(tasks)):
+        choices = place_few(snapshot, own, profile, tasks, work_s, now_s)
+    else:
+        around = Round(snapshot, policy.weights, now_s, {})
+        lane = Lane(profile, own, around, snapshot.prices.renew(), limits.shortlist, work_s)
+        choices = place_brief(around, lane, _crowd(snapshot, members, tasks, work_s))
     return Plan(choices, len(waiting), {}, snapshot.turn) if choices else None
 
 

@@ -13,7 +13,7 @@ from coordinator.scheduling.plans.crowd import Crowd
 from coordinator.scheduling.plans.lane import Lane
 from coordinator.scheduling.plans.round import Round
 
-_INSTANT_S: Final = 1e-9
+INSTANT_S: Final = 1e-9
 
 _FIRST: Final = 32
 _WIDER: Final = 4
@@ -47,7 +47,7 @@ def _level(around: Round, lane: Lane, work_s: float, tasks: int) -> NDArray[np.i
     costs = lane.queue_costs(work_s)
     rows, room = _with_room(around, lane, costs, work_s, tasks)
     first, seconds = costs[rows], work_s * lane.inverse_speed[rows]
-    step = np.maximum(seconds / around.ledger.slots[rows], _INSTANT_S)
+    step = np.maximum(seconds / around.ledger.slots[rows], INSTANT_S)
     counts = _fill(first, step, room, tasks)
     there = counts > 0
     around.give_many(rows[there], counts[there], lane.demand, seconds[there])
@@ -90,7 +90,7 @@ def _room(around: Round, lane: Lane, rows: NDArray[np.intp], work_s: float) -> I
     """For how many brief tasks these agents have room, in slots and queues."""
     ledger, bound = around.ledger, around.snapshot.look_ahead
     slots, held = ledger.slots[rows], ledger.held[rows]
-    seconds = np.maximum(work_s * lane.inverse_speed[rows], _INSTANT_S)
+    seconds = np.maximum(work_s * lane.inverse_speed[rows], INSTANT_S)
     in_time = np.floor((bound.seconds * slots - ledger.held_s[rows]) / seconds)
     in_queue = np.minimum(bound.least, bound.most) - np.maximum(held - slots, 0)
     room = np.maximum(np.maximum(slots - held, 0) + np.maximum(in_queue, 0), in_time)
