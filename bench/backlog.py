@@ -10,7 +10,7 @@ from typing import Final
 
 from bench.figures import Outcome
 from bench.fleet import Crew
-from bench.sizes import Sizes
+from bench.sizes import TURNS, Sizes
 from bench.stage import Stage
 from bench.usage import LEADER, resident_bytes
 from bench.waiting import fill, waiting
@@ -22,8 +22,6 @@ _DRAIN_TIMEOUT_S: Final = 300.0
 _SETTLE_S: Final = 3.0
 _WARM_UP: Final = 10
 """One part in so many of what is measured is done before, and does not count."""
-_TURNS: Final = 3
-"""Of the two clusters that are compared: the machine is not the same from one minute to the next."""
 _POLL_S: Final = 0.02
 
 _no_ops = partial(no_ops, "w8")
@@ -48,7 +46,7 @@ def backlog(stage: Stage, sizes: Sizes) -> Outcome:
         "W8_restart": restart_s,
         "W8_growth": _growth(stage, sizes) * 100,
     }
-    return Outcome(values, usage)
+    return Outcome(values, {"W8_submit": usage})
 
 
 def _growth(stage: Stage, sizes: Sizes) -> float:
@@ -57,7 +55,7 @@ def _growth(stage: Stage, sizes: Sizes) -> float:
     ratios = []
     with Stage(stage.folder / "few", None) as beside_few:
         fill(beside_few.client, sizes.few, _no_ops)
-        for _ in range(_TURNS):
+        for _ in range(TURNS):
             fill(beside_few.client, sizes.drained, _no_ops)
             few = _rate(beside_few, sizes.drained)
             ratios.append(_rate(stage, sizes.drained) / few)

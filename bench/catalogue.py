@@ -29,7 +29,7 @@ def _metered(work: Callable[[Sizes], int], run: Callable[[Stage, Sizes], Mapping
     def measured(stage: Stage, sizes: Sizes) -> Outcome:
         meter = stage.meter()
         values = run(stage, sizes)
-        return Outcome(values, meter.read(work(sizes)))
+        return Outcome.at(meter.read(work(sizes)), values)
 
     return measured
 

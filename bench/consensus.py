@@ -8,9 +8,7 @@ does nothing: what gRPC and the client take by themselves, and leave of the mach
 
 from __future__ import annotations
 
-import json
 import statistics
-import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -22,6 +20,8 @@ from bench import etcd
 from bench.hollow import Hollow
 from bench.machine import machine, versions
 from bench.puts import VALUE_BYTES, Connect, Load, Puts, Turn, take_turn
+from bench.results import as_json, json_option
+from bench.running import place
 from bench.writers import by_calls, on_a_stream
 from coordinator.cli.local_cluster import LocalCluster
 
@@ -50,10 +50,11 @@ class Side(NamedTuple):
 
 
 @click.command()
-@click.option("--runs", default=5, show_default=True, help="Of each side and load.")
+@click.option("--runs", type=click.IntRange(1), default=5, show_default=True, help="Of each side and load.")
 @click.option("--tls", is_flag=True, help="Mutual TLS between nodes, on both sides.")
-@click.option("--json", "file", type=click.Path(path_type=Path), help="Write the figures there too.")
-def main(runs: int, tls: bool, file: Path | None) -> None:
+@click.option("--scale", type=click.FloatRange(0, 1, min_open=True), default=1.0, help="To try it.")
+@json_option("consensus")
+def main(runs: int, tls: bool, scale: float, file: Path) -> None:
     """Compare the latency of small replicated writes with etcd's."""
     facts: dict[str, dict[str, Any]] = {
         "machine": machine(),
@@ -63,17 +64,19 @@ def main(runs: int, tls: bool, file: Path | None) -> None:
         click.echo(f"{title}: " + ", ".join(f"{name} {fact}" for name, fact in named.items()))
     click.echo(f"values of {VALUE_BYTES} bytes, three nodes each, TLS between nodes {'on' if tls else 'off'}")
     click.echo("clients x writes of each that are under way at once; on a stream, or each a call of its own")
-    with tempfile.TemporaryDirectory(prefix="quorumflow-bench-") as folder, ExitStack() as running:
-        sides = _start(Path(folder), tls, running)
-        measured = {load: _alternate(sides, load, runs) for load in _LOADS}
+    loads = [load.scaled(scale) for load in _LOADS]
+    with place() as folder, ExitStack() as running:
+        sides = _start(folder, tls, running)
+        measured = {load: _alternate(sides, load, runs) for load in loads}
     report = {
         **facts,
         "tls": tls,
+        "scale": scale,
         "value_bytes": VALUE_BYTES,
         "clients x at once": {str(load): _compare(load, found) for load, found in measured.items()},
     }
-    if file is not None:
-        file.write_text(json.dumps(report, indent=2) + "\n")
+    file.write_bytes(as_json(report))
+    click.echo(f"written to {file}")
 
 
 def _start(folder: Path, tls: bool, running: ExitStack) -> list[Side]:
@@ -127,7 +130,7 @@ def _compare(load: Load, found: dict[str, list[Puts]]) -> dict[str, object]:
 def _ratios(load: Load, name: str, ours: Puts, theirs: Puts) -> Puts:
     ratios = Puts(*(one / other for one, other in zip(ours, theirs, strict=True)))
     verdict = ""
-    if load == _LOADS[0]:
+    if load.writers == 1:
         verdict = f"  at most {MAX_RATIO} at p50: {'met' if ratios.p50 <= MAX_RATIO else 'missed'}"
     click.echo(f"{load!s:>7}  {name:18}  / etcd: p50 {ratios.p50:.2f}  p99 {ratios.p99:.2f}{verdict}")
     return ratios

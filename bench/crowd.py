@@ -6,8 +6,6 @@ agents on machines of their own would.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from pathlib import Path
 from typing import Final
@@ -18,10 +16,12 @@ from agent_sdk import Client
 from agent_sdk.errors import QuorumflowError
 from bench.figures import Figure, Kind, figure
 from bench.fleet import Crew
-from bench.results import add, begin, new_file, write
+from bench.results import add, begin, json_option, write
+from bench.running import place
 from bench.stage import Stage
 from bench.usage import FOLLOWER, LEADER
 
+_PROGRAMS: Final = 2
 _IDLE_S: Final = 5.0
 """For so long nothing happens, and what that costs is measured."""
 _POLL_S: Final = 1.0
@@ -42,30 +42,26 @@ _TERMS: Final = Kind("terms", "changes of leader, one of them asked for", "chang
 @click.option("--agents", type=click.IntRange(2, 10_000), default=1_000, show_default=True)
 @click.option("--runs", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--patience", type=click.FloatRange(1), default=120.0, help="Seconds for all to be back.")
-@click.option(
-    "--json", "file", type=click.Path(path_type=Path), help="Default: bench/results/crowd-TIME.json."
-)
-def main(agents: int, runs: int, patience: float, file: Path | None) -> None:
+@json_option("crowd")
+def main(agents: int, runs: int, patience: float, file: Path) -> None:
     """Let agents come at once to three nodes as shipped, and kill the leader."""
-    report = begin()
+    if agents % _PROGRAMS:
+        raise click.BadParameter(f"{_PROGRAMS} programs share them evenly: take an even number")
+    report = begin({"agents": agents})
     found: dict[Kind, list[float]] = {}
     for _ in range(runs):
-        folder = Path(tempfile.mkdtemp(prefix="quorumflow-crowd-"))
-        try:
-            with Stage(folder, None) as stage:
-                for kind, value in _run(stage, agents, patience).items():
-                    found.setdefault(kind, []).append(value)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        with place() as folder, Stage(folder, None) as stage:
+            for kind, value in _run(stage, agents, patience).items():
+                found.setdefault(kind, []).append(value)
     figures: dict[Kind, Figure] = {kind: figure(values, kind.unit, []) for kind, values in found.items()}
     add(report, figures, "agent")
-    write(report, file or new_file("crowd"))
+    write(report, file)
 
 
 def _run(stage: Stage, agents: int, patience_s: float) -> dict[Kind, float]:
     """One cluster; raises TimeoutError if the agents do not come, or do not come back."""
     began_ms = time.time_ns() / 1e6
-    stage.join(Crew(processes=2, agents=agents // 2, slots=1), prefix=_GIVE_WAY)
+    stage.join(Crew(_PROGRAMS, agents // _PROGRAMS, slots=1), prefix=_GIVE_WAY)
     found = {_JOIN: (_since_ms(stage.client)[-1] - began_ms) / 1e3}
     meter = stage.meter()
     time.sleep(_IDLE_S)
@@ -75,8 +71,8 @@ def _run(stage: Stage, agents: int, patience_s: float) -> dict[Kind, float]:
     term = stage.client.cluster_status().term
     killed_ms = time.time_ns() / 1e6
     stage.cluster.kill_node(stage.cluster.leader())
-    fewest, since_ms = _all_back(stage.client, agents // 2 * 2, killed_ms, patience_s)
-    found[_LOST] = float(agents // 2 * 2 - fewest)
+    fewest, since_ms = _all_back(stage.client, agents, killed_ms, patience_s)
+    found[_LOST] = float(agents - fewest)
     found[_BACK_P50] = (since_ms[len(since_ms) // 2] - killed_ms) / 1e3
     found[_BACK] = (since_ms[-1] - killed_ms) / 1e3
     found[_TERMS] = float(stage.client.cluster_status().term - term)

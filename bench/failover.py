@@ -19,7 +19,8 @@ _POLL_S: Final = 0.01
 
 def leader_lost(cluster: LocalCluster, tasks: int = TASKS) -> float:
     """Milliseconds from SIGKILL of the leader until its successor's first assignment, while tasks wait. The
-    killed node is started again, and the cluster whole, on return."""
+    killed node is started again, and the cluster whole, on return. Raises RuntimeError if none was left to be
+    assigned."""
     with Client(cluster.endpoints) as client:
         dag_id = client.submit(_sleepers(tasks, _TASK_S))
         while client.get(dag_id).tasks.get("COMPLETED", 0) < tasks // 10:
@@ -27,11 +28,15 @@ def leader_lost(cluster: LocalCluster, tasks: int = TASKS) -> float:
         leader = cluster.leader()
         killed_ms = time.time_ns() / 1e6
         cluster.kill_node(leader)
+        gone_ms = time.time_ns() / 1e6
         client.wait(dag_id, _TIMEOUT_S)
         assigned = [attempt.assigned_ms for task in client.tasks(dag_id) for attempt in task.attempts]
     cluster.restart_node(leader)
     cluster.wait_until_ready()
-    return min(moment for moment in assigned if moment > killed_ms) - killed_ms
+    # What it still gave in its last moment is not its successor's.
+    if not (of_successor := [moment for moment in assigned if moment > gone_ms]):
+        raise RuntimeError(f"all {tasks} tasks were with agents when the leader was killed: take more")
+    return min(of_successor) - killed_ms
 
 
 def agent_lost(client: Client, fleet: Fleet, patience_s: float = _TIMEOUT_S) -> float:

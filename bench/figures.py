@@ -28,10 +28,15 @@ class Kind(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """One run: its figures by key, and what it cost where that is asked."""
+    """One run: its figures by key, and what those cost of which that is asked."""
 
     values: Mapping[str, float]
-    usage: Usage | None = None
+    costs: Mapping[str, Usage] = {}
+
+    @classmethod
+    def at(cls, usage: Usage, values: Mapping[str, float]) -> Outcome:
+        """Figures of one and the same work, which has cost this."""
+        return cls(values, dict.fromkeys(values, usage))
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -73,9 +78,13 @@ def figure(runs: Sequence[float], unit: str, usages: Iterable[Usage] = ()) -> Fi
 
 def figures(outcomes: Sequence[Outcome], kinds: Iterable[Kind]) -> dict[Kind, Figure]:
     """The figures of the runs of one workload."""
-    usages = [outcome.usage for outcome in outcomes if outcome.usage is not None]
     return {
-        kind: figure([outcome.values[kind.key] for outcome in outcomes], kind.unit, usages) for kind in kinds
+        kind: figure(
+            [outcome.values[kind.key] for outcome in outcomes],
+            kind.unit,
+            [outcome.costs[kind.key] for outcome in outcomes if kind.key in outcome.costs],
+        )
+        for kind in kinds
     }
 
 

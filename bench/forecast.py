@@ -9,7 +9,6 @@ the naive model's; `in use` is what the bank would have said, whose interval sho
 
 from __future__ import annotations
 
-import json
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -19,6 +18,7 @@ import click
 import numpy as np
 
 from bench.machine import machine
+from bench.results import as_json, json_option
 from coordinator.forecast.grid import Grid
 from coordinator.forecast.history import FloatRow
 from coordinator.forecast.horizons import SLOW_MODELS, Horizon, horizons
@@ -140,10 +140,12 @@ def _relative(off: dict[str, list[FloatRow]]) -> dict[str, float]:
 
 
 @click.command()
-@click.option("--traces", default=100, show_default=True, help="Agents whose load is made up.")
+@click.option(
+    "--traces", type=click.IntRange(1), default=100, show_default=True, help="Agents whose load is made up."
+)
 @click.option("--extras", default="", help="Slow models to ask, too: arima,lstm,prophet.")
-@click.option("--json", "file", type=click.Path(path_type=Path), help="Also write the figures here.")
-def main(traces: int, extras: str, file: Path | None) -> None:
+@json_option("forecast")
+def main(traces: int, extras: str, file: Path) -> None:
     """Measure what forecasts cost, and how much they err."""
     report: dict[str, object] = {"machine": machine()}
     names = [name for name in extras.split(",") if name]
@@ -154,8 +156,8 @@ def main(traces: int, extras: str, file: Path | None) -> None:
         for ahead_s, by_model in errors(horizon, traces, names).items():
             report[f"errors {horizon.name} {ahead_s} s"] = by_model
             click.echo(f"  {ahead_s:6} s ahead: " + _line(by_model, 2))
-    if file is not None:
-        file.write_text(json.dumps(report, indent=2) + "\n")
+    file.write_bytes(as_json(report))
+    click.echo(f"written to {file}")
 
 
 def _line(figures: dict[str, float], digits: int) -> str:

@@ -21,7 +21,8 @@ from typing import Final, Self
 import click
 
 from bench.catalogue import WORKLOADS
-from bench.results import new_file
+from bench.results import Target, new_file
+from bench.running import place
 from bench.sizes import Sizes
 from bench.stage import Stage
 from bench.stages import stage_times, table
@@ -43,12 +44,11 @@ class Profiler:
     """Samples a process into a flame graph while it is open."""
 
     def __init__(self, pid: int, picture: Path, *, rate: int, gil: bool) -> None:
-        self._picture = picture
+        """`rate` is in samples a second; with `gil` threads that wait are none of them."""
         beside = Path(sys.executable).with_name(_PROGRAM)
         program = str(beside) if beside.exists() else shutil.which(_PROGRAM)
         if program is None:
             raise ProfilerFailed(f"{_PROGRAM} is not installed: pip install -e '.[bench]'")
-        picture.parent.mkdir(parents=True, exist_ok=True)
         self._command = [program, "record", "--pid", str(pid), "--output", str(picture)]
         self._command += ["--rate", str(rate), *(["--gil"] if gil else [])]
 
@@ -65,8 +65,13 @@ class Profiler:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._process.send_signal(signal.SIGINT)
-        self._process.wait(_END_S)
-        if error is None and not self._picture.exists():
+        try:
+            failed = self._process.wait(_END_S) != 0
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            failed = True
+        if failed and error is None:
             raise self._failure()
 
     def _failure(self) -> ProfilerFailed:
@@ -80,28 +85,33 @@ class Profiler:
 
 @click.command()
 @click.argument("name", default="W1", metavar="WORKLOAD")
-@click.option("--seconds", default=10.0, show_default=True, help="At least: the workload is repeated.")
-@click.option("--rate", default=200, show_default=True, help="Samples a second.")
-@click.option("--gil", is_flag=True, help="Only what holds the interpreter.")
-@click.option("--out", type=click.Path(path_type=Path), help="Default: bench/results/WORKLOAD-TIME.svg.")
-def main(name: str, seconds: float, rate: int, gil: bool, out: Path | None) -> None:
-    """Draw where the leader's time goes during a workload."""
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="At least: the workload is repeated.",
+)
+@click.option("--rate", type=click.IntRange(1, 1_000), default=200, help="Samples a second.")
+@click.option(
+    "--all", "all_threads", is_flag=True, help="Also what does not hold the interpreter: what waits."
+)
+@click.option("--out", type=Target(), help="Default: bench/results/WORKLOAD-TIME.svg.")
+def main(name: str, seconds: float, rate: int, all_threads: bool, out: Path | None) -> None:
+    """Draw where the leader's time goes during a workload: what Python does, and what it has others do while
+    it holds the interpreter."""
     try:
         (workload,) = select([one for one in WORKLOADS if one.leader_stays], [name], quick=False)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="WORKLOAD") from error
-    folder = Path(tempfile.mkdtemp(prefix="quorumflow-bench-"))
-    picture = out or new_file(name, "svg")
-    try:
-        with Stage(folder, workload.crew) as stage:
-            if workload.crew is not None:
-                warm_up(stage.client)
+    picture = out or Target().convert(new_file(name, "svg"), None, None)
+    with place() as folder, Stage(folder, workload.crew) as stage:
+        if workload.crew is not None:
+            warm_up(stage.client)
+        with Profiler(stage.pids()[LEADER][0], picture, rate=rate, gil=not all_threads):
             before, began_s = _counters(stage), time.monotonic()
-            with Profiler(stage.pids()[LEADER][0], picture, rate=rate, gil=gil):
-                times = _repeat(workload, stage, seconds)
+            times = _repeat(workload, stage, seconds)
             spent = table(stage_times(before, _counters(stage)), time.monotonic() - began_s)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     click.echo(spent)
     click.echo(f"{name} x {times}: the leader's time is drawn in {picture}")
 

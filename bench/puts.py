@@ -47,6 +47,10 @@ class Load(NamedTuple):
         """Those of a turn, and those before it that do not count."""
         return self.writers * (self.of_each + _WARM_UP)
 
+    def scaled(self, scale: float) -> Load:
+        """So large a part of its writes, to try things with: what comes of it is no measurement."""
+        return self._replace(writes=max(1, round(self.writes * scale)))
+
 
 class Turn(NamedTuple):
     """How long each write took and all together, in seconds."""

@@ -7,8 +7,18 @@ from typing import Final, NamedTuple
 from bench import failover
 from bench.workloads import CHAIN, LAYERS, SINGLES, TASKS, WARM_UP
 
+TURNS: Final = 3
+"""In W8, of the two clusters that are compared: the machine is not the same from one minute to the next."""
+
+_DRAINED: Final = 20_000
+_FEW: Final = 10_000
+LEAST_BACKLOG: Final = TURNS * (_DRAINED + _FEW)
+"""Agents end more in a turn than is measured, as they come before it begins and go after it has ended."""
+
 _LEAST: Final = 10
 """Fewer of anything would be nothing."""
+_LEAST_OF: Final = {"failover_tasks": 100, "drained": 2_000, "few": _FEW, "backlog": TURNS * (2_000 + _FEW)}
+"""Of these there would be nothing left to be measured."""
 
 
 class Sizes(NamedTuple):
@@ -27,10 +37,15 @@ class Sizes(NamedTuple):
     writes_of_many: int = 5_000
     writes_on_a_stream: int = 20_000
     backlog: int = 1_000_000
-    drained: int = 20_000
-    few: int = 10_000
+    drained: int = _DRAINED
+    few: int = _FEW
     warm_up: int = WARM_UP
 
     def scaled(self, scale: float) -> Sizes:
         """So large a part of everything, to try the suite with: what comes of it is no measurement."""
-        return Sizes(*(max(_LEAST, round(size * scale)) for size in self))
+        return Sizes(
+            **{
+                name: max(_LEAST_OF.get(name, _LEAST), round(size * scale))
+                for name, size in self._asdict().items()
+            }
+        )

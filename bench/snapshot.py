@@ -9,12 +9,10 @@ both.
 
 from __future__ import annotations
 
-import json
-import shutil
 import statistics
-import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -24,6 +22,8 @@ from agent_sdk import Client, Dag, Task
 from agent_sdk._encode import dag_spec
 from agent_sdk.errors import QuorumflowError
 from bench.machine import machine, versions
+from bench.results import as_json, json_option
+from bench.running import place
 from bench.waiting import fill
 from coordinator.cli.local_cluster import LocalCluster
 
@@ -31,6 +31,7 @@ RATE: Final = 100.0
 """Commits a second that the client asks for."""
 _PAYLOAD: Final = bytes(100)
 _SETTINGS: Final = {"raft.compact_after_entries": "1000", "raft.keep_entries": "100", "log.level": "warning"}
+_LEAST_COMMITS: Final = 2
 _TIMEOUT_S: Final = 600.0
 _POLL_S: Final = 0.05
 _SETTLE_S: Final = 2.0
@@ -74,24 +75,39 @@ class Writer:
             due = max(due + 1 / RATE, ended)
 
 
+def _assigned(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> Mapping[str, str]:
+    if wrong := [one for one in given if "=" not in one]:
+        raise click.BadParameter(f"{wrong[0]} is not KEY=VALUE")
+    return dict(one.split("=", 1) for one in given)
+
+
 @click.command()
-@click.option("--tasks", default=1_000_000, show_default=True, help="That wait in the state.")
-@click.option("--rounds", default=3, show_default=True, help="Transfers.")
-@click.option("--quiet-s", default=10.0, show_default=True, help="After each, measured without one.")
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting of every node.")
-@click.option("--json", "file", type=click.Path(path_type=Path), help="Also write the figures there.")
-def main(tasks: int, rounds: int, quiet_s: float, assignments: tuple[str, ...], file: Path | None) -> None:
+@click.option("--tasks", type=click.IntRange(1), default=1_000_000, show_default=True, help="That wait.")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Transfers.")
+@click.option(
+    "--quiet-s",
+    type=click.FloatRange(0.1),
+    default=10.0,
+    show_default=True,
+    help="After each, measured without one.",
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    callback=_assigned,
+    help="A setting of every node.",
+)
+@json_option("snapshot")
+def main(tasks: int, rounds: int, quiet_s: float, settings: Mapping[str, str], file: Path) -> None:
     """Measure the latency of commits without and during the transfer of a snapshot."""
-    settings = _SETTINGS | dict(one.split("=", 1) for one in assignments)
     report: dict[str, object] = {"machine": machine(), "versions": versions(), "tasks": tasks}
-    folder = Path(tempfile.mkdtemp(prefix="quorumflow-bench-"))
-    try:
-        with LocalCluster.start(folder, nodes=3, settings=settings) as cluster:
-            report["commits"] = _measure(cluster, tasks, rounds, quiet_s)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    if file is not None:
-        file.write_text(json.dumps(report, indent=2) + "\n")
+    of_nodes = _SETTINGS | dict(settings)
+    with place() as folder, LocalCluster.start(folder, nodes=3, settings=of_nodes) as cluster:
+        report["commits"] = _measure(cluster, tasks, rounds, quiet_s)
+    file.write_bytes(as_json(report))
+    click.echo(f"written to {file}")
 
 
 def _measure(cluster: LocalCluster, tasks: int, rounds: int, quiet_s: float) -> dict[str, object]:
@@ -158,6 +174,10 @@ def _await_counter(client: Client, endpoint: str, counter: str, target: float) -
 
 
 def _show(what: str, times: list[float]) -> dict[str, float]:
+    if len(times) < _LEAST_COMMITS:
+        raise RuntimeError(
+            f"{len(times)} commits {what}, and {_LEAST_COMMITS} are needed: take longer, or more tasks"
+        )
     p50, p99, worst = statistics.median(times), statistics.quantiles(times, n=100)[98], max(times)
     click.echo(f"{what:24} p50 {p50:8.2f} ms   p99 {p99:8.2f} ms   worst {worst:8.2f} ms   n={len(times)}")
     return {"p50": p50, "p99": p99, "worst": worst, "n": float(len(times))}

@@ -8,8 +8,6 @@ memory after it. The exit code is 1 if memory or p99 did not stay.
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +19,8 @@ import uvloop
 from agent_sdk import AsyncClient
 from bench.figures import MIB, Figure, Kind, Usage, figure
 from bench.fleet import Crew
-from bench.results import add, begin, new_file, write
+from bench.results import add, begin, json_option, write
+from bench.running import place
 from bench.stage import Stage
 from bench.steadiness import LEAST_WINDOWS, Verdict, Window
 from bench.usage import LEADER, resident_bytes
@@ -37,10 +36,8 @@ _TIMEOUT_S: Final = 60.0
 @click.option("--windows", type=click.IntRange(LEAST_WINDOWS), default=30, show_default=True)
 @click.option("--rate", type=click.FloatRange(0, min_open=True), default=20.0, help="DAGs a second.")
 @click.option("--tasks", type=click.IntRange(1), default=50, show_default=True, help="Of each DAG.")
-@click.option(
-    "--json", "file", type=click.Path(path_type=Path), help="Default: bench/results/soak-TIME.json."
-)
-def main(minutes: float, windows: int, rate: float, tasks: int, file: Path | None) -> None:
+@json_option("soak")
+def main(minutes: float, windows: int, rate: float, tasks: int, file: Path) -> None:
     """Load three nodes as shipped for a while, and judge whether their memory and p99 stay."""
     of_window = round(minutes * 60 / windows * rate)
     if of_window < _LEAST_OF_WINDOW:
@@ -48,20 +45,16 @@ def main(minutes: float, windows: int, rate: float, tasks: int, file: Path | Non
             f"{minutes:g} minutes at {rate:g} DAGs a second are {of_window} in each of {windows} windows: "
             f"too few for a p99, at least {_LEAST_OF_WINDOW} are needed"
         )
-    report = begin()
-    folder = Path(tempfile.mkdtemp(prefix="quorumflow-soak-"))
-    try:
-        with Stage(folder, Crew()) as stage:
-            warm_up(stage.client)
-            meter = stage.meter()
-            found = uvloop.run(_sustain(stage, windows, of_window, rate, tasks))
-            usage = meter.read(tasks * sum(window.dags for window in found))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    report = begin({"minutes": minutes, "windows": windows, "rate": rate, "tasks": tasks})
+    with place() as folder, Stage(folder, Crew()) as stage:
+        warm_up(stage.client)
+        meter = stage.meter()
+        found = uvloop.run(_sustain(stage, windows, of_window, rate, tasks))
+        usage = meter.read(tasks * sum(window.dags for window in found))
     add(report, _figures(found, usage), "task")
     verdict = Verdict.of(found)
     click.echo(f"{'flat' if verdict.flat else 'NOT FLAT'}: {verdict}")
-    write(report, file or new_file("soak"))
+    write(report, file)
     raise SystemExit(0 if verdict.flat else 1)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -66,10 +67,11 @@ class Stage:
             self.fleet = None
 
     def close(self) -> None:
-        """End everything."""
-        self.dismiss()
-        self.client.close()
-        self.cluster.stop(keep_data=False)
+        """End everything, whichever of it fails to end."""
+        with ExitStack() as ends:
+            ends.callback(self.cluster.stop, keep_data=False)
+            ends.callback(self.client.close)
+            ends.callback(self.dismiss)
 
     def pids(self) -> dict[str, list[int]]:
         """The processes by kind; this one is the client."""

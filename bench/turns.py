@@ -8,19 +8,19 @@ of runs.
 
 from __future__ import annotations
 
-import shutil
 import statistics
-import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import click
+import msgspec
 
 from bench.catalogue import WORKLOADS
 from bench.figures import Outcome
-from bench.results import begin
+from bench.results import as_json, begin, json_option
+from bench.running import place
 from bench.sizes import Sizes
 from bench.stage import Stage
 from bench.suite import Workload, select, shared_stages
@@ -76,7 +76,8 @@ class Ratios(NamedTuple):
 @click.option("--pairs", type=click.IntRange(1), default=5, show_default=True, help="Of runs, in a cluster.")
 @click.option("--clusters", type=click.IntRange(1), default=3, show_default=True, help="Of each version.")
 @click.option("--scale", type=click.FloatRange(0, 1, min_open=True), default=1.0, help="To try it.")
-def main(folder: Path, only: tuple[str, ...], pairs: int, clusters: int, scale: float) -> None:
+@json_option("turns")
+def main(folder: Path, only: tuple[str, ...], pairs: int, clusters: int, scale: float, file: Path) -> None:
     """Compare nodes and agents of the version in FOLDER, where `make install` has been run, with those of
     this one, on the short workloads or on those that are named. The client is this version's. If FOLDER holds
     the same version, the ratios say how much is chance."""
@@ -85,19 +86,15 @@ def main(folder: Path, only: tuple[str, ...], pairs: int, clusters: int, scale: 
         prefix = prefix_of(folder)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    begin()
+    report = begin({"clusters": clusters, "pairs": pairs, "scale": scale})
     click.echo(f"there is {folder}; of {clusters} pairs of clusters with {pairs} pairs of runs each:")
-    place = Path(tempfile.mkdtemp(prefix="quorumflow-turns-"))
-    try:
+    told: dict[str, Ratios] = {}
+    with place() as data:
         for sharing in shared_stages(workloads):
-            rounds = [
-                _take_turns(place, prefix, sharing, pairs, Sizes().scaled(scale), number)
-                for number in range(clusters)
-            ]
-            for workload, *by_clusters in zip(sharing, *rounds, strict=True):
-                _tell(workload, by_clusters)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+            told |= _compare(data, prefix, sharing, clusters, pairs, Sizes().scaled(scale))
+    ratios = {name: one._asdict() for name, one in told.items()}
+    file.write_bytes(as_json({**msgspec.to_builtins(report), "there": str(folder), "workloads": ratios}))
+    click.echo(f"written to {file}")
 
 
 def prefix_of(folder: Path) -> list[str]:
@@ -109,12 +106,35 @@ def prefix_of(folder: Path) -> list[str]:
     return ["/bin/sh", "-c", _IN_FOLDER, str(folder)]
 
 
+def _compare(
+    data: Path,
+    prefix: Sequence[str],
+    workloads: Sequence[Workload],
+    clusters: int,
+    pairs: int,
+    sizes: Sizes,
+) -> dict[str, Ratios]:
+    """Of workloads that share a stage the ratios by figure, which are printed."""
+    rounds: list[list[list[Pair]]] = []
+    told: dict[str, Ratios] = {}
+    try:
+        rounds.extend(
+            _take_turns(data, prefix, workloads, pairs, sizes, number) for number in range(clusters)
+        )
+    finally:
+        # What was measured before a failure took minutes as well.
+        if rounds:
+            for workload, *by_clusters in zip(workloads, *rounds, strict=True):
+                told |= _ratios(workload, by_clusters)
+    return told
+
+
 def _take_turns(
-    place: Path, prefix: Sequence[str], workloads: Sequence[Workload], pairs: int, sizes: Sizes, number: int
+    data: Path, prefix: Sequence[str], workloads: Sequence[Workload], pairs: int, sizes: Sizes, number: int
 ) -> list[list[Pair]]:
     """Of each workload the pairs, with one cluster of each version."""
     crew = workloads[0].crew
-    there, here = Stage(place / "there", crew, prefix=prefix), Stage(place / "here", crew)
+    there, here = Stage(data / "there", crew, prefix=prefix), Stage(data / "here", crew)
     with ExitStack() as up:
         # The later one may be worse off, or better.
         for stage in (here, there) if number % 2 else (there, here):
@@ -131,21 +151,27 @@ def _pair(workload: Workload, there: Stage, here: Stage, sizes: Sizes, turn: int
     return Pair(workload.run(there, sizes), workload.run(here, sizes))
 
 
-def _tell(workload: Workload, by_clusters: Sequence[Sequence[Pair]]) -> None:
+def _ratios(workload: Workload, by_clusters: Sequence[Sequence[Pair]]) -> dict[str, Ratios]:
+    told: dict[str, Ratios] = {}
     for kind in workload.tells:
         figures = [
             [(one.there.values[kind.key], one.here.values[kind.key]) for one in pairs]
             for pairs in by_clusters
         ]
-        click.echo(f"{kind.key:11} {kind.unit:9} {Ratios.of(figures) or 'not measured'}")
-    cpu = [[(_cpu_us(one.there), _cpu_us(one.here)) for one in pairs] for pairs in by_clusters]
+        if (ratios := Ratios.of(figures)) is not None:
+            told[kind.key] = ratios
+        click.echo(f"{kind.key:11} {kind.unit:9} {ratios or 'not measured'}")
+    key = workload.tells[0].key
+    cpu = [[(_cpu_us(one.there, key), _cpu_us(one.here, key)) for one in pairs] for pairs in by_clusters]
     if (ratios := Ratios.of(cpu)) is not None:
+        told[f"{key}_leader_us"] = ratios
         click.echo(f"{'':11} {'leader us':9} {ratios}")
+    return told
 
 
-def _cpu_us(outcome: Outcome) -> float:
+def _cpu_us(outcome: Outcome, key: str) -> float:
     """Of the leader, per task or write; 0 if that was not measured."""
-    return 0.0 if outcome.usage is None else outcome.usage.cpu_us.get(LEADER, 0.0)
+    return outcome.costs[key].cpu_us.get(LEADER, 0.0) if key in outcome.costs else 0.0
 
 
 if __name__ == "__main__":

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -20,9 +16,10 @@ from bench.peers.measures import CALM, WRITES, Workload, losses
 from bench.peers.picture import draw
 from bench.peers.ratios import Comparison, Figures, compare, table
 from bench.peers.sides import Ours, Program, Side, SideFailed
+from bench.results import Target, as_json, json_option
+from bench.running import place
 from coordinator.errors import CoordinatorError
 
-_RESULTS: Final = Path(__file__).parents[1] / "results"
 _TITLES: Final = {peer.name: peer.title for peer in PEERS}
 
 
@@ -53,38 +50,47 @@ class Findings(NamedTuple):
 
 @click.command()
 @click.argument("peers", nargs=-1, type=click.Choice(list(_TITLES)))
-@click.option("--runs", default=3, show_default=True, help="Of each workload and side.")
-@click.option("--scale", default=1.0, show_default=True, help="A part of each workload, to try things with.")
-@click.option("--patience", default=120, show_default=True, help="Seconds for lost tasks to begin again.")
 @click.option(
-    "--json", "file", type=click.Path(path_type=Path), help="Default: bench/results/peers-TIME.json."
+    "--runs", type=click.IntRange(1), default=3, show_default=True, help="Of each workload and side."
 )
-@click.option("--picture", type=click.Path(path_type=Path), help="Default: beside the JSON file, as SVG.")
+@click.option("--scale", type=click.FloatRange(0, 1, min_open=True), default=1.0, help="To try it.")
+@click.option(
+    "--patience",
+    type=click.IntRange(1),
+    default=120,
+    show_default=True,
+    help="Seconds for lost tasks to begin again.",
+)
+@json_option("peers")
+@click.option("--picture", type=Target(), help="Default: beside the JSON file, as SVG.")
 def main(
-    peers: tuple[str, ...], runs: int, scale: float, patience: int, file: Path | None, picture: Path | None
+    peers: tuple[str, ...], runs: int, scale: float, patience: int, file: Path, picture: Path | None
 ) -> None:
     """Compare with PEERS, or with all. Each is installed into .peers when it is first needed."""
     plan = Plan(runs, scale, patience)
     facts: dict[str, Mapping[str, object]] = {"machine": machine(), "versions": versions()}
     findings = Findings([], {}, {})
-    folder = Path(tempfile.mkdtemp(prefix="quorumflow-peers-"))
     try:
-        for peer in PEERS:
-            if not peers or peer.name in peers:
-                _measure(peer, plan, folder, findings)
+        with place() as folder:
+            for peer in PEERS:
+                if not peers or peer.name in peers:
+                    _measure(peer, plan, folder, findings)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        # What was measured before a failure took minutes as well.
+        _tell(plan, facts, findings, file, picture or file.with_suffix(".svg"))
+
+
+def _tell(
+    plan: Plan, facts: Mapping[str, Mapping[str, object]], findings: Findings, file: Path, picture: Path
+) -> None:
     click.echo(table(findings.comparisons, _TITLES))
     for what, reason in findings.missing.items():
         click.echo(f"{what}: not measured: {reason}")
-    target = file or _RESULTS / f"peers-{time.strftime('%Y%m%d-%H%M%S')}.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(_report(plan, facts, findings), indent=2) + "\n")
-    click.echo(f"written to {target}")
+    file.write_bytes(as_json(_report(plan, facts, findings)))
+    click.echo(f"written to {file}")
     if findings.comparisons:
-        drawn = picture or target.with_suffix(".svg")
-        draw(findings.comparisons, _TITLES, drawn)
-        click.echo(f"drawn to {drawn}")
+        draw(findings.comparisons, _TITLES, picture)
+        click.echo(f"drawn to {picture}")
 
 
 def _measure(peer: Peer, plan: Plan, folder: Path, findings: Findings) -> None:

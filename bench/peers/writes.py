@@ -50,10 +50,10 @@ def _figures(one: dict[str, Puts], many: dict[str, Puts]) -> tuple[Figures, Figu
         return {
             "W7": one[stream].p50,
             "W7_p99": one[stream].p99,
-            "W7_100": many[stream].per_s,
+            "W7_100_streams": many[stream].per_s,
             "W7_calls": one[calls].p50,
             "W7_calls_p99": one[calls].p99,
-            "W7_100_calls": many[calls].per_s,
+            "W7_100": many[calls].per_s,
         }
 
     return of(_STREAM, _CALLS), of(_ETCD, _ETCD)

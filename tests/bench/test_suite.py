@@ -111,7 +111,7 @@ def test_a_figure_has_median_and_spread_of_its_runs(runs: list[float]) -> None:
 def test_the_cost_of_a_figure_is_the_median_of_cpu_time_and_the_highest_peak() -> None:
     usages = [Usage({LEADER: us, AGENTS: 1.0}, {LEADER: mib}) for us, mib in ((10, 90), (30, 70), (11, 80))]
     kinds = [Kind("p50", "", "ms"), Kind("p99", "", "ms")]
-    told = figures([Outcome({"p50": 1.0, "p99": 2.0}, usage) for usage in usages], kinds)
+    told = figures([Outcome.at(usage, {"p50": 1.0, "p99": 2.0}) for usage in usages], kinds)
     for kind in kinds:
         assert told[kind].cpu_us == {LEADER: 11, AGENTS: 1}
         assert told[kind].peak_mib == {LEADER: 90}

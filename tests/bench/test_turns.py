@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -50,10 +51,13 @@ def test_both_versions_run_each_with_its_own_interpreter_and_in_its_own_folder(t
     python.write_text(f'#!/bin/sh\necho "$PWD $2" >>"{started}"\nexec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
     options = ["--only", "W3", "--pairs", "2", "--clusters", "1", "--scale", "0.01"]
+    options += ["--json", str(tmp_path / "turns.json")]
 
     result = CliRunner().invoke(main, [str(tmp_path / "other"), *options])
 
     assert result.exit_code == 0, result.output
     assert re.search(r"^W3 +ms +[0-9.]+ there +[0-9.]+ here +[0-9.]+ times \[", result.output, re.MULTILINE)
+    told = json.loads((tmp_path / "turns.json").read_text())["workloads"]
+    assert told["W3"].keys() == {"there", "here", "median", "least", "greatest"}
     modules = ["coordinator"] * 3 + ["bench.fleet"] * 2
     assert started.read_text().splitlines() == [f"{tmp_path / 'other'} {module}" for module in modules]
