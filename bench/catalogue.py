@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-import uvloop
-
 from bench.backlog import backlog
 from bench.failover import agent_lost, leader_lost
 from bench.figures import Kind, Outcome
@@ -41,7 +39,7 @@ def _independent(key: str) -> Run:
 
 
 def _single_calls(stage: Stage, sizes: Sizes) -> Mapping[str, float]:
-    return {"W1u": uvloop.run(single_calls(stage.cluster, sizes.single_calls))}
+    return {"W1u": stage.run(single_calls(stage.cluster, sizes.single_calls))}
 
 
 def _singles(stage: Stage, sizes: Sizes) -> Mapping[str, float]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import statistics
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import click
 import uvloop
@@ -19,7 +19,7 @@ import uvloop
 from bench import etcd
 from bench.hollow import Hollow
 from bench.machine import machine, versions
-from bench.puts import VALUE_BYTES, Connect, Load, Puts, Turn, take_turn
+from bench.puts import VALUE_BYTES, Load, Puts, Side, alternate
 from bench.results import as_json, json_option
 from bench.running import place
 from bench.writers import by_calls, on_a_stream
@@ -41,14 +41,6 @@ _LOADS: Final = (
 take turns so short that the machine's good and bad moments meet all sides alike."""
 
 
-class Side(NamedTuple):
-    """One of those that are compared."""
-
-    name: str
-    leader: str
-    connect: Connect
-
-
 @click.command()
 @click.option("--runs", type=click.IntRange(1), default=5, show_default=True, help="Of each side and load.")
 @click.option("--tls", is_flag=True, help="Mutual TLS between nodes, on both sides.")
@@ -67,7 +59,7 @@ def main(runs: int, tls: bool, scale: float, file: Path) -> None:
     loads = [load.scaled(scale) for load in _LOADS]
     with place() as folder, ExitStack() as running:
         sides = _start(folder, tls, running)
-        measured = {load: _alternate(sides, load, runs) for load in loads}
+        measured = uvloop.run(_measure(sides, loads, runs))
     report = {
         **facts,
         "tls": tls,
@@ -97,20 +89,12 @@ def _start(folder: Path, tls: bool, running: ExitStack) -> list[Side]:
     return sides
 
 
-def _alternate(sides: list[Side], load: Load, runs: int) -> dict[str, list[Puts]]:
-    """Runs of all sides in turn, so that whatever else the machine does meets them alike."""
-    found: dict[str, list[Puts]] = {side.name: [] for side in sides}
-    for _ in range(runs):
-        turns: dict[str, list[Turn]] = {side.name: [] for side in sides}
-        for _ in range(load.turns):
-            for side in sides:
-                turns[side.name].append(uvloop.run(take_turn(side.leader, side.connect, load)))
-        for name, taken in turns.items():
-            found[name].append(Puts.of(taken))
-    return found
+async def _measure(sides: list[Side], loads: list[Load], runs: int) -> dict[Load, list[dict[str, Puts]]]:
+    return {load: [await alternate(sides, load) for _ in range(runs)] for load in loads}
 
 
-def _compare(load: Load, found: dict[str, list[Puts]]) -> dict[str, object]:
+def _compare(load: Load, measured: list[dict[str, Puts]]) -> dict[str, object]:
+    found = {name: [run[name] for run in measured] for name in measured[0]}
     report: dict[str, object] = {name: [run._asdict() for run in runs] for name, runs in found.items()}
     medians = {name: Puts(*map(statistics.median, zip(*runs, strict=True))) for name, runs in found.items()}
     for name, runs in found.items():

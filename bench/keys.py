@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import uvloop
-
 from bench.figures import Outcome, Usage
 from bench.puts import Connect, Load, Puts, take_turn
 from bench.sizes import Sizes
@@ -43,5 +41,5 @@ def one_stream(stage: Stage, sizes: Sizes) -> Outcome:
 def _measure(stage: Stage, load: Load, connect: Connect) -> tuple[Puts, Usage]:
     leader = stage.cluster.nodes[stage.cluster.leader()].grpc
     meter = stage.meter()
-    turn = uvloop.run(take_turn(leader, connect, load))
+    turn = stage.run(take_turn(leader, connect, load))
     return Puts.of([turn]), meter.read(load.all_writes)

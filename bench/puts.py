@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Final, NamedTuple
 
@@ -14,6 +14,8 @@ import grpc.aio
 VALUE_BYTES: Final = 256
 _KEYS: Final = 1_000
 _WARM_UP: Final = 50
+_LEAST: Final = 10
+"""Of fewer writes there is no p99."""
 
 Put = Callable[[str, bytes], Awaitable[object]]
 Connect = Callable[[str], AbstractAsyncContextManager[Put]]
@@ -48,8 +50,17 @@ class Load(NamedTuple):
         return self.writers * (self.of_each + _WARM_UP)
 
     def scaled(self, scale: float) -> Load:
-        """So large a part of its writes, to try things with: what comes of it is no measurement."""
-        return self._replace(writes=max(1, round(self.writes * scale)))
+        """So large a part of its writes, one of each writer at least, to try things with: what comes of it is
+        no measurement."""
+        return self._replace(writes=max(_LEAST, self.writers, round(self.writes * scale)))
+
+
+class Side(NamedTuple):
+    """One of those that are compared: whom to write to, and how."""
+
+    name: str
+    leader: str
+    connect: Connect
 
 
 class Turn(NamedTuple):
@@ -84,6 +95,16 @@ async def take_turn(address: str, connect: Connect, load: Load) -> Turn:
         each = [_write(put, f"key-{name}", load.of_each) for name, put in writers]
         times = [took for one in await asyncio.gather(*each) for took in one]
         return Turn(times, time.perf_counter() - began)
+
+
+async def alternate(sides: Sequence[Side], load: Load) -> dict[str, Puts]:
+    """A run of each side, by name, their turns one after the other, so that whatever else the machine does
+    meets all alike."""
+    turns: dict[str, list[Turn]] = {side.name: [] for side in sides}
+    for _ in range(load.turns):
+        for side in sides:
+            turns[side.name].append(await take_turn(side.leader, side.connect, load))
+    return {name: Puts.of(taken) for name, taken in turns.items()}
 
 
 @asynccontextmanager

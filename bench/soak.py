@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Final
 
 import click
-import uvloop
 
 from agent_sdk import AsyncClient
 from bench.figures import MIB, Figure, Kind, Usage, figure
@@ -49,7 +48,7 @@ def main(minutes: float, windows: int, rate: float, tasks: int, file: Path) -> N
     with place() as folder, Stage(folder, Crew()) as stage:
         warm_up(stage.client)
         meter = stage.meter()
-        found = uvloop.run(_sustain(stage, windows, of_window, rate, tasks))
+        found = stage.run(_sustain(stage, windows, of_window, rate, tasks))
         usage = meter.read(tasks * sum(window.dags for window in found))
     add(report, _figures(found, usage), "task")
     verdict = Verdict.of(found)

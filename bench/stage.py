@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self, TypeVar
+
+import uvloop
 
 from agent_sdk import Client
 from bench.fleet import Crew, Fleet
@@ -15,6 +18,8 @@ from bench.usage import AGENTS, CLIENT, FOLLOWER, LEADER, Meter
 from coordinator.cli.local_cluster import LocalCluster, Place
 
 NODES: Final = 3
+
+Result = TypeVar("Result")
 
 
 class Stage:
@@ -36,6 +41,7 @@ class Stage:
 
     def __enter__(self) -> Self:
         self.fleet = None
+        self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
         self.cluster = LocalCluster.start(
             self._place,
             nodes=NODES,
@@ -69,9 +75,15 @@ class Stage:
     def close(self) -> None:
         """End everything, whichever of it fails to end."""
         with ExitStack() as ends:
+            ends.callback(self._runner.close)
             ends.callback(self.cluster.stop, keep_data=False)
             ends.callback(self.client.close)
             ends.callback(self.dismiss)
+
+    def run(self, client: Coroutine[Any, Any, Result]) -> Result:
+        """Have this done in an event loop, one for all of the stage's time: gRPC may still tell a loop
+        something after what ran in it has ended."""
+        return self._runner.run(client)
 
     def pids(self) -> dict[str, list[int]]:
         """The processes by kind; this one is the client."""
