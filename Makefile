@@ -105,8 +105,8 @@ profile: $(STAMP) ## Where the leader's time goes, as a flame graph: [WORKLOAD=W
 bench-snapshot: $(STAMP) ## The latency of writes while a follower gets a state of a million tasks: [TASKS=n] [JSON=file]
 	$(BIN)/python -m bench.snapshot $(if $(TASKS),--tasks $(TASKS)) $(if $(JSON),--json "$(JSON)")
 
-bench-consensus: $(STAMP) ## The latency of replicated writes, beside etcd where that is installed: [TLS=1] [JSON=file]
-	$(BIN)/python -m bench.consensus $(if $(TLS),--tls) $(if $(JSON),--json "$(JSON)")
+bench-consensus: $(STAMP) ## The latency of replicated writes, beside etcd where that is installed: [TLS=1] [RUNS=n] [JSON=file]
+	$(BIN)/python -m bench.consensus $(if $(TLS),--tls) $(if $(RUNS),--runs $(RUNS)) $(if $(JSON),--json "$(JSON)")
 
 bench-peers: $(STAMP) ## The workloads on other systems and on ours, by turns: [PEERS="dask ray parsl celery etcd"] [JSON=file]
 	$(BIN)/python -m bench.peers $(PEERS) $(if $(JSON),--json "$(JSON)")
