@@ -167,10 +167,10 @@ class _Planner:
         middle = snapshot.waiting.by_row[line.rows.item(len(line.rows) // 2)]
         first = middle.tasks[0]
         typical_s = snapshot.work_s(middle.profile, first.key, first.hint)
-        all_first = crowd_of(snapshot, line)
-        if slots < most and not all_first.brief.all():
-            all_first = all_first.by_slots(self._first_in_line(rows, slots))
-        for crowd in self._by_policy(self._place_others(all_first)):
+        going = crowd_of(snapshot, line)
+        if slots < most and not going.brief.all():
+            going = going.by_slots(self._first_in_line(rows, slots))
+        for crowd in self._by_policy(self._place_others(going)):
             owner = crowd.members(0).owner
             places = Places(around, self._policy_of(owner), self._prices, most, typical_s)
             for block in crowd.blocks(BLOCK):
