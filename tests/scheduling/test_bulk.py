@@ -40,18 +40,7 @@ from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.tasks.order import STARVATION_S, place_in_line
 from coordinator.scheduling.tasks.waiting import WaitingTask
 from tests.scheduling.clusters import Cluster
-from tests.scheduling.test_planner import (
-    LIMITS,
-    NOW_MS,
-    NOW_S,
-    PLAIN,
-    Books,
-    check,
-    left,
-    made,
-    portrait,
-    wait,
-)
+from tests.scheduling.test_planner import LIMITS, NOW_MS, NOW_S, Books, check, left, made, portrait, wait
 
 BRIEF_MS = 4
 GREEDY = Policy("greedy", foresight=0)
@@ -250,49 +239,6 @@ def test_brief_tasks_are_many_although_slots_are_few(
     assert placed == [81]
 
 
-@FEW
-@given(
-    st.lists(
-        st.tuples(st.sampled_from([Priority.LOW, Priority.URGENT]), st.sampled_from([BRIEF_MS, 3_000])),
-        min_size=MANY,
-        max_size=150,
-    ),
-    st.integers(0, 12),
-    st.sampled_from([1, 2]),
-)
-def test_free_slots_are_for_who_comes_first_and_what_is_brief_queues(
-    tasks: list[tuple[Priority, int]], free: int, slots: int
-) -> None:
-    """With brief tasks among them, a round looks at more tasks than there are slots: B4."""
-    snapshot = Snapshot()
-    for at in range(12):
-        snapshot.agents.put(AgentSpec(f"a{at}", "i", slots, 99), 1)
-        for number in range(slots * (at >= free)):
-            snapshot.hold(f"a{at}", 9_000 + 10 * at + number, 1, PLAIN, 3_000, NOW_S)
-    for key, (priority, expected_ms) in enumerate(tasks):
-        wait(snapshot, key, TaskProfile("t", priority=priority), expected_ms=expected_ms)
-    # By the first task of a class it is found out whether any are brief.
-    wait(snapshot, len(tasks), TaskProfile("u", priority=Priority.LOW), expected_ms=BRIEF_MS)
-    in_line = sorted(range(len(tasks)), key=lambda key: (-tasks[key][0], key))
-    first = set(in_line[: free * slots])
-    chosen = {choice.key for choice in made(snapshot, BALANCED).choices}
-    lasting = {key for key, (_, expected_ms) in enumerate(tasks) if expected_ms > BRIEF_MS}
-    assert chosen & lasting == first & lasting
-    assert first <= chosen
-
-
-def test_urgent_brief_tasks_do_not_stand_behind_others_that_last(crew: Callable[..., Snapshot]) -> None:
-    snapshot = crew(**{f"a{at}": {"credit": 20} for at in range(7)})
-    for key in range(MANY):
-        wait(snapshot, key, TaskProfile("t", priority=Priority.LOW), expected_ms=5_000)
-    urgent = range(100, 107)
-    for key in urgent:
-        wait(snapshot, key, TaskProfile("t", priority=Priority.URGENT), expected_ms=BRIEF_MS)
-    choices = made(snapshot, BALANCED).choices
-    assert [choice.key for choice in choices] == [*urgent]
-    assert len({choice.agent for choice in choices}) == 7
-
-
 def test_who_has_waited_for_an_hour_goes_among_many_with_the_next_higher_priority(
     crew: Callable[..., Snapshot],
 ) -> None:
@@ -355,6 +301,14 @@ def test_filling_goes_one_by_one_to_where_it_costs_least(
     )
     mine = [float(first[at] + number * step[at]) for at in range(len(agents)) for number in range(counts[at])]
     assert sorted(mine) == pytest.approx(costs[: len(mine)], abs=1e-4)
+
+
+@pytest.mark.parametrize("hours", [1, 48, 24 * 365])
+def test_filling_finds_small_steps_beside_great_differences(hours: int) -> None:
+    """One agent is free, and eight have tasks that last for hours."""
+    first = np.array([0.0] + [hours * 3_600.0] * 8)
+    step, room = np.full(9, 2.5e-4), np.array([100] + [1] * 8)
+    assert _fill(first, step, room, 70).tolist() == [70] + [0] * 8
 
 
 @st.composite

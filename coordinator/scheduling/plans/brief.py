@@ -23,9 +23,6 @@ room."""
 _PLACES: Final = 16
 """Places per task that are quicker brought into order than counted below a level."""
 
-_LEVELS: Final = 24
-"""Halvings of the search for a level: finer than any difference that matters."""
-
 
 def place_brief(around: Round, lane: Lane, crowd: Crowd) -> list[Choice]:
     """Agents for brief tasks of one class, in their slots and queues: for as many as there is room for."""
@@ -118,20 +115,21 @@ def _fill(first: FloatRow, step: FloatRow, room: IntRow, tasks: int) -> IntRow:
 
 def _fill_to_level(first: FloatRow, step: FloatRow, room: IntRow, tasks: int) -> IntRow:
     """The same by a level below which there are so many places."""
-    low = float(first.min())
-    high = float((first + room * step).max())
-    for _ in range(_LEVELS):
-        middle = 0.5 * (low + high)
+    low, high, least = float(first.min()), float((first + room * step).max()), float(step.min())
+    # Until no row has more than one place between the two, or there is no number between them.
+    while high - low > least and low < (middle := 0.5 * (low + high)) < high:
         if int(_below(first, step, room, middle).sum()) > tasks:
             high = middle
         else:
             low = middle
     counts = _below(first, step, room, low)
     left = tasks - int(counts.sum())
-    if left > 0:
-        nearest = np.where(counts < room, first + counts * step, np.inf).argsort(kind="stable")
-        counts[nearest[:left]] += 1
-    return np.minimum(counts, room)
+    while left > 0:
+        some = (counts < room).nonzero()[0]
+        nearest = some[(first + counts * step)[some].argsort(kind="stable")[:left]]
+        counts[nearest] += 1
+        left -= len(nearest)
+    return counts
 
 
 def _ends(first: FloatRow, step: FloatRow, counts: IntRow) -> tuple[NDArray[np.intp], FloatRow]:

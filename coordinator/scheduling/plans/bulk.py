@@ -159,7 +159,9 @@ class Places:
         taken, found = _first_come(can, counts, bounded, places.rows)
         given = found > 0
         if len(crowd) > len(counts):
-            given = crowd.nth() < np.repeat(found, counts)
+            before = np.arange(len(crowd)) - np.repeat(np.cumsum(counts) - counts, counts)
+            """Tasks of the same class that come first."""
+            given = before < np.repeat(found, counts)
         rows = places.rows[taken]
         kept = self._take_resources(rows, demands[crowd.of[given]], most.nonzero()[0].tolist())
         if bounded.uses and not kept.all():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import chain, pairwise
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from coordinator.scheduling.agents.rows import BoolRow, FloatRow, IntRow
 from coordinator.scheduling.plans.turns import Line
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.tasks.waiting import TaskClass, WaitingTable, column
+
+_STRETCHES: Final = 8
+"""Told apart by whether tasks are brief."""
 
 
 class Crowd(NamedTuple):
@@ -49,11 +52,6 @@ class Crowd(NamedTuple):
     def counts(self) -> NDArray[np.intp]:
         """Tasks of each class."""
         return np.bincount(self.of, minlength=len(self.rows))
-
-    def nth(self) -> NDArray[np.intp]:
-        """By task, how many of its class come before it."""
-        counts = self.counts()
-        return np.arange(len(self)) - np.repeat(np.cumsum(counts) - counts, counts)
 
     def only(self, which: BoolRow) -> Crowd:
         """Those of the tasks, and their classes."""
@@ -110,17 +108,17 @@ class Crowd(NamedTuple):
                 self.brief[some],
             )
 
-    def by_slots(self, first: Line) -> Crowd:
-        """Those that a round may place whose free slots are for these `first` tasks, brief or not: of what
-        comes after them nothing that lasts goes, and what is brief queues. Who takes a slot before others
-        that last is not told as `brief` any more: it has to be found one in its turn."""
-        counts = np.zeros(len(self.waiting.by_row), np.int64)
-        counts[first.rows] = first.counts
-        slots: BoolRow = self.nth() < counts[self.rows][self.of]
-        if (slots <= self.brief).all():
-            return self.only(self.brief)
-        queueing = Crowd(*self[:-1], self.brief & ~slots)
-        return queueing.only(self.brief | slots)
+    def stretches(self) -> Iterator[Crowd]:
+        """Its tasks in their order, as long as they are all brief or all last. Behind the first few of these
+        stretches each has all of a priority: very many tasks that alternate would take too long."""
+        ends = _changes(self.brief)
+        if len(ends) > _STRETCHES:
+            levels = _changes(self.column("level")[self.of])
+            ends = np.concatenate([ends[:_STRETCHES], levels[levels > ends.item(_STRETCHES - 1)]])
+        for begin, end in pairwise([0, *ends.tolist(), len(self)]):
+            which = np.zeros(len(self), np.bool_)
+            which[begin:end] = True
+            yield self.only(which)
 
     def choices(self, snapshot: Snapshot, rows: NDArray[np.intp]) -> list[Choice]:
         """The first of the tasks go to these agents."""
@@ -128,6 +126,12 @@ class Crowd(NamedTuple):
         agents = [ids[row] for row in rows.tolist()]
         epochs: list[int] = snapshot.agents.epochs[rows].tolist()
         return list(map(Choice, self.keys[:count].tolist(), self.attempts[:count].tolist(), agents, epochs))
+
+
+def _changes(values: IntRow | BoolRow) -> NDArray[np.intp]:
+    """Where they are not equal to the one before."""
+    places: NDArray[np.intp] = (values[1:] != values[:-1]).nonzero()[0]
+    return places + 1
 
 
 def _begins(values: IntRow | NDArray[np.intp]) -> BoolRow:

@@ -155,10 +155,9 @@ class _Planner:
         snapshot, around = self._snapshot, self._round
         if min(len(snapshot.waiting), self._limits.max_choices) < MANY or not snapshot.agents.size:
             return False
-        slots, rows = min(around.ledger.free_slots(), self._limits.max_choices), self._rows()
-        most = slots
+        most, rows = min(around.ledger.free_slots(), self._limits.max_choices), self._rows()
         if most < self._limits.max_choices and not self._claims.counted:
-            most = max(slots, min(self._brief_room(rows), self._limits.max_choices))
+            most = max(most, min(self._brief_room(rows), self._limits.max_choices))
         if min(most, len(snapshot.waiting)) < MANY:
             return False
         line = self._first_in_line(rows, most)
@@ -167,14 +166,12 @@ class _Planner:
         middle = snapshot.waiting.by_row[line.rows.item(len(line.rows) // 2)]
         first = middle.tasks[0]
         typical_s = snapshot.work_s(middle.profile, first.key, first.hint)
-        going = crowd_of(snapshot, line)
-        if slots < most and not going.brief.all():
-            going = going.by_slots(self._first_in_line(rows, slots))
-        for crowd in self._by_policy(self._place_others(going)):
+        for crowd in self._by_policy(self._place_others(crowd_of(snapshot, line))):
             owner = crowd.members(0).owner
             places = Places(around, self._policy_of(owner), self._prices, most, typical_s)
             for block in crowd.blocks(BLOCK):
-                self._place_block(block, owner, places)
+                for stretch in block.stretches():
+                    self._place_stretch(stretch, owner, places)
             places.close()
         return bool(self._choices)
 
@@ -187,9 +184,9 @@ class _Planner:
         of = np.array([numbers[name] for name in names], np.intp)[crowd.of]
         return [crowd.only(of == at) for at in numbers.values()]
 
-    def _place_block(self, block: Crowd, owner: Owner, places: Places) -> None:
+    def _place_stretch(self, stretch: Crowd, owner: Owner, places: Places) -> None:
         """Place classes that look for places together, all by the owner's policy."""
-        longer, brief = block.only(~block.brief), block.only(block.brief)
+        longer, brief = stretch.only(~stretch.brief), stretch.only(stretch.brief)
         if len(longer):
             self._choices += self._seen(longer, owner, places, partial(places.place, longer))
         for one in brief.blocks(1):
