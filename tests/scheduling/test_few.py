@@ -170,3 +170,15 @@ def test_an_agent_that_takes_nothing_new_gets_nothing(crew: Crew) -> None:
     found = place_alike(snapshot, LIMITS, BALANCED, NOW_S)
     assert found is not None
     assert {choice.agent for choice in found.choices} == {"a0"}
+
+
+def test_they_go_where_their_model_is_loaded(crew: Crew) -> None:
+    snapshot = crew(
+        cold={"slots": 4, "credit": 4}, warm={"slots": 4, "credit": 4, "cached_models": ("bert",)}
+    )
+    for key in range(1, 1 + MANY):
+        wait(snapshot, key, TaskProfile("t", TaskFamily.MODEL, MODEL), expected_ms=BRIEF_MS)
+    found = place_alike(snapshot, PlanLimits(max_choices=MANY), FAST, NOW_S)
+    assert found == whole_round(snapshot, FAST, limits=PlanLimits(max_choices=MANY))
+    assert found is not None
+    assert [choice.agent for choice in found.choices] == ["warm"] * 4 + ["cold"] * 4
