@@ -85,7 +85,7 @@ chaos: $(STAMP) ## Break real clusters, write reports to .drills: [DRILL=name] [
 bench: $(STAMP) ## Measure W1 to W8, two to seven minutes: [ONLY="W1 W3"] [RUNS=n] [BACKLOG=n] [JSON=file]
 	$(BIN)/python -m bench $(SUITE)
 
-bench-quick: $(STAMP) ## Measure W1 to W4 and W7 alone: [RUNS=n] [JSON=file]
+bench-quick: $(STAMP) ## Measure W1 to W4, W7 and W7_stream alone: [RUNS=n] [JSON=file]
 	$(BIN)/python -m bench --quick $(SUITE)
 
 bench-soak: $(STAMP) ## Half an hour of load: do memory and p99 stay? [MINUTES=n] [RATE=DAGs a second] [JSON=file]

@@ -7,18 +7,19 @@ from pathlib import Path
 import click
 
 from bench.catalogue import WORKLOADS
-from bench.results import add, begin, json_option, write
-from bench.running import place
+from bench.options import json_option, scale_option
+from bench.results import add, begin, write
+from bench.running import workplace
 from bench.sizes import LEAST_BACKLOG, Sizes
 from bench.suite import run_all, select
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="The short ones: W1 to W4 and W7.")
+@click.option("--quick", is_flag=True, help="The short ones: W1 to W4, W7, W7_stream.")
 @click.option("--only", multiple=True, metavar="NAME", help="This workload; may be repeated.")
 @click.option("--runs", type=click.IntRange(1), default=3, show_default=True, help="Of each; of W8 one.")
 @click.option("--backlog", type=click.IntRange(LEAST_BACKLOG), help="Tasks that wait in W8, not 1,000,000.")
-@click.option("--scale", type=click.FloatRange(0, 1, min_open=True), default=1.0, help="To try the suite.")
+@scale_option()
 @json_option("bench")
 @click.option("--keep", type=click.Path(path_type=Path), help="Run in this folder, and keep the logs in it.")
 def main(
@@ -37,14 +38,13 @@ def main(
         raise click.BadParameter(str(error), param_hint="--only") from error
     sizes = Sizes().scaled(scale)
     report = begin()
-    report.complete = False
     if scale < 1:
         report.scale = scale
     if backlog is not None:
         sizes = sizes._replace(backlog=backlog)
         report.plan["backlog"] = backlog
     try:
-        with place(keep) as folder:
+        with workplace(keep) as folder:
             for workload, found in run_all(workloads, runs, sizes, folder):
                 add(report, found, workload.per)
         report.complete = True

@@ -11,17 +11,17 @@ from __future__ import annotations
 import statistics
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 import uvloop
 
 from bench import etcd
 from bench.hollow import Hollow
-from bench.machine import machine, versions
+from bench.options import json_option, scale_option
 from bench.puts import VALUE_BYTES, Load, Puts, Side, alternate
-from bench.results import as_json, json_option
-from bench.running import place
+from bench.results import as_json, facts
+from bench.running import workplace
 from bench.writers import by_calls, on_a_stream
 from coordinator.cli.local_cluster import LocalCluster
 
@@ -44,24 +44,19 @@ take turns so short that the machine's good and bad moments meet all sides alike
 @click.command()
 @click.option("--runs", type=click.IntRange(1), default=5, show_default=True, help="Of each side and load.")
 @click.option("--tls", is_flag=True, help="Mutual TLS between nodes, on both sides.")
-@click.option("--scale", type=click.FloatRange(0, 1, min_open=True), default=1.0, help="To try it.")
+@scale_option()
 @json_option("consensus")
 def main(runs: int, tls: bool, scale: float, file: Path) -> None:
     """Compare the latency of small replicated writes with etcd's."""
-    facts: dict[str, dict[str, Any]] = {
-        "machine": machine(),
-        "versions": {**versions(), "etcd": etcd.version() or "absent"},
-    }
-    for title, named in facts.items():
-        click.echo(f"{title}: " + ", ".join(f"{name} {fact}" for name, fact in named.items()))
+    found = facts(etcd=etcd.version() or "absent")
     click.echo(f"values of {VALUE_BYTES} bytes, three nodes each, TLS between nodes {'on' if tls else 'off'}")
     click.echo("clients x writes of each that are under way at once; on a stream, or each a call of its own")
     loads = [load.scaled(scale) for load in _LOADS]
-    with place() as folder, ExitStack() as running:
+    with workplace() as folder, ExitStack() as running:
         sides = _start(folder, tls, running)
         measured = uvloop.run(_measure(sides, loads, runs))
     report = {
-        **facts,
+        **found._asdict(),
         "tls": tls,
         "scale": scale,
         "value_bytes": VALUE_BYTES,

@@ -16,8 +16,9 @@ from agent_sdk import Client
 from agent_sdk.errors import QuorumflowError
 from bench.figures import Figure, Kind, figure
 from bench.fleet import Crew
-from bench.results import add, begin, json_option, write
-from bench.running import place
+from bench.options import Finite, json_option
+from bench.results import Report, add, begin, write
+from bench.running import workplace
 from bench.stage import Stage
 from bench.usage import FOLLOWER, LEADER
 
@@ -41,7 +42,7 @@ _TERMS: Final = Kind("terms", "changes of leader, one of them asked for", "chang
 @click.command()
 @click.option("--agents", type=click.IntRange(2, 10_000), default=1_000, show_default=True)
 @click.option("--runs", type=click.IntRange(1), default=3, show_default=True)
-@click.option("--patience", type=click.FloatRange(1), default=120.0, help="Seconds for all to be back.")
+@click.option("--patience", type=Finite(1), default=120.0, help="Seconds for all to be back.")
 @json_option("crowd")
 def main(agents: int, runs: int, patience: float, file: Path) -> None:
     """Let agents come at once to three nodes as shipped, and kill the leader."""
@@ -49,12 +50,20 @@ def main(agents: int, runs: int, patience: float, file: Path) -> None:
         raise click.BadParameter(f"{_PROGRAMS} programs share them evenly: take an even number")
     report = begin({"agents": agents})
     found: dict[Kind, list[float]] = {}
-    for _ in range(runs):
-        with place() as folder, Stage(folder, None) as stage:
-            for kind, value in _run(stage, agents, patience).items():
-                found.setdefault(kind, []).append(value)
+    try:
+        for _ in range(runs):
+            with workplace() as folder, Stage(folder, None) as stage:
+                for kind, value in _run(stage, agents, patience).items():
+                    found.setdefault(kind, []).append(value)
+        report.complete = True
+    finally:
+        _tell(report, found, file)
+
+
+def _tell(report: Report, found: dict[Kind, list[float]], file: Path) -> None:
     figures: dict[Kind, Figure] = {kind: figure(values, kind.unit, []) for kind, values in found.items()}
-    add(report, figures, "agent")
+    if figures:
+        add(report, figures, "agent")
     write(report, file)
 
 

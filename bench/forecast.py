@@ -17,8 +17,8 @@ from typing import Final
 import click
 import numpy as np
 
-from bench.machine import machine
-from bench.results import as_json, json_option
+from bench.options import json_option
+from bench.results import as_json, facts
 from coordinator.forecast.grid import Grid
 from coordinator.forecast.history import FloatRow
 from coordinator.forecast.horizons import SLOW_MODELS, Horizon, horizons
@@ -143,17 +143,22 @@ def _relative(off: dict[str, list[FloatRow]]) -> dict[str, float]:
 @click.option(
     "--traces", type=click.IntRange(1), default=100, show_default=True, help="Agents whose load is made up."
 )
-@click.option("--extras", default="", help="Slow models to ask, too: arima,lstm,prophet.")
+@click.option(
+    "--extra",
+    "extras",
+    type=click.Choice(sorted(SLOW_MODELS)),
+    multiple=True,
+    help="A slow model to ask, too.",
+)
 @json_option("forecast")
-def main(traces: int, extras: str, file: Path) -> None:
+def main(traces: int, extras: tuple[str, ...], file: Path) -> None:
     """Measure what forecasts cost, and how much they err."""
-    report: dict[str, object] = {"machine": machine()}
-    names = [name for name in extras.split(",") if name]
+    report: dict[str, object] = {**facts()._asdict()}
     for horizon in horizons():
         took = cost(horizon)
         report[f"cost {horizon.name}"] = took
         click.echo(f"{horizon.name}: us of CPU per step for 1,000 series: " + _line(took, 0))
-        for ahead_s, by_model in errors(horizon, traces, names).items():
+        for ahead_s, by_model in errors(horizon, traces, list(extras)).items():
             report[f"errors {horizon.name} {ahead_s} s"] = by_model
             click.echo(f"  {ahead_s:6} s ahead: " + _line(by_model, 2))
     file.write_bytes(as_json(report))

@@ -21,8 +21,9 @@ from typing import Final, Self
 import click
 
 from bench.catalogue import WORKLOADS
-from bench.results import Target, new_file
-from bench.running import place
+from bench.options import Finite, Target
+from bench.results import new_file
+from bench.running import workplace
 from bench.sizes import Sizes
 from bench.stage import Stage
 from bench.stages import stage_times, table
@@ -59,6 +60,9 @@ class Profiler:
             self._process.wait(_BEGIN_S)
         except subprocess.TimeoutExpired:
             return self
+        except BaseException:
+            self._process.kill()
+            raise
         raise self._failure()
 
     def __exit__(
@@ -87,7 +91,7 @@ class Profiler:
 @click.argument("name", default="W1", metavar="WORKLOAD")
 @click.option(
     "--seconds",
-    type=click.FloatRange(0, min_open=True),
+    type=Finite(0, min_open=True),
     default=10.0,
     show_default=True,
     help="At least: the workload is repeated.",
@@ -105,7 +109,7 @@ def main(name: str, seconds: float, rate: int, all_threads: bool, out: Path | No
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="WORKLOAD") from error
     picture = out or Target().convert(new_file(name, "svg"), None, None)
-    with place() as folder, Stage(folder, workload.crew) as stage:
+    with workplace() as folder, Stage(folder, workload.crew) as stage:
         if workload.crew is not None:
             warm_up(stage.client)
         with Profiler(stage.pids()[LEADER][0], picture, rate=rate, gil=not all_threads):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 import click
 import msgspec
@@ -19,7 +18,7 @@ RESULTS: Final = Path(__file__).parent / "results"
 """Where reports go, unless another file is named."""
 
 
-class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Report(msgspec.Struct, omit_defaults=True):
     """Its JSON form is what other programs read. `plan` is what was asked for beyond what each workload has
     by itself. With a `scale` other than 1 the figures are no measurement, and one that is not `complete` was
     broken off."""
@@ -32,15 +31,27 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
     complete: bool = True
 
 
-def begin(plan: Mapping[str, float] | None = None) -> Report:
-    """A report without figures yet; prints what it has, and warns of what runs already."""
-    report = Report(machine=machine(), versions=versions(), workloads={}, plan=dict(plan or {}))
-    click.echo("machine: " + ", ".join(f"{name} {fact}" for name, fact in report.machine.items()))
-    click.echo("versions: " + ", ".join(f"{name} {fact}" for name, fact in report.versions.items()))
+class Facts(NamedTuple):
+    """What was measured on, and with what."""
+
+    machine: dict[str, str | int | float]
+    versions: dict[str, str]
+
+
+def facts(**more: str) -> Facts:
+    """Those of now, with the versions of `more`; prints them, and warns of what runs already."""
+    found = Facts(machine(), {**versions(), **more})
+    for title, named in found._asdict().items():
+        click.echo(f"{title}: " + ", ".join(f"{name} {fact}" for name, fact in named.items()))
     if beside := others():
-        report.machine["others"] = len(beside)
+        found.machine["others"] = len(beside)
         click.echo(f"{len(beside)} nodes or agents run already and take their part: {beside}", err=True)
-    return report
+    return found
+
+
+def begin(plan: Mapping[str, float] | None = None) -> Report:
+    """A report without figures yet, which is not complete before it is said to be."""
+    return Report(*facts(), workloads={}, plan=dict(plan or {}), complete=False)
 
 
 def add(report: Report, found: Mapping[Kind, Figure], per: str) -> None:
@@ -71,35 +82,3 @@ def as_json(report: object) -> bytes:
 def new_file(name: str, suffix: str = "json") -> Path:
     """Where to put something of this moment: NAME-TIME.SUFFIX among the results."""
     return RESULTS / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.{suffix}"
-
-
-class Target(click.Path):
-    """A file that will be written when all has been measured: that it can be is found out before. Its folder
-    is made."""
-
-    def __init__(self) -> None:
-        super().__init__(dir_okay=False, path_type=Path)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        file = Path(os.fsdecode(super().convert(value, param, ctx)))
-        there = file.exists()
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.open("ab").close()
-        except OSError as error:
-            self.fail(f"{file} cannot be written: {error.strerror}", param, ctx)
-        if not there:
-            file.unlink()
-        return file
-
-
-def json_option(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """The option `--json FILE` of a program whose reports have this name, as the argument `file`."""
-    return click.option(
-        "--json",
-        "file",
-        type=Target(),
-        default=lambda: new_file(name),
-        show_default=f"bench/results/{name}-TIME.json",
-        help="Where the report goes.",
-    )

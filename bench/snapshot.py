@@ -21,9 +21,9 @@ import click
 from agent_sdk import Client, Dag, Task
 from agent_sdk._encode import dag_spec
 from agent_sdk.errors import QuorumflowError
-from bench.machine import machine, versions
-from bench.results import as_json, json_option
-from bench.running import place
+from bench.options import Finite, json_option
+from bench.results import as_json, facts
+from bench.running import workplace
 from bench.waiting import fill
 from coordinator.cli.local_cluster import LocalCluster
 
@@ -86,7 +86,7 @@ def _assigned(context: click.Context, option: click.Parameter, given: tuple[str,
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Transfers.")
 @click.option(
     "--quiet-s",
-    type=click.FloatRange(0.1),
+    type=Finite(0.1),
     default=10.0,
     show_default=True,
     help="After each, measured without one.",
@@ -102,9 +102,9 @@ def _assigned(context: click.Context, option: click.Parameter, given: tuple[str,
 @json_option("snapshot")
 def main(tasks: int, rounds: int, quiet_s: float, settings: Mapping[str, str], file: Path) -> None:
     """Measure the latency of commits without and during the transfer of a snapshot."""
-    report: dict[str, object] = {"machine": machine(), "versions": versions(), "tasks": tasks}
+    report: dict[str, object] = {**facts()._asdict(), "tasks": tasks}
     of_nodes = _SETTINGS | dict(settings)
-    with place() as folder, LocalCluster.start(folder, nodes=3, settings=of_nodes) as cluster:
+    with workplace() as folder, LocalCluster.start(folder, nodes=3, settings=of_nodes) as cluster:
         report["commits"] = _measure(cluster, tasks, rounds, quiet_s)
     file.write_bytes(as_json(report))
     click.echo(f"written to {file}")

@@ -18,8 +18,9 @@ import click
 from agent_sdk import AsyncClient
 from bench.figures import MIB, Figure, Kind, Usage, figure
 from bench.fleet import Crew
-from bench.results import add, begin, json_option, write
-from bench.running import place
+from bench.options import Finite, json_option
+from bench.results import add, begin, write
+from bench.running import workplace
 from bench.stage import Stage
 from bench.steadiness import LEAST_WINDOWS, Verdict, Window
 from bench.usage import LEADER, resident_bytes
@@ -31,9 +32,9 @@ _TIMEOUT_S: Final = 60.0
 
 
 @click.command()
-@click.option("--minutes", type=click.FloatRange(0, min_open=True), default=30.0, show_default=True)
+@click.option("--minutes", type=Finite(0, min_open=True), default=30.0, show_default=True)
 @click.option("--windows", type=click.IntRange(LEAST_WINDOWS), default=30, show_default=True)
-@click.option("--rate", type=click.FloatRange(0, min_open=True), default=20.0, help="DAGs a second.")
+@click.option("--rate", type=Finite(0, min_open=True), default=20.0, help="DAGs a second.")
 @click.option("--tasks", type=click.IntRange(1), default=50, show_default=True, help="Of each DAG.")
 @json_option("soak")
 def main(minutes: float, windows: int, rate: float, tasks: int, file: Path) -> None:
@@ -45,15 +46,21 @@ def main(minutes: float, windows: int, rate: float, tasks: int, file: Path) -> N
             f"too few for a p99, at least {_LEAST_OF_WINDOW} are needed"
         )
     report = begin({"minutes": minutes, "windows": windows, "rate": rate, "tasks": tasks})
-    with place() as folder, Stage(folder, Crew()) as stage:
-        warm_up(stage.client)
-        meter = stage.meter()
-        found = stage.run(_sustain(stage, windows, of_window, rate, tasks))
-        usage = meter.read(tasks * sum(window.dags for window in found))
-    add(report, _figures(found, usage), "task")
+    found: list[Window] = []
+    costs: list[Usage] = []
+    try:
+        with workplace() as folder, Stage(folder, Crew()) as stage:
+            warm_up(stage.client)
+            meter = stage.meter()
+            stage.run(_sustain(stage, windows, of_window, rate, tasks, found))
+            costs.append(meter.read(tasks * sum(window.dags for window in found)))
+        report.complete = True
+    finally:
+        if found:
+            add(report, _figures(found, costs), "task")
+        write(report, file)
     verdict = Verdict.of(found)
     click.echo(f"{'flat' if verdict.flat else 'NOT FLAT'}: {verdict}")
-    write(report, file)
     raise SystemExit(0 if verdict.flat else 1)
 
 
@@ -82,10 +89,11 @@ class _Load:
         self.times_ms.append((time.perf_counter() - due_s) * 1e3)
 
 
-async def _sustain(stage: Stage, windows: int, of_window: int, rate: float, tasks: int) -> list[Window]:
+async def _sustain(
+    stage: Stage, windows: int, of_window: int, rate: float, tasks: int, found: list[Window]
+) -> None:
     """Keep up the load, and look at what has become of it at the end of each window."""
     leader = stage.pids()[LEADER][0]
-    found: list[Window] = []
     async with AsyncClient(stage.cluster.endpoints) as client, asyncio.TaskGroup() as group:
         load = _Load(client, tasks)
         began_s = time.perf_counter()
@@ -97,10 +105,9 @@ async def _sustain(stage: Stage, windows: int, of_window: int, rate: float, task
             times_ms, load.times_ms = load.times_ms, []
             found.append(Window.of(times_ms, resident_bytes(leader) / MIB))
             click.echo(f"{number + 1:4} of {windows}: {found[-1]}")
-    return found
 
 
-def _figures(windows: Sequence[Window], usage: Usage) -> dict[Kind, Figure]:
+def _figures(windows: Sequence[Window], costs: Sequence[Usage]) -> dict[Kind, Figure]:
     columns = {
         Kind("W8_soak", "soak, p50 in each window", "ms"): [window.p50_ms for window in windows],
         Kind("W8_soak_p99", "soak, p99 in each window", "ms"): [window.p99_ms for window in windows],
@@ -108,7 +115,7 @@ def _figures(windows: Sequence[Window], usage: Usage) -> dict[Kind, Figure]:
             window.leader_mib for window in windows
         ],
     }
-    return {kind: figure(values, kind.unit, [usage]) for kind, values in columns.items()}
+    return {kind: figure(values, kind.unit, costs) for kind, values in columns.items()}
 
 
 if __name__ == "__main__":

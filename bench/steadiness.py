@@ -30,7 +30,9 @@ class Window(NamedTuple):
 
     @classmethod
     def of(cls, times_ms: Sequence[float], leader_mib: float) -> Window:
-        """From what each of its DAGs took, of which there are two at least."""
+        """From what each of its DAGs took. Raises RuntimeError if there are fewer than two."""
+        if len(times_ms) < 2:
+            raise RuntimeError(f"{len(times_ms)} DAGs have ended in a window: there is no p99 of so few")
         cuts = statistics.quantiles(times_ms, n=100)
         return cls(len(times_ms), cuts[49], cuts[98], leader_mib)
 

@@ -19,8 +19,9 @@ import msgspec
 
 from bench.catalogue import WORKLOADS
 from bench.figures import Outcome
-from bench.results import as_json, begin, json_option
-from bench.running import place
+from bench.options import json_option, scale_option
+from bench.results import as_json, begin
+from bench.running import workplace
 from bench.sizes import Sizes
 from bench.stage import Stage
 from bench.suite import Workload, select, shared_stages
@@ -75,7 +76,7 @@ class Ratios(NamedTuple):
 @click.option("--only", multiple=True, metavar="NAME", help="This workload; may be repeated.")
 @click.option("--pairs", type=click.IntRange(1), default=5, show_default=True, help="Of runs, in a cluster.")
 @click.option("--clusters", type=click.IntRange(1), default=3, show_default=True, help="Of each version.")
-@click.option("--scale", type=click.FloatRange(0, 1, min_open=True), default=1.0, help="To try it.")
+@scale_option()
 @json_option("turns")
 def main(folder: Path, only: tuple[str, ...], pairs: int, clusters: int, scale: float, file: Path) -> None:
     """Compare nodes and agents of the version in FOLDER, where `make install` has been run, with those of
@@ -89,12 +90,16 @@ def main(folder: Path, only: tuple[str, ...], pairs: int, clusters: int, scale: 
     report = begin({"clusters": clusters, "pairs": pairs, "scale": scale})
     click.echo(f"there is {folder}; of {clusters} pairs of clusters with {pairs} pairs of runs each:")
     told: dict[str, Ratios] = {}
-    with place() as data:
-        for sharing in shared_stages(workloads):
-            told |= _compare(data, prefix, sharing, clusters, pairs, Sizes().scaled(scale))
-    ratios = {name: one._asdict() for name, one in told.items()}
-    file.write_bytes(as_json({**msgspec.to_builtins(report), "there": str(folder), "workloads": ratios}))
-    click.echo(f"written to {file}")
+    try:
+        with workplace() as data:
+            for sharing in shared_stages(workloads):
+                _compare(data, prefix, sharing, clusters, pairs, Sizes().scaled(scale), told)
+        report.complete = True
+    finally:
+        # What was measured before a failure took minutes as well.
+        ratios = {name: one._asdict() for name, one in told.items()}
+        file.write_bytes(as_json({**msgspec.to_builtins(report), "there": str(folder), "workloads": ratios}))
+        click.echo(f"written to {file}")
 
 
 def prefix_of(folder: Path) -> list[str]:
@@ -113,20 +118,18 @@ def _compare(
     clusters: int,
     pairs: int,
     sizes: Sizes,
-) -> dict[str, Ratios]:
-    """Of workloads that share a stage the ratios by figure, which are printed."""
+    told: dict[str, Ratios],
+) -> None:
+    """Of workloads that share a stage the ratios by figure, which are printed and `told`."""
     rounds: list[list[list[Pair]]] = []
-    told: dict[str, Ratios] = {}
     try:
         rounds.extend(
             _take_turns(data, prefix, workloads, pairs, sizes, number) for number in range(clusters)
         )
     finally:
-        # What was measured before a failure took minutes as well.
         if rounds:
             for workload, *by_clusters in zip(workloads, *rounds, strict=True):
                 told |= _ratios(workload, by_clusters)
-    return told
 
 
 def _take_turns(

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import click
 
 from bench import etcd
-from bench.machine import machine, versions
+from bench.options import Target, json_option, scale_option
 from bench.peers import writes
 from bench.peers.environments import PEERS, Peer, Unavailable, prepare
 from bench.peers.measures import CALM, WRITES, Workload, losses
 from bench.peers.picture import draw
 from bench.peers.ratios import Comparison, Figures, compare, table
 from bench.peers.sides import Ours, Program, Side, SideFailed
-from bench.results import Target, as_json, json_option
-from bench.running import place
+from bench.results import Facts, as_json, facts
+from bench.running import workplace
 from coordinator.errors import CoordinatorError
 
 _TITLES: Final = {peer.name: peer.title for peer in PEERS}
@@ -53,7 +52,7 @@ class Findings(NamedTuple):
 @click.option(
     "--runs", type=click.IntRange(1), default=3, show_default=True, help="Of each workload and side."
 )
-@click.option("--scale", type=click.FloatRange(0, 1, min_open=True), default=1.0, help="To try it.")
+@scale_option()
 @click.option(
     "--patience",
     type=click.IntRange(1),
@@ -68,25 +67,23 @@ def main(
 ) -> None:
     """Compare with PEERS, or with all. Each is installed into .peers when it is first needed."""
     plan = Plan(runs, scale, patience)
-    facts: dict[str, Mapping[str, object]] = {"machine": machine(), "versions": versions()}
+    ours = facts()
     findings = Findings([], {}, {})
     try:
-        with place() as folder:
+        with workplace() as folder:
             for peer in PEERS:
                 if not peers or peer.name in peers:
                     _measure(peer, plan, folder, findings)
     finally:
         # What was measured before a failure took minutes as well.
-        _tell(plan, facts, findings, file, picture or file.with_suffix(".svg"))
+        _tell(plan, ours, findings, file, picture or file.with_suffix(".svg"))
 
 
-def _tell(
-    plan: Plan, facts: Mapping[str, Mapping[str, object]], findings: Findings, file: Path, picture: Path
-) -> None:
+def _tell(plan: Plan, ours: Facts, findings: Findings, file: Path, picture: Path) -> None:
     click.echo(table(findings.comparisons, _TITLES))
     for what, reason in findings.missing.items():
         click.echo(f"{what}: not measured: {reason}")
-    file.write_bytes(as_json(_report(plan, facts, findings)))
+    file.write_bytes(as_json(_report(plan, ours, findings)))
     click.echo(f"written to {file}")
     if findings.comparisons:
         draw(findings.comparisons, _TITLES, picture)
@@ -142,13 +139,13 @@ def _take_turns(
     return our_figures, theirs.run(workload.name, workload.size)
 
 
-def _report(plan: Plan, facts: Mapping[str, Mapping[str, object]], findings: Findings) -> dict[str, object]:
+def _report(plan: Plan, ours: Facts, findings: Findings) -> dict[str, object]:
     by_key: dict[str, dict[str, object]] = {}
     for one in findings.comparisons:
         by_key.setdefault(one.measure.key, {})[one.peer] = one.as_json()
     return {
-        "machine": facts["machine"],
-        "versions": {**facts["versions"], **findings.versions},
+        "machine": ours.machine,
+        "versions": {**ours.versions, **findings.versions},
         "plan": plan._asdict(),
         "workloads": by_key,
         "missing": findings.missing,

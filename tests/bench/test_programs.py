@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from bench import consensus, crowd, forecast, profile, snapshot, soak
 from bench.catalogue import WORKLOADS
 from bench.puts import Load
 from bench.sizes import LEAST_BACKLOG
+from bench.steadiness import Window
 from bench.usage import LEADER
 
 
@@ -60,6 +62,46 @@ def test_a_load_that_is_too_much_is_said_in_a_line(tmp_path: Path, monkeypatch: 
     result = run(soak.main, *given, file=tmp_path / "soak.json")
     assert result.exit_code == 1
     assert "Error: 0 DAGs are under way: the cluster does not keep up; ask for less" in result.output
+
+
+def test_the_windows_of_a_soak_are_kept_when_it_is_broken_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stands_still(*given: Any) -> None:
+        given[-1].extend([Window.of([1.0, 2.0], 90.0)] * 2)
+        raise TimeoutError("it stands still")
+
+    monkeypatch.setattr(soak, "_sustain", stands_still)
+    file = tmp_path / "soak.json"
+    result = run(soak.main, "--minutes", "0.06", "--windows", "6", "--rate", "40", file=file)
+    assert result.exit_code == 1
+    assert "Error: it stands still" in result.output
+    report = report_of(file)
+    assert report["complete"] is False
+    assert report["workloads"]["W8_soak"]["runs"] == [1.5, 1.5]
+
+
+def test_a_window_without_ends_is_said_to_be_one() -> None:
+    with pytest.raises(RuntimeError, match=r"^1 DAGs have ended in a window: there is no p99 of so few$"):
+        Window.of([1.0], 90.0)
+
+
+def test_the_first_runs_of_a_crowd_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, runs = crowd._run, count()
+
+    def once(*given: Any) -> Any:
+        if next(runs):
+            raise TimeoutError("nobody came back")
+        return whole(*given)
+
+    monkeypatch.setattr(crowd, "_run", once)
+    monkeypatch.setattr(crowd, "_IDLE_S", 0.1)
+    file = tmp_path / "crowd.json"
+    result = run(crowd.main, "--agents", "2", "--runs", "2", file=file)
+    assert "Error: nobody came back" in result.output
+    report = report_of(file)
+    assert report["complete"] is False
+    assert len(report["workloads"]["back"]["runs"]) == 1
 
 
 def test_a_crowd_comes_and_comes_back(tmp_path: Path) -> None:

@@ -10,20 +10,22 @@ from pathlib import Path
 from typing import IO
 
 import click
+import psutil
 import pytest
 from click.testing import CliRunner
 
 from bench.hollow import Hollow
 from bench.machine import others
-from bench.results import begin, json_option, write
-from bench.running import place
+from bench.options import Finite, json_option
+from bench.results import begin, write
+from bench.running import _INSISTENT, workplace
 
 PROGRAM = """
 import sys, threading
-from bench.running import place
-with place() as folder:
-    print(folder, flush=True)
+from bench.running import workplace
+with workplace() as folder:
     try:
+        print(folder, flush=True)
         threading.Event().wait()
     finally:
         print("ending", flush=True)
@@ -46,7 +48,7 @@ def test_whoever_asks_it_to_end_twice_waits_for_what_it_ends(asked: signal.Signa
         assert folder.is_dir()
         program.send_signal(asked)
         assert line(program.stdout) == "ending"
-        for again in (asked, signal.SIGINT, signal.SIGTERM):
+        for again in (asked, signal.SIGINT, signal.SIGTERM)[: _INSISTENT - 2]:
             program.send_signal(again)
             assert line(program.stderr) == "ending what was started ..."
         assert program.stdin is not None
@@ -57,15 +59,42 @@ def test_whoever_asks_it_to_end_twice_waits_for_what_it_ends(asked: signal.Signa
     assert not folder.exists()
 
 
+def test_whoever_insists_does_not_have_to_wait() -> None:
+    with workplace():
+        told = []
+        for _ in range(_INSISTENT):
+            try:
+                signal.raise_signal(signal.SIGTERM)
+                told.append("wait")
+            except KeyboardInterrupt:
+                told.append("end")
+    assert told == ["end", *["wait"] * (_INSISTENT - 2), "end"]
+
+
+def test_what_was_started_and_is_known_to_nobody_is_ended() -> None:
+    with workplace():
+        child = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    assert not psutil.pid_exists(child.pid)
+    child.wait()
+
+
+def test_what_ran_before_goes_on() -> None:
+    with subprocess.Popen(["sleep", "60"]) as child:
+        with workplace():
+            pass
+        assert child.poll() is None
+        child.kill()
+
+
 def test_signals_mean_what_they_did_before_in_the_end() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with place():
+    with workplace():
         assert signal.getsignal(signal.SIGTERM) is not before
     assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_folder_that_is_to_be_kept_stays(tmp_path: Path) -> None:
-    with place(tmp_path) as folder:
+    with workplace(tmp_path) as folder:
         (folder / "log").touch()
     assert (tmp_path / "log").exists()
 
@@ -81,7 +110,7 @@ def test_a_folder_that_is_to_be_kept_stays(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_foreseen_to_fail_is_said_in_a_line(error: Exception) -> None:
-    with pytest.raises(click.ClickException, match=r"^nobody came$"), place():
+    with pytest.raises(click.ClickException, match=r"^nobody came$"), workplace():
         raise error
 
 
@@ -89,8 +118,14 @@ def test_what_is_foreseen_to_fail_is_said_in_a_line(error: Exception) -> None:
     "error", [ZeroDivisionError(), ExceptionGroup("both", [RuntimeError(), ZeroDivisionError()])]
 )
 def test_a_defect_is_told_as_it_is(error: Exception) -> None:
-    with pytest.raises(type(error)), place():
+    with pytest.raises(type(error)), workplace():
         raise error
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-1", "many"])
+def test_what_is_no_number_is_none_in_a_range(value: str) -> None:
+    with pytest.raises(click.BadParameter):
+        Finite(0).convert(value, None, None)
 
 
 @click.command()

@@ -6,11 +6,14 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from bench.turns import Ratios, main
+from bench import turns
+from bench.figures import Outcome
+from bench.turns import Pair, Ratios, main
 
 
 @pytest.mark.parametrize(
@@ -42,6 +45,26 @@ def test_a_workload_whose_leader_is_killed_cannot_be_repeated(tmp_path: Path) ->
     result = CliRunner().invoke(main, [str(tmp_path), "--only", "W6_leader"])
     assert result.exit_code == 2
     assert "there is no workload W6_leader" in result.output
+
+
+def test_what_was_measured_before_a_failure_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "python").touch()
+    pair = Pair(Outcome({"W3": 2.0}), Outcome({"W3": 1.0}))
+
+    def fails_at_the_second(*given: Any) -> list[list[Pair]]:
+        if given[-1]:
+            raise TimeoutError("it did not come up")
+        return [[pair]]
+
+    monkeypatch.setattr(turns, "_take_turns", fails_at_the_second)
+    file = tmp_path / "turns.json"
+    result = CliRunner().invoke(main, [str(tmp_path), "--only", "W3", "--json", str(file)])
+    assert result.exit_code == 1
+    assert "Error: it did not come up" in result.output
+    report = json.loads(file.read_text())
+    assert report["complete"] is False
+    assert report["workloads"]["W3"]["median"] == 0.5
 
 
 def test_both_versions_run_each_with_its_own_interpreter_and_in_its_own_folder(tmp_path: Path) -> None:
