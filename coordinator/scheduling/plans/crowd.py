@@ -16,8 +16,9 @@ from coordinator.scheduling.plans.turns import Line
 from coordinator.scheduling.snapshot import Snapshot
 from coordinator.scheduling.tasks.waiting import TaskClass, WaitingTable, column
 
+_LEVELS: Final = 8
 _STRETCHES: Final = 8
-"""Told apart by whether tasks are brief."""
+"""Told apart by priority, and by whether tasks are brief; the rest goes together."""
 
 
 class Crowd(NamedTuple):
@@ -108,13 +109,15 @@ class Crowd(NamedTuple):
                 self.brief[some],
             )
 
+    def levels(self) -> Iterator[Crowd]:
+        """Its tasks by priority, in their order."""
+        ends = _changes(self.column("level"))[:_LEVELS]
+        yield from self._parts([0, *ends.tolist(), len(self.rows)])
+
     def stretches(self) -> Iterator[Crowd]:
-        """Its tasks in their order, as long as they are all brief or all last. Behind the first few of these
-        stretches each has all of a priority: very many tasks that alternate would take too long."""
-        ends = _changes(self.brief)
-        if len(ends) > _STRETCHES:
-            levels = _changes(self.column("level")[self.of])
-            ends = np.concatenate([ends[:_STRETCHES], levels[levels > ends.item(_STRETCHES - 1)]])
+        """Its tasks in their order, as long as they are all brief or all last. What comes behind the first
+        few of these stretches is one: very many tasks that alternate would take too long."""
+        ends = _changes(self.brief)[:_STRETCHES]
         for begin, end in pairwise([0, *ends.tolist(), len(self)]):
             which = np.zeros(len(self), np.bool_)
             which[begin:end] = True

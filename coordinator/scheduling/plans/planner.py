@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from functools import partial
 from heapq import heapify, heappop, heappush, heapreplace
+from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -22,13 +23,11 @@ from numpy.typing import NDArray
 
 from coordinator.core.commands import Choice
 from coordinator.core.model import Task, TaskProfile, TaskState
-from coordinator.scheduling.agents.feasibility import blocked_by, used_up
+from coordinator.scheduling.agents.feasibility import blocked_by
 from coordinator.scheduling.agents.reserved import RESERVED
-from coordinator.scheduling.agents.rows import BoolRow
 from coordinator.scheduling.costs.weights import Policy
 from coordinator.scheduling.plans.alike import place_alike
 from coordinator.scheduling.plans.assignments import Witness
-from coordinator.scheduling.plans.bounded import Bounded
 from coordinator.scheduling.plans.brief import place_brief, room_in_all
 from coordinator.scheduling.plans.bulk import BLOCK, MANY, Places
 from coordinator.scheduling.plans.claims import QUOTA, Claims
@@ -37,6 +36,7 @@ from coordinator.scheduling.plans.lane import NOWHERE, Lane
 from coordinator.scheduling.plans.lone import place_lone
 from coordinator.scheduling.plans.looks import look_at_class, look_at_lane
 from coordinator.scheduling.plans.round import Round
+from coordinator.scheduling.plans.shut_out import not_shut_out
 from coordinator.scheduling.plans.solver import Plan, PlanLimits
 from coordinator.scheduling.plans.spares import find_spares
 from coordinator.scheduling.plans.turns import Line, most_urgent
@@ -55,6 +55,9 @@ _ONE_BY_ONE: Final = 500
 _PASSED_OVER: Final = 64
 """Tasks of one class that are looked at for one that ends before slots are kept for others, and how often in
 a round."""
+
+_KEPT_FOR_CLASSES: Final = 8
+"""Classes of which one task each gets a place kept before brief ones, in a round of many."""
 
 LATER: Final = "place_later"
 """The reason of a task that keeps a place: a better one than is free now will be."""
@@ -101,8 +104,7 @@ class _Planner:
         self._now_ms = round(now_s * 1_000)
         self._round = Round(snapshot, policy.weights, now_s, find_spares(snapshot, now_s))
         self._prices = snapshot.prices.renew()
-        self._unplaced: dict[str, int] = {}
-        self._classes = self._not_shut_out(list(snapshot.waiting.classes.values()))
+        self._classes, self._unplaced = not_shut_out(self._round, list(snapshot.waiting.classes.values()))
         self._owners: Collection[Owner] = snapshot.waiting.owners
         if len(self._classes) < len(snapshot.waiting.classes):
             self._owners = {members.owner for members in self._classes}
@@ -115,6 +117,8 @@ class _Planner:
         self._places_left = min(policy.foresight, places)
         self._expected: dict[int, Expected] = {}
         self._kept: dict[int, Expected] = {}
+        self._passed_by: list[Crowd] = []
+        """Those that last, in a round of many, of which some found no place."""
         self._unlocking: dict[int, int] = {}
 
     def run(self) -> Plan:
@@ -166,13 +170,14 @@ class _Planner:
         middle = snapshot.waiting.by_row[line.rows.item(len(line.rows) // 2)]
         first = middle.tasks[0]
         typical_s = snapshot.work_s(middle.profile, first.key, first.hint)
-        for crowd in self._by_policy(self._place_others(crowd_of(snapshot, line))):
-            owner = crowd.members(0).owner
-            places = Places(around, self._policy_of(owner), self._prices, most, typical_s)
-            for block in crowd.blocks(BLOCK):
-                for stretch in block.stretches():
-                    self._place_stretch(stretch, owner, places)
-            places.close()
+        for level in crowd_of(snapshot, line).levels():
+            for crowd in self._by_policy(self._place_others(level)):
+                owner = crowd.members(0).owner
+                places = Places(around, self._policy_of(owner), self._prices, most, typical_s)
+                for block in crowd.blocks(BLOCK):
+                    for stretch in block.stretches():
+                        self._place_stretch(stretch, owner, places)
+                places.close()
         return bool(self._choices)
 
     def _by_policy(self, crowd: Crowd) -> list[Crowd]:
@@ -188,13 +193,34 @@ class _Planner:
         """Place classes that look for places together, all by the owner's policy."""
         longer, brief = stretch.only(~stretch.brief), stretch.only(stretch.brief)
         if len(longer):
-            self._choices += self._seen(longer, owner, places, partial(places.place, longer))
+            given = self._seen(longer, owner, places, partial(places.place, longer))
+            self._choices += given
+            if len(given) < len(longer):
+                self._passed_by.append(longer)
         for one in brief.blocks(1):
             places.close()
+            self._keep_before_brief()
             members = one.members(0)
             lane = self._lane(members.profile, members.owner, members.tasks[0])
             place = partial(place_brief, self._round, lane, one)
             self._choices += self._seen(one, owner, None, place)
+
+    def _keep_before_brief(self) -> None:
+        """Keep places for some of those that last, come before brief tasks, and found none: these would fill
+        the queue of every agent, and so no slot would ever be free."""
+        given = {choice.key for choice in self._choices} if self._passed_by else set[int]()
+        heads: list[_Head] = []
+        for crowd in self._passed_by:
+            for one in islice(crowd.blocks(1), _KEPT_FOR_CLASSES):
+                first = next((key for key in one.keys.tolist() if key not in given), None)
+                if first is not None and len(heads) < _KEPT_FOR_CLASSES and self._places_left > 0:
+                    members = one.members(0)
+                    queue = _Queue(members, self._lane(members.profile, members.owner, members.tasks[0]))
+                    queue.tasks = [self._snapshot.waiting.task(first)]
+                    heads.append((self._place_of(queue), queue))
+        self._passed_by.clear()
+        heapify(heads)
+        self._place_each(heads, self._limits.max_choices)
 
     def _seen(
         self, crowd: Crowd, owner: Owner, places: Places | None, place: Callable[[], list[Choice]]
@@ -240,35 +266,6 @@ class _Planner:
                 lane = self._lane(members.profile, members.owner, members.tasks[0])
                 return MANY + room_in_all(self._round, lane, float(work.min()))
         return 0
-
-    def _not_shut_out(self, classes: list[TaskClass]) -> list[TaskClass]:
-        """Without those that nobody who is free could take, whatever they last: all is kept for others, or
-        there is no more of what they use. Nobody looks at their tasks."""
-        ledger, reserved, waiting = self._round.ledger, self._snapshot.reserved, self._snapshot.waiting
-        bounded = Bounded(ledger, waiting.sharing(np.arange(len(waiting.by_row)))).uses
-        if not reserved and not bounded:
-            return classes
-        free = self._round.open & (ledger.slot_free | ledger.queue_free(0.0))
-        if not free.any():
-            return classes
-        names = {members.owner.namespace for members in classes} if reserved else set[str]()
-        shut = {name for name in names if self._keeps_off(name, free)}
-        used = {use for uses in bounded.values() for use in uses}
-        none_left = {use for use in used if (ledger.places(use)[free] < 1).all()}
-        left = []
-        for members in classes:
-            lacking = next((use for use in bounded.get(members.at, ()) if use in none_left), None)
-            if members.owner.namespace in shut:
-                self._count(RESERVED, len(members.tasks))
-            elif lacking is not None:
-                self._count(used_up(lacking), len(members.tasks))
-            else:
-                left.append(members)
-        return left
-
-    def _keeps_off(self, namespace: str, free: BoolRow) -> bool:
-        bounds = self._snapshot.reserved.bounds(namespace, self._round.now_s)
-        return bounds is not None and not (free & (self._round.ledger.held < bounds.now.most)).any()
 
     # --- the order ------------------------------------------------------------------------------------------
 

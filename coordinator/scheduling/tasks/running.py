@@ -37,7 +37,7 @@ _LEAST_SIGMA: Final = 0.1
 """Of the logarithm: whatever is known of a kind, an attempt that lasts a third longer does not hang."""
 
 _FRESH_S: Final = 0.02
-"""Waits are computed anew once they are this old; until then an agent's own is renewed where it changes."""
+"""Waits are computed anew once they are this old, or an attempt that is followed comes, begins or goes."""
 
 
 class Live(NamedTuple):
@@ -217,7 +217,8 @@ class Running:
             self._waits = self._compute(now_s)
             self._waits_at, self._waits_of = now_s, agents
             self._stale = False
-        return self._waits.copy()
+        # A brief attempt, of which nothing is known here, may have left its slot since.
+        return np.where(self._agents.standing().full, self._waits, 0.0)
 
     def _expect(self, key: int, live: Live) -> None:
         work = self.work(key, live)
@@ -249,7 +250,10 @@ class Running:
         total = np.bincount(rows, left, minlength=size)
         queued = np.bincount(rows[~began], left[~began], minlength=size)
         behind = np.where(np.isfinite(first), first + queued / slots, total / slots)
-        behind += np.maximum(agents.held_s[:size] - nominal, 0.0) / slots
+        brief_s = np.maximum(agents.held_s[:size] - nominal, 0.0)
+        of_brief = slots - np.bincount(rows, minlength=size)
+        """Slots that those leave which last: they are free as soon as the brief attempts there have ended."""
+        behind = np.where(of_brief > 0, brief_s / np.maximum(of_brief, 1), behind + brief_s / slots)
         waits: FloatRow = np.where(full, behind, 0.0)
         return waits
 
