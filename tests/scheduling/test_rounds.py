@@ -130,7 +130,7 @@ def test_low_tasks_leave_memory_to_urgent_ones_that_met_on_another_agent(crew: C
     assert {1, 2, 3} <= agents_of(made(snapshot, BALANCED)).keys()
 
 
-# --- slots that are free or soon will be ---------------------------------------------------------------------
+# --- slots that are free or soon will be --------------------------------------------------------------------
 
 
 @pytest.fixture
