@@ -164,3 +164,21 @@ def test_who_has_a_slot_with_a_brief_task_is_free_soon(mixed: Snapshot) -> None:
 def test_a_brief_task_queues_behind_a_brief_one(mixed: Snapshot) -> None:
     wait(mixed, 1, expected_ms=BRIEF_MS)
     assert agents_of(made(mixed, FAST)) == {1: "b"}
+
+
+# --- behind others of its class -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lasting", [10, 50])
+def test_a_brief_task_is_looked_at_although_those_before_it_that_last_have_no_place(
+    crew: Crew, lasting: int
+) -> None:
+    snapshot = crew(q={"speed": 10.0}, a={"speed": 0.2})
+    for key, agent in enumerate("qa", 10):
+        snapshot.hold(agent, key, 1, PLAIN, LONG_MS, NOW_S)
+        snapshot.begin(key, 1, NOW_S)
+    for key in range(100, 100 + lasting):
+        wait(snapshot, key, URGENT, expected_ms=LONG_MS, waited_s=1.0)
+    wait(snapshot, 200, URGENT, expected_ms=1)
+    wait(snapshot, 300, TaskProfile("u", priority=Priority.LOW), expected_ms=1)
+    assert agents_of(made(snapshot, BALANCED)) == {200: "a"}

@@ -53,8 +53,8 @@ _ONE_BY_ONE: Final = 500
 """Choices of a round that are made one by one where shares or quotas count: more would take too long."""
 
 _PASSED_OVER: Final = 64
-"""Tasks of one class that are looked at for one that ends before slots are kept for others, and how often in
-a round."""
+"""Tasks of one class that are looked at for one that lasts less long, where the next finds no place, and how
+often in a round."""
 
 _KEPT_FOR_CLASSES: Final = 8
 """Classes of which one task each gets a place kept before brief ones, in a round of many."""
@@ -412,9 +412,11 @@ class _Planner:
         if row == NOWHERE:
             reason = blocked_by(queue.profile, work_s, self._round.ledger, lane.capable)
             if not reason and lane.is_barred(work_s):
-                if self._pass_over(queue):
+                if self._pass_over(queue, RESERVED):
                     return True
                 reason = RESERVED
+            elif not brief and self._pass_over(queue, reason or LATER, to_brief=True):
+                return True
             self._count(reason or LATER, len(queue.tasks) - queue.at)
             return False
         queue.at += 1
@@ -437,14 +439,18 @@ class _Planner:
             self._kept[task.key] = Expected(row, self._keep(task.key, row, seconds, arrive_s, heads))
         return True
 
-    def _pass_over(self, queue: _Queue) -> bool:
+    def _pass_over(self, queue: _Queue, reason: str, *, to_brief: bool = False) -> bool:
         """Go on with a task of the class that is expected to last less long: it may end before the slots are
-        kept for others. False if there is none at hand."""
-        refused = queue.tasks[queue.at].hint
+        kept for others or, if it is brief, queue. False if there is none at hand."""
+        refused, is_brief = queue.tasks[queue.at].hint, self._snapshot.is_brief
+        if not self._passes_left:
+            return False
+        self._passes_left -= 1
         for at in range(queue.at + 1, min(queue.at + _PASSED_OVER, len(queue.tasks))):
-            if 0 < queue.tasks[at].hint < refused and self._passes_left:
-                self._passes_left -= 1
-                self._count(RESERVED, at - queue.at)
+            task = queue.tasks[at]
+            shorter = 0 < task.hint < refused
+            if shorter and (not to_brief or is_brief(queue.profile, task.key, task.hint)):
+                self._count(reason, at - queue.at)
                 queue.at = at
                 return True
         return False
