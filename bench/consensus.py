@@ -20,7 +20,7 @@ from bench import etcd
 from bench.hollow import Hollow
 from bench.options import json_option, scale_option
 from bench.puts import VALUE_BYTES, Load, Puts, Side, alternate
-from bench.results import as_json, facts
+from bench.results import facts, save
 from bench.running import workplace
 from bench.writers import by_calls, on_a_stream
 from coordinator.cli.local_cluster import LocalCluster
@@ -62,8 +62,7 @@ def main(runs: int, tls: bool, scale: float, file: Path) -> None:
         "value_bytes": VALUE_BYTES,
         "clients x at once": {str(load): _compare(load, found) for load, found in measured.items()},
     }
-    file.write_bytes(as_json(report))
-    click.echo(f"written to {file}")
+    save(report, file)
 
 
 def _start(folder: Path, tls: bool, running: ExitStack) -> list[Side]:

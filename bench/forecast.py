@@ -18,7 +18,7 @@ import click
 import numpy as np
 
 from bench.options import json_option
-from bench.results import as_json, facts
+from bench.results import facts, save
 from coordinator.forecast.grid import Grid
 from coordinator.forecast.history import FloatRow
 from coordinator.forecast.horizons import SLOW_MODELS, Horizon, horizons
@@ -161,8 +161,7 @@ def main(traces: int, extras: tuple[str, ...], file: Path) -> None:
         for ahead_s, by_model in errors(horizon, traces, list(extras)).items():
             report[f"errors {horizon.name} {ahead_s} s"] = by_model
             click.echo(f"  {ahead_s:6} s ahead: " + _line(by_model, 2))
-    file.write_bytes(as_json(report))
-    click.echo(f"written to {file}")
+    save(report, file)
 
 
 def _line(figures: dict[str, float], digits: int) -> str:

@@ -70,13 +70,13 @@ def write(report: Report, file: Path) -> None:
     if not report.workloads:
         click.echo("nothing was measured, and nothing is written")
         return
-    file.write_bytes(as_json(report))
+    save(report, file)
+
+
+def save(report: object, file: Path) -> None:
+    """As JSON that people can read too."""
+    file.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
     click.echo(f"written to {file}")
-
-
-def as_json(report: object) -> bytes:
-    """For people, too."""
-    return msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
 
 
 def new_file(name: str, suffix: str = "json") -> Path:

@@ -22,7 +22,7 @@ from agent_sdk import Client, Dag, Task
 from agent_sdk._encode import dag_spec
 from agent_sdk.errors import QuorumflowError
 from bench.options import Finite, json_option
-from bench.results import as_json, facts
+from bench.results import facts, save
 from bench.running import workplace
 from bench.waiting import fill
 from coordinator.cli.local_cluster import LocalCluster
@@ -106,8 +106,7 @@ def main(tasks: int, rounds: int, quiet_s: float, settings: Mapping[str, str], f
     of_nodes = _SETTINGS | dict(settings)
     with workplace() as folder, LocalCluster.start(folder, nodes=3, settings=of_nodes) as cluster:
         report["commits"] = _measure(cluster, tasks, rounds, quiet_s)
-    file.write_bytes(as_json(report))
-    click.echo(f"written to {file}")
+    save(report, file)
 
 
 def _measure(cluster: LocalCluster, tasks: int, rounds: int, quiet_s: float) -> dict[str, object]:

@@ -20,7 +20,7 @@ import msgspec
 from bench.catalogue import WORKLOADS
 from bench.figures import Outcome
 from bench.options import json_option, scale_option
-from bench.results import as_json, begin
+from bench.results import begin, save
 from bench.running import workplace
 from bench.sizes import Sizes
 from bench.stage import Stage
@@ -98,8 +98,7 @@ def main(folder: Path, only: tuple[str, ...], pairs: int, clusters: int, scale: 
     finally:
         # What was measured before a failure took minutes as well.
         ratios = {name: one._asdict() for name, one in told.items()}
-        file.write_bytes(as_json({**msgspec.to_builtins(report), "there": str(folder), "workloads": ratios}))
-        click.echo(f"written to {file}")
+        save({**msgspec.to_builtins(report), "there": str(folder), "workloads": ratios}, file)
 
 
 def prefix_of(folder: Path) -> list[str]:

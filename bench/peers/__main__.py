@@ -15,7 +15,7 @@ from bench.peers.measures import CALM, WRITES, Workload, losses
 from bench.peers.picture import draw
 from bench.peers.ratios import Comparison, Figures, compare, table
 from bench.peers.sides import Ours, Program, Side, SideFailed
-from bench.results import Facts, as_json, facts
+from bench.results import Facts, facts, save
 from bench.running import workplace
 from coordinator.errors import CoordinatorError
 
@@ -83,8 +83,7 @@ def _tell(plan: Plan, ours: Facts, findings: Findings, file: Path, picture: Path
     click.echo(table(findings.comparisons, _TITLES))
     for what, reason in findings.missing.items():
         click.echo(f"{what}: not measured: {reason}")
-    file.write_bytes(as_json(_report(plan, ours, findings)))
-    click.echo(f"written to {file}")
+    save(_report(plan, ours, findings), file)
     if findings.comparisons:
         draw(findings.comparisons, _TITLES, picture)
         click.echo(f"drawn to {picture}")

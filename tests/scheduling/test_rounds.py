@@ -71,6 +71,20 @@ def test_a_task_that_lasts_gets_a_slot_before_brief_ones_that_come_after_it(
     pytest.fail("1,400 brief tasks have ended meanwhile")
 
 
+def test_places_are_kept_for_those_that_find_none_and_not_for_those_that_do(crew: Crew) -> None:
+    """Eight classes find the eight free slots; the agents that will soon be free are kept for the others."""
+    snapshot = crew(**{f"a{at}": {"credit": 100} for at in range(10)})
+    for at in (8, 9):
+        snapshot.hold(f"a{at}", 10 + at, 1, LOW, BRIEF_MS, NOW_S)
+    for key in range(100, 112):
+        wait(snapshot, key, TaskProfile(f"t{key}", priority=Priority.URGENT), expected_ms=LONG_MS)
+    for key in range(200, 400):
+        wait(snapshot, key, LOW, expected_ms=BRIEF_MS)
+    agents = agents_of(made(snapshot, BALANCED))
+    assert {key for key in agents if key < 200} == set(range(100, 108))
+    assert not {"a8", "a9"} & set(agents.values())
+
+
 def test_the_slot_that_the_first_in_line_cannot_use_goes_to_the_next_that_can(crew: Crew) -> None:
     snapshot = crew(a={"credit": 100}, b={"capabilities": (("weld", 1),), "credit": 100})
     snapshot.hold("b", 9, 1, PLAIN, LONG_MS, NOW_S)

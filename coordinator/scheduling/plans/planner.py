@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from functools import partial
 from heapq import heapify, heappop, heappush, heapreplace
-from itertools import islice
+from itertools import chain, islice
 from typing import Final
 
 import numpy as np
@@ -118,7 +118,7 @@ class _Planner:
         self._expected: dict[int, Expected] = {}
         self._kept: dict[int, Expected] = {}
         self._passed_by: list[Crowd] = []
-        """Those that last, in a round of many, of which some found no place."""
+        """Those that last and found no place, in a round of many."""
         self._unlocking: dict[int, int] = {}
 
     def run(self) -> Plan:
@@ -196,7 +196,8 @@ class _Planner:
             given = self._seen(longer, owner, places, partial(places.place, longer))
             self._choices += given
             if len(given) < len(longer):
-                self._passed_by.append(longer)
+                found = np.isin(longer.keys, [choice.key for choice in given])
+                self._passed_by.append(longer.only(~found))
         for one in brief.blocks(1):
             places.close()
             self._keep_before_brief()
@@ -208,16 +209,13 @@ class _Planner:
     def _keep_before_brief(self) -> None:
         """Keep places for some of those that last, come before brief tasks, and found none: these would fill
         the queue of every agent, and so no slot would ever be free."""
-        given = {choice.key for choice in self._choices} if self._passed_by else set[int]()
         heads: list[_Head] = []
-        for crowd in self._passed_by:
-            for one in islice(crowd.blocks(1), _KEPT_FOR_CLASSES):
-                first = next((key for key in one.keys.tolist() if key not in given), None)
-                if first is not None and len(heads) < _KEPT_FOR_CLASSES and self._places_left > 0:
-                    members = one.members(0)
-                    queue = _Queue(members, self._lane(members.profile, members.owner, members.tasks[0]))
-                    queue.tasks = [self._snapshot.waiting.task(first)]
-                    heads.append((self._place_of(queue), queue))
+        classes = chain.from_iterable(crowd.blocks(1) for crowd in self._passed_by)
+        for one in islice(classes, _KEPT_FOR_CLASSES if self._places_left > 0 else 0):
+            members = one.members(0)
+            queue = _Queue(members, self._lane(members.profile, members.owner, members.tasks[0]))
+            queue.tasks = [self._snapshot.waiting.task(one.keys.item(0))]
+            heads.append((self._place_of(queue), queue))
         self._passed_by.clear()
         heapify(heads)
         self._place_each(heads, self._limits.max_choices)
@@ -443,10 +441,11 @@ class _Planner:
         """Go on with a task of the class that is expected to last less long: it may end before the slots are
         kept for others or, if it is brief, queue. False if there is none at hand."""
         refused, is_brief = queue.tasks[queue.at].hint, self._snapshot.is_brief
-        if not self._passes_left:
+        behind = range(queue.at + 1, min(queue.at + _PASSED_OVER, len(queue.tasks)))
+        if not (refused and behind and self._passes_left):
             return False
         self._passes_left -= 1
-        for at in range(queue.at + 1, min(queue.at + _PASSED_OVER, len(queue.tasks))):
+        for at in behind:
             task = queue.tasks[at]
             shorter = 0 < task.hint < refused
             if shorter and (not to_brief or is_brief(queue.profile, task.key, task.hint)):
